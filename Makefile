@@ -1,0 +1,49 @@
+# One command each: make demo, make test, make check. The virtual environment is made if there is none.
+# Paths are relative on purpose: the checkout may lie in a folder with spaces.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+DATA ?= data
+
+.PHONY: help demo test check format results clean
+
+help:
+	@echo "make demo       pretrain and finetune a long-document classifier on text that the install brings (minutes)"
+	@echo "make test       run the tests"
+	@echo "make check      format, lint, types"
+	@echo "make format     let ruff format the code"
+	@echo "make results DATA=FOLDER   measure on the data sets in FOLDER (hours, in the background; goes on where it stopped)"
+	@echo "make clean      remove the virtual environment and caches; runs and stores stay"
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements.txt
+	$(PIP) --no-deps --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+demo: $(VENV)/installed
+	$(RUN) experiments/demo.py
+
+test: $(VENV)/installed-dev
+	$(RUN) -m pytest -m "not slow"
+
+check: $(VENV)/installed-dev
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+format: $(VENV)/installed-dev
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+results: $(VENV)/installed
+	$(RUN) benchmarks/results.py --data "$(DATA)"
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build

@@ -1,0 +1,244 @@
+"""Measure the whole path on labelled data sets and write the tables of docs/results.md.
+
+    python benchmarks/results.py --data FOLDER [--only NAME]
+
+FOLDER holds one sub-folder per data set with train, val and test as ``.jsonl.xz`` (text, label). Everything goes through
+the commands that a user types; runs that are finished are not repeated, so the script goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from textclf_transformer.data.store import Store
+from textclf_transformer.evaluation.baselines import majority_baseline, tfidf_svm_baseline
+from textclf_transformer.experiment import CHECKOUT, RunFolder, atomic_write_json, atomic_write_text
+
+WORK = CHECKOUT / "results"
+PAGE = CHECKOUT / "docs" / "results.md"
+START, END = "<!-- tables: made by benchmarks/results.py -->", "<!-- end of tables -->"
+
+Settings = Mapping[str, object]
+
+SMALL_ENCODER: Settings = {
+    "architecture.max_sequence_length": 128,
+    "architecture.embedding_dim": 256,
+    "architecture.num_layers": 3,
+    "architecture.ffn_dim": 1024,
+    "architecture.attention.num_heads": 4,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one data set is measured.
+
+    Attributes:
+        title: heading in the page.
+        source: where the public data set comes from, and its terms.
+        pretraining: settings of the pretraining run beside ``SMALL_ENCODER``.
+        finetuning: settings of every finetuning run.
+        variants: name of the row → settings on top, measured with each seed.
+        seeds: seeds of the finetuning runs, by variant; the first variant's where a variant is not named.
+    """
+
+    title: str
+    source: str
+    pretraining: Settings
+    finetuning: Settings
+    variants: Mapping[str, Settings]
+    seeds: Mapping[str, tuple[int, ...]]
+
+
+PRETRAINED = "pretrained on the training text, then finetuned"
+FROM_SCRATCH = "the same model without pretraining"
+FIRST_CHUNK = "pretrained, first chunk only"
+WITHOUT: Settings = {"pretrained_experiment.load_weights": "false"}
+
+RECIPES: dict[str, Recipe] = {
+    "20ng": Recipe(
+        title="20 Newsgroups (bydate, headers kept, official test split)",
+        source="http://qwone.com/~jason/20Newsgroups/",
+        pretraining={"training.epochs": 4, "training.batch_size": 64, "training.learning_rate": 1e-3},
+        finetuning={"training.epochs": 4, "training.learning_rate": 5e-4, "chunking.max_chunks": 4},
+        variants={PRETRAINED: {}, FROM_SCRATCH: WITHOUT},
+        seeds={PRETRAINED: (1, 2, 3)},
+    ),
+    "age_transcripts_en": Recipe(
+        title="Transcripts by audience age (a demonstration: one class is a single source)",
+        source="transcripts of TED talks and television programmes, research use",
+        pretraining={"training.epochs": 10, "training.batch_size": 32, "training.learning_rate": 1e-3},
+        finetuning={"training.epochs": 10, "training.learning_rate": 5e-4, "chunking.max_chunks": 64},
+        variants={PRETRAINED: {}, FROM_SCRATCH: WITHOUT},
+        seeds={PRETRAINED: (1, 2, 3)},
+    ),
+    "scotus_oral": Recipe(
+        title="Supreme Court oral arguments, issue area (the long-document test)",
+        source="Oyez transcripts with the issue areas of the Supreme Court Database, CC BY-NC",
+        pretraining={"training.epochs": 2, "training.batch_size": 64, "training.learning_rate": 1e-3},
+        finetuning={"training.epochs": 4, "training.learning_rate": 5e-4, "chunking.max_chunks": 400},
+        variants={PRETRAINED: {}, FROM_SCRATCH: WITHOUT, FIRST_CHUNK: {"chunking.max_chunks": 1}},
+        seeds={PRETRAINED: (1,), FIRST_CHUNK: (1, 2, 3)},
+    ),
+}
+
+
+def run(program: str, *arguments: object) -> None:
+    """Show a command, run it, and stop the script if it fails."""
+    words = [str(argument) for argument in arguments]
+    print(f"\n$ {program} {' '.join(words)}", flush=True)
+    prefix = ["-m", "textclf_transformer.commands.cli"] if program == "textclf" else [program]
+    code = subprocess.run([sys.executable, *prefix, *words], cwd=CHECKOUT, check=False).returncode
+    if code:
+        raise SystemExit(code)
+
+
+def settings(values: Settings) -> list[str]:
+    """Return ``--set`` options."""
+    return [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+
+
+def prepare(name: str, data: Path) -> Path:
+    """Learn the tokenizer on the training text, prepare the three splits; return the store's folder."""
+    tokenizer, store = WORK / name / "tokenizer", WORK / name / "store"
+    files = {split: data / name / f"{split}.jsonl.xz" for split in ("train", "val", "test")}
+    if not tokenizer.exists():
+        run("textclf", "train-tokenizer", files["train"], "--out", tokenizer, "--vocab-size", 16000)
+    if not store.exists():
+        splits = [part for split, file in files.items() for part in (f"--{split}", file)]
+        run("textclf", "prepare", *splits, "--out", store, "--tokenizer", tokenizer)
+    return store
+
+
+def train(kind: str, name: str, values: Settings, *more: object) -> RunFolder:
+    """Stamp out a run if it is new, then train it to its end."""
+    folder = RunFolder.locate("pretraining" if kind == "pretraining" else "finetuning", name)
+    if not folder.config.exists():
+        run(f"experiments/generate_{kind}_experiment.py", name, *more, *settings(values))
+    run("pretrain.py" if kind == "pretraining" else "finetune.py", name)
+    return folder
+
+
+def test_row(folder: RunFolder) -> dict[str, float]:
+    """Return the scores on test and the training time of a finished run."""
+    with folder.eval_metrics.open(encoding="utf-8", newline="") as file:
+        row = next(row for row in csv.DictReader(file) if row["split"] == "test")
+    return {"accuracy": float(row["accuracy"]), "f1_macro": float(row["f1_macro"]), "seconds": seconds_of(folder)}
+
+
+def seconds_of(folder: RunFolder) -> float:
+    """Return the wall-clock time of a run, evaluation and saving included."""
+    return float(json.loads(folder.run_json.read_text(encoding="utf-8"))["elapsed_seconds"])
+
+
+def baselines(store: Path) -> dict[str, dict[str, float]]:
+    """Fit the baselines on train, and on train + val; return their scores on test."""
+    splits = {split: Store.open(store / split) for split in ("train", "val", "test")}
+    texts = {split: [documents.text(i) for i in range(len(documents))] for split, documents in splits.items()}
+    labels: dict[str, Any] = {split: documents.labels for split, documents in splits.items()}
+    num_labels = len(splits["train"].label_names or ())
+    both = np.concatenate([labels["train"], labels["val"]])
+    return {
+        "majority class": majority_baseline(labels["train"], labels["test"], num_labels=num_labels),
+        "TF-IDF + linear SVM, train": tfidf_svm_baseline(
+            texts["train"], labels["train"], texts["test"], labels["test"], num_labels=num_labels
+        ),
+        "TF-IDF + linear SVM, train + val": tfidf_svm_baseline(
+            texts["train"] + texts["val"], both, texts["test"], labels["test"], num_labels=num_labels
+        ),
+    }
+
+
+def measure(name: str, data: Path) -> dict[str, Any]:
+    """Run everything for one data set; return what the table shows."""
+    recipe = RECIPES[name]
+    store = prepare(name, data)
+    store_keys = {f"data.{split}.dataset_path": store / split for split in ("train", "val")}
+    values = {**SMALL_ENCODER, **recipe.pretraining, **store_keys, "tokenizer.vocab_dir": WORK / name / "tokenizer"}
+    pretraining = train("pretraining", f"results-{name}", values)
+    result_file = WORK / f"{name}.json"
+    result: dict[str, Any] = {"baselines": baselines(store), "pretraining_seconds": seconds_of(pretraining)}
+    result["rows"] = {}
+    for number, (variant, extra) in enumerate(recipe.variants.items()):
+        runs = []
+        for seed in recipe.seeds.get(variant, recipe.seeds[PRETRAINED]):
+            run_values = {
+                **recipe.finetuning,
+                **store_keys,
+                "data.test.dataset_path": store / "test",
+                **extra,
+                "experiment.seed": seed,
+            }
+            folder = train("finetuning", f"results-{name}-{number}-s{seed}", run_values, f"results-{name}")
+            runs.append({"seed": seed, **test_row(folder)})
+        result["rows"][variant] = runs
+        atomic_write_json(result_file, result)
+    return result
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return the mean in percent, with the standard deviation where there are several."""
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
+def table(name: str, result: dict[str, Any]) -> str:
+    """Return the Markdown section of one data set."""
+    recipe = RECIPES[name]
+    lines = [f"### {recipe.title}", "", f"Source: {recipe.source}.", ""]
+    lines += ["| model | accuracy | macro-F1 | seeds | minutes of finetuning |", "|---|---|---|---|---|"]
+    for row, scores in result["baselines"].items():
+        lines.append(f"| {row} | {100 * scores['accuracy']:.1f} | {100 * scores['f1_macro']:.1f} | | |")
+    for row, runs in result["rows"].items():
+        columns = [spread([run[key] for run in runs]) for key in ("accuracy", "f1_macro")]
+        minutes = statistics.mean(run["seconds"] for run in runs) / 60
+        seeds = ", ".join(str(run["seed"]) for run in runs)
+        lines.append(f"| {row} | {columns[0]} | {columns[1]} | {seeds} | {minutes:.1f} |")
+    lines += ["", f"Pretraining took {result['pretraining_seconds'] / 60:.1f} minutes. Settings beside the templates':"]
+    shown = {**SMALL_ENCODER, **recipe.pretraining}
+    lines += ["", "    pretraining: " + " ".join(f"{key}={value}" for key, value in shown.items())]
+    lines += ["    finetuning: " + " ".join(f"{key}={value}" for key, value in recipe.finetuning.items()), ""]
+    return "\n".join(lines)
+
+
+def write_page() -> None:
+    """Put the tables of all data sets measured so far between the page's markers."""
+    measured = {name: WORK / f"{name}.json" for name in RECIPES if (WORK / f"{name}.json").is_file()}
+    sections = [table(name, json.loads(file.read_text(encoding="utf-8"))) for name, file in measured.items()]
+    hardware = f"{os.cpu_count()} CPU cores ({platform.machine()}), torch {torch.__version__}"
+    text = PAGE.read_text(encoding="utf-8")
+    head, rest = text.split(START)
+    tail = rest.split(END)[1]
+    body = "\n".join([START, "", f"Measured on {hardware}.", "", *sections, END])
+    atomic_write_text(PAGE, head + body + tail)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with a sub-folder per data set")
+    parser.add_argument("--only", choices=sorted(RECIPES), help="measure one data set")
+    arguments = parser.parse_args(argv)
+    data = arguments.data.absolute()
+    for name in [arguments.only] if arguments.only else RECIPES:
+        measure(name, data)
+        write_page()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,150 @@
+"""The whole path in a few minutes, on text that every machine has after the install.
+
+The documentation inside the installed scientific libraries is the corpus: one source file's docstrings are one document,
+the library is its label. The demo types the commands that a user would type, shows each, and ends with a table. A second
+run goes on where the first one stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from textclf_transformer.data.documentation_corpus import SOURCE, corpus_versions
+from textclf_transformer.data.store import Store
+from textclf_transformer.evaluation.baselines import majority_baseline, tfidf_svm_baseline
+from textclf_transformer.experiment import CHECKOUT, RunFolder, atomic_write_text
+
+TOKENIZER = CHECKOUT / "tokenizers" / "demo"
+STORE = CHECKOUT / "stores" / "demo"
+VERSIONS = STORE / "versions.json"
+
+# Small enough for minutes on two cores; the templates' defaults are what a real run starts from.
+PRETRAINING = {
+    "tokenizer.vocab_dir": TOKENIZER,
+    "data.train.dataset_path": STORE / "train",
+    "data.val.dataset_path": STORE / "val",
+    "architecture.max_sequence_length": 128,
+    "architecture.embedding_dim": 192,
+    "architecture.num_layers": 3,
+    "architecture.ffn_dim": 768,
+    "architecture.attention.num_heads": 3,
+    "training.learning_rate": 1e-3,
+    "training.epochs": 1,
+}
+FINETUNING = {
+    "data.train.dataset_path": STORE / "train",
+    "data.val.dataset_path": STORE / "val",
+    "data.test.dataset_path": STORE / "test",
+    "chunking.max_chunks": 16,
+    "training.learning_rate": 5e-4,
+    "training.epochs": 2,
+}
+
+
+def run(*command: object) -> None:
+    """Show a command as a user would type it and run it; stop the demo with its exit code if it fails."""
+    shown = " ".join(str(part).replace(f"{CHECKOUT}/", "") for part in command)
+    print(f"\n$ {shown}", flush=True)
+    program, *arguments = (str(part) for part in command)
+    prefix = [sys.executable]
+    prefix += ["-m", "textclf_transformer.commands.cli"] if program == "textclf" else [program]
+    code = subprocess.run([*prefix, *arguments], cwd=CHECKOUT, check=False).returncode
+    if code:
+        raise SystemExit(code)
+
+
+def settings(values: dict[str, object]) -> list[str]:
+    """Return ``--set`` options for these keys."""
+    return [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+
+
+def prepare_data() -> None:
+    """Learn the tokenizer and prepare the store, unless they are there and the libraries are the same."""
+    versions = json.dumps(corpus_versions(), indent=2)
+    if VERSIONS.is_file() and VERSIONS.read_text(encoding="utf-8") == versions:
+        print(
+            f"tokenizer and data are there: {TOKENIZER.relative_to(CHECKOUT)}, {STORE.relative_to(CHECKOUT)}"
+        )
+        return
+    run("textclf", "train-tokenizer", SOURCE, "--out", TOKENIZER, "--vocab-size", 8000, "--overwrite")
+    split = ["--split", "0.8/0.1/0.1", "--seed", 42, "--overwrite"]
+    run("textclf", "prepare", SOURCE, "--out", STORE, "--tokenizer", TOKENIZER, *split)
+    for kind in ("pretraining", "finetuning"):
+        RunFolder.locate(kind, "demo").clear_results()  # runs on other data would refuse to go on
+    atomic_write_text(VERSIONS, versions)
+
+
+def generate(kind: str, values: dict[str, object], *more: str) -> None:
+    """Stamp out the experiment folder if there is none."""
+    if not RunFolder.locate(kind, "demo").config.is_file():
+        run(f"experiments/generate_{kind}_experiment.py", "demo", *more, *settings(values))
+
+
+def test_scores(metrics_csv: Path) -> dict[str, float]:
+    """Return accuracy and macro-F1 of the last test row of a metrics file."""
+    with metrics_csv.open(encoding="utf-8", newline="") as file:
+        row = [row for row in csv.DictReader(file) if row["split"] == "test"][-1]
+    return {name: float(row[name]) for name in ("accuracy", "f1_macro")}
+
+
+def baselines() -> dict[str, dict[str, float]]:
+    """Fit the majority class and TF-IDF + linear SVM on train; return their scores on test."""
+    train, test = Store.open(STORE / "train"), Store.open(STORE / "test")
+    assert train.labels is not None and test.labels is not None and train.label_names is not None
+    num_labels = len(train.label_names)
+    train_texts, test_texts = ([store.text(i) for i in range(len(store))] for store in (train, test))
+    return {
+        "majority class": majority_baseline(train.labels, test.labels, num_labels=num_labels),
+        "TF-IDF + linear SVM": tfidf_svm_baseline(
+            train_texts, train.labels, test_texts, test.labels, num_labels=num_labels
+        ),
+    }
+
+
+def show(scores: dict[str, dict[str, float]]) -> None:
+    """Print the table, where the files lie, and what to type next."""
+    table = Table(title="Which library does this documentation belong to? (test split)")
+    table.add_column("model")
+    table.add_column("accuracy", justify="right")
+    table.add_column("macro-F1", justify="right")
+    for name, values in scores.items():
+        table.add_row(name, f"{values['accuracy']:.1%}", f"{values['f1_macro']:.1%}")
+    console = Console(width=100)
+    console.print(table)
+    print(
+        "Files: experiments/pretraining/demo and experiments/finetuning/demo (config.yaml, metrics/, model.ckpt, best.ckpt)\n"
+        "\nYour own data next (a CSV or JSONL file with the columns text and label; plain text to pretrain on):\n"
+        "  textclf train-tokenizer my.jsonl --out tokenizers/mine\n"
+        "  textclf prepare my.jsonl --out stores/mine --tokenizer tokenizers/mine --split 0.8/0.1/0.1\n"
+        "  python experiments/generate_pretraining_experiment.py pre_v1"
+        " --set tokenizer.vocab_dir=tokenizers/mine --set data.train.dataset_path=stores/mine/train\n"
+        "  python pretrain.py pre_v1\n"
+        "  python experiments/generate_finetuning_experiment.py ft_v1 pre_v1"
+        " --set data.train.dataset_path=stores/mine/train --set data.val.dataset_path=stores/mine/val\n"
+        "  python finetune.py ft_v1"
+    )
+
+
+def main(argv: Sequence[str] = ()) -> int:
+    """Run the demo; takes no arguments."""
+    del argv
+    prepare_data()
+    generate("pretraining", PRETRAINING)
+    run("pretrain.py", "demo")
+    generate("finetuning", FINETUNING, "demo")
+    run("finetune.py", "demo")
+    model = test_scores(RunFolder.locate("finetuning", "demo").eval_metrics)
+    show({**baselines(), "this model, pretrained and finetuned from scratch": model})
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,228 @@
+"""Finetune a pretrained encoder to classify long documents: ``python finetune.py NAME``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+
+from textclf_transformer.commands.building import build_classifier, build_encoder
+from textclf_transformer.commands.common import print_result, run_command
+from textclf_transformer.commands.plan import show_plan
+from textclf_transformer.commands.pretrained import PretrainedRun, load_pretrained_run
+from textclf_transformer.commands.training_run import RunContext, open_run, open_splits, tokenizer_facts, training_parser
+from textclf_transformer.commands.training_session import Evaluation, Task, train
+from textclf_transformer.config import ArchitectureSection, FinetuningConfig, config_to_dict
+from textclf_transformer.data.batches import DocumentBatches
+from textclf_transformer.data.documents import Documents
+from textclf_transformer.errors import ConfigError, DataError
+from textclf_transformer.evaluation.evaluate import evaluate_documents
+from textclf_transformer.model.attention import choose_attention_backend
+from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
+from textclf_transformer.training.losses import document_loss
+from textclf_transformer.utils import seed_everything
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = training_parser("finetune.py", "Finetune a pretrained encoder to classify long documents.")
+    return run_command(parser, argv, finetune)
+
+
+def finetune(arguments: argparse.Namespace) -> None:
+    """Config → pretrained run → data, model → loop."""
+    with open_run("finetuning", arguments) as context:
+        config: FinetuningConfig = context.config
+        pretrained = load_pretrained_run(config, trust_code=arguments.trust_code)
+        architecture = pretrained.architecture
+        documents = open_splits(config, pretrained.tokenizer)
+        label_names = check_labels(config, documents)
+        batches = {
+            split: make_batches(context, pretrained, docs, label_names) for split, docs in documents.items()
+        }
+        seed_everything(config.experiment.seed)
+        model = make_model(context, pretrained, num_labels=len(label_names))
+        task = make_task(context, model, pretrained, documents, batches, label_names)
+        report_coverage(batches)
+        if arguments.dry_run:
+            train_batches = batches["train"]
+            show_plan(
+                context,
+                task,
+                architecture=architecture,
+                samples_per_epoch=train_batches.num_samples,
+                tokens_per_epoch=train_batches.num_tokens,
+                mean_sequence_length=train_batches.num_tokens / train_batches.num_chunks,
+                head_flops_per_token=0.0,
+            )
+            return
+        test_metrics = train(context, task) or {}
+        scores = {f"test {name}": f"{value:.4f}" for name, value in test_metrics.items()}
+        print_result({"run folder": context.run.root, **scores})
+
+
+def check_labels(config: FinetuningConfig, documents: Mapping[str, Documents]) -> tuple[str, ...]:
+    """Return the label names of train; every split must have labels.
+
+    Raises:
+        DataError: a split has no labels, or train has one only.
+        ConfigError: ``classification_head.num_labels`` is another number.
+    """
+    for split, docs in documents.items():
+        if docs.labels is None:
+            raise DataError(
+                "the data have no labels",
+                where=f"data.{split}.dataset_path: {docs.path}",
+                mend="prepare them from a file with a label column",
+            )
+    label_names = documents["train"].label_names or ()
+    if len(label_names) < 2:
+        raise DataError(
+            "there is nothing to tell apart",
+            where=f"data.train.dataset_path: {documents['train'].path}",
+            found=f"{len(label_names)} label",
+            expected="two or more",
+        )
+    wanted = config.classification_head.num_labels
+    if wanted is not None and wanted != len(label_names):
+        raise ConfigError(
+            "the data have another number of labels",
+            where="classification_head.num_labels",
+            found=wanted,
+            expected=f"{len(label_names)} ({', '.join(label_names[:10])}), or null",
+        )
+    return label_names
+
+
+def chunk_size_of(config: FinetuningConfig, architecture: ArchitectureSection) -> int:
+    """Return the chunk size, which must fit the encoder's positions.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    chunk_size = config.chunking.chunk_size or architecture.max_sequence_length
+    if chunk_size > architecture.max_sequence_length:
+        raise ConfigError(
+            "a chunk is longer than the encoder's longest sequence",
+            where="chunking.chunk_size",
+            found=chunk_size,
+            expected=f"at most {architecture.max_sequence_length}, as the encoder was pretrained with",
+        )
+    return chunk_size
+
+
+def make_batches(
+    context: RunContext[FinetuningConfig],
+    pretrained: PretrainedRun,
+    documents: Documents,
+    label_names: Sequence[str],
+) -> DocumentBatches:
+    """Return the chunked documents of one split."""
+    config, tokenizer = context.config, pretrained.tokenizer
+    chunk_size = chunk_size_of(config, pretrained.architecture)
+    return DocumentBatches(
+        documents,
+        cls_token_id=tokenizer.cls_token_id,
+        sep_token_id=tokenizer.sep_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        chunk_size=chunk_size,
+        stride=config.chunking.stride or chunk_size - 2,
+        max_chunks=config.chunking.max_chunks,
+        samples_per_step=context.samples_per_step,
+        tokens_per_micro_batch=context.micro_batch_tokens,
+        seed=config.experiment.seed,
+        label_names=label_names,
+    )
+
+
+def report_coverage(batches: Mapping[str, DocumentBatches]) -> None:
+    """Print, for each split, how much of it is read."""
+    lines = {}
+    for split, split_batches in batches.items():
+        read = split_batches.coverage
+        line = f"{read.documents:,} documents, {read.tokens_read:,} of {read.tokens:,} tokens read"
+        if read.tokens_dropped:
+            line += f"; max_chunks cuts {read.documents_cut:,} documents, {read.tokens_dropped:,} tokens are not read"
+        lines[split] = line
+    print_result(lines)
+
+
+def make_model(
+    context: RunContext[FinetuningConfig], pretrained: PretrainedRun, *, num_labels: int
+) -> HierarchicalRobertaForClassification:
+    """Return the classifier around the pretrained encoder, on the run's device."""
+    config = context.config
+    encoder = build_encoder(
+        pretrained.architecture,
+        vocab_size=pretrained.tokenizer.vocab_size,
+        pad_token_id=pretrained.tokenizer.pad_token_id,
+        attention_backend=choose_attention_backend(context.device),
+    )
+    if config.pretrained_experiment.load_weights:
+        pretrained.load_weights(encoder)
+    return build_classifier(
+        encoder,
+        config.classification_head,
+        num_labels=num_labels,
+        layer_norm_eps=pretrained.architecture.layer_norm_eps,
+        use_gradient_checkpointing=config.training.gradient_checkpointing,
+    ).to(context.device)
+
+
+def make_task(
+    context: RunContext[FinetuningConfig],
+    model: HierarchicalRobertaForClassification,
+    pretrained: PretrainedRun,
+    documents: Mapping[str, Documents],
+    batches: Mapping[str, DocumentBatches],
+    label_names: Sequence[str],
+) -> Task[HierarchicalRobertaForClassification]:
+    """Return what the loop is handed."""
+    config, tokenizer = context.config, pretrained.tokenizer
+
+    def evaluation(split: str) -> Evaluation | None:
+        if split not in batches:
+            return None
+        return lambda model, should_stop: evaluate_documents(
+            model,
+            batches[split],
+            device=context.device,
+            amp_dtype=context.amp_dtype,
+            should_stop=should_stop,
+        )
+
+    return Task(
+        model=model,
+        tokenizer=tokenizer,
+        loss=document_loss,
+        batches=batches["train"],
+        metric_names=("loss", "accuracy", "f1_macro"),
+        evaluate_val=evaluation("val"),
+        evaluate_test=evaluation("test"),
+        best_mode="min" if config.training.best_metric == "loss" else "max",
+        facts={
+            "architecture": config_to_dict(pretrained.architecture),
+            "labels": list(label_names),
+            "tokenizer": tokenizer_facts(pretrained.wrapper_path, tokenizer),
+            "fingerprints": {
+                "tokenizer": tokenizer.fingerprint,
+                "pretrained": pretrained.fingerprint,
+                "data": {split: docs.fingerprint for split, docs in documents.items()},
+            },
+        },
+        data_report={
+            split: {
+                "path": docs.path,
+                "documents": len(docs),
+                "chunks": batches[split].num_chunks,
+                "tokens": batches[split].coverage.tokens,
+                "tokens_read": batches[split].coverage.tokens_read,
+                "tokens_dropped": batches[split].coverage.tokens_dropped,
+                "documents_cut": batches[split].coverage.documents_cut,
+            }
+            for split, docs in documents.items()
+        },
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,161 @@
+"""Writing files so that a reader, or a power cut, meets the old file or the new one and never a part."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from textclf_transformer.errors import StorageError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+# A name of ours beyond doubt, so that clearing up after a killed process deletes nothing else.
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
+NO_HARD_LINKS = frozenset(
+    {errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+)
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a StorageError that names ``path``."""
+    try:
+        yield
+    except OSError as fault:
+        raise StorageError(
+            "cannot read or write here",
+            where=str(path),
+            found=fault.strerror or str(fault),
+            mend="free space on the disk, or mend the permissions",
+        ) from fault
+
+
+def atomic_write(
+    path: Path, write: Callable[[BinaryIO], object], *, keep_previous: Path | None = None
+) -> None:
+    """Write ``path`` in one step, as seen from outside, and onto the disk before returning.
+
+    Order: a temporary in the same folder is written and flushed to the disk; the current file is linked to
+    ``keep_previous``; the temporary takes the place of the current file; the folder is flushed. Whenever it
+    is cut off, ``path`` and ``keep_previous`` each hold a whole file if they held one before.
+
+    Args:
+        path: the file to create or replace; its folder must exist.
+        write: puts the content into the binary stream that it is handed.
+        keep_previous: in the same folder; where the file that is replaced goes. It stays as it is if there is
+            none.
+
+    Raises:
+        StorageError: the disk is full, a permission is missing …; the old files are as they were.
+    """
+    temporary = _temporary_beside(path)
+    with storage_errors(path):
+        try:
+            _write_and_flush(temporary, write)
+            if keep_previous is not None and path.exists():
+                _keep(path, keep_previous)
+            temporary.replace(path)
+        finally:
+            # Still there only if something failed; that failure is the one to report.
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        _flush_folder(path.parent)
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8 with ``atomic_write``; line ends stay as they are."""
+    atomic_write(path, lambda stream: stream.write(text.encode("utf-8")))
+
+
+def atomic_write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON with ``atomic_write``; ValueError for NaN and infinity."""
+    atomic_write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def remove_stray_temporaries(folder: Path) -> list[Path]:
+    """Delete what a killed ``atomic_write`` left in ``folder`` and return it. Hold the lock."""
+    with storage_errors(folder):
+        strays = [entry for entry in sorted(folder.iterdir()) if TEMPORARY.fullmatch(entry.name)]
+        for stray in strays:
+            stray.unlink()
+    return strays
+
+
+def _temporary_beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+class _RecordingWriter(io.BufferedWriter):
+    """Remembers the OSError of a write: torch.save reports a full disk as a RuntimeError about positions."""
+
+    fault: OSError | None = None
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as fault:
+            self.fault = self.fault or fault
+            raise
+
+
+def _write_and_flush(temporary: Path, write: Callable[[BinaryIO], object]) -> None:
+    raw = io.FileIO(temporary, "x")
+    stream = _RecordingWriter(raw)
+    try:
+        write(cast("BinaryIO", stream))
+        stream.flush()
+        os.fsync(raw.fileno())
+        stream.close()
+    except BaseException:
+        # Closing the buffered stream would write its rest, and fail once more; the raw file just closes.
+        raw.close()
+        if stream.fault is not None:
+            raise stream.fault from None
+        raise
+
+
+def _keep(path: Path, keep_previous: Path) -> None:
+    """Let ``keep_previous`` name the file at ``path`` too, without a moment in which it names nothing."""
+    second_name = _temporary_beside(keep_previous)
+    try:
+        try:
+            os.link(path, second_name)
+        except OSError as fault:
+            if fault.errno not in NO_HARD_LINKS:
+                raise
+            _copy_and_flush(path, second_name)
+        second_name.replace(keep_previous)
+    finally:
+        # POSIX renames nothing if both names are links to one file, as after a kill between two replacements.
+        second_name.unlink(missing_ok=True)
+
+
+def _copy_and_flush(source: Path, target: Path) -> None:
+    with source.open("rb") as reader, target.open("xb") as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)
+        writer.flush()
+        os.fsync(writer.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the renames last through a power cut; Windows and some file systems have no such call."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as fault:
+        if fault.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,52 @@
+"""What the two commands that read text share: the flags for columns, and the corpus they describe."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from textclf_transformer.data.corpus import FORMATS, Corpus
+from textclf_transformer.data.documentation_corpus import DEMO_INPUT
+
+INPUT_HELP = f"{FORMATS}; {DEMO_INPUT} stands for the documentation inside the installed libraries"
+
+
+def add_column_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that name the columns, and ``--skip-empty``."""
+    parser.add_argument(
+        "--text-column", default="text", metavar="NAME", help="column of the text (default: text)"
+    )
+    parser.add_argument("--skip-empty", action="store_true", help="leave out documents without text")
+
+
+def add_label_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags for labels, ids and groups."""
+    parser.add_argument(
+        "--label-column", default="label", metavar="NAME", help="column of the label (default: label)"
+    )
+    parser.add_argument("--no-labels", action="store_true", help="read no labels, as for pretraining")
+    parser.add_argument("--multi-label", action="store_true", help="a list, or a|b in a cell: several labels")
+    parser.add_argument("--id-column", metavar="NAME", help="column of the id (default: id, if there is one)")
+    parser.add_argument(
+        "--group-column", metavar="NAME", help="column of the group (default: group, if there is one)"
+    )
+
+
+def text_corpus(arguments: argparse.Namespace, inputs: Sequence[Path]) -> Corpus:
+    """Return the corpus of ``inputs`` for its text alone."""
+    return Corpus(
+        inputs, text_column=arguments.text_column, label_column=None, skip_empty=arguments.skip_empty
+    )
+
+
+def labelled_corpus(arguments: argparse.Namespace, inputs: Sequence[Path]) -> Corpus:
+    """Return the corpus of ``inputs`` with labels (unless ``--no-labels``), ids and groups."""
+    return Corpus(
+        inputs,
+        text_column=arguments.text_column,
+        label_column=None if arguments.no_labels else arguments.label_column,
+        id_column=arguments.id_column,
+        group_column=arguments.group_column,
+        skip_empty=arguments.skip_empty,
+    )

@@ -1,0 +1,102 @@
+"""``textclf train-tokenizer``: learn a vocabulary from text."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from textclf_transformer.commands.common import command_parser, run_command
+from textclf_transformer.commands.text_input import INPUT_HELP, add_column_flags, text_corpus
+from textclf_transformer.data.corpus import Corpus
+from textclf_transformer.errors import DataError
+from textclf_transformer.folders import building_folder
+from textclf_transformer.tokenizer.base import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
+from textclf_transformer.tokenizer.loading import WRAPPERS
+from textclf_transformer.tokenizer.training import train_byte_level_bpe, train_wordpiece
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = command_parser(
+        "textclf train-tokenizer", "Learn a vocabulary from text and write a tokenizer folder."
+    )
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help=INPUT_HELP)
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="the folder to write")
+    parser.add_argument("--kind", choices=list(WRAPPERS), default="wordpiece", help="(default: wordpiece)")
+    parser.add_argument(
+        "--vocab-size", type=int, default=16000, metavar="N", help="tokens in all (default: 16000)"
+    )
+    parser.add_argument(
+        "--min-frequency",
+        type=int,
+        default=2,
+        metavar="N",
+        help="how often a pair of pieces must occur to become a token (default: 2)",
+    )
+    parser.add_argument("--cased", action="store_true", help="wordpiece: keep case and accents")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
+    add_column_flags(parser)
+    return run_command(parser, argv, _train)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    corpus = _CountedTexts(text_corpus(arguments, arguments.inputs))
+    with building_folder(arguments.out, overwrite=arguments.overwrite, is_ours=is_tokenizer_folder) as folder:
+        if not arguments.quiet:
+            print(f"learning a {arguments.kind} vocabulary …", file=sys.stderr)
+        wrapper = WRAPPERS[arguments.kind].from_tokenizer(_learn(arguments, corpus))
+        wrapper.save(folder)
+    print(f"documents   {corpus.documents}")
+    print(f"characters  {corpus.characters}")
+    print(f"vocabulary  {wrapper.vocab_size} tokens, {arguments.kind}")
+    print(f"written to  {arguments.out}")
+    inputs = " ".join(shlex.quote(str(path)) for path in arguments.inputs)
+    out = shlex.quote(str(arguments.out))
+    print(f"next        textclf prepare {inputs} --tokenizer {out} --out STORE")
+
+
+def _learn(arguments: argparse.Namespace, texts: _CountedTexts) -> Tokenizer:
+    if arguments.kind == "wordpiece":
+        tokenizer = train_wordpiece(
+            texts,
+            vocab_size=arguments.vocab_size,
+            min_frequency=arguments.min_frequency,
+            lowercase=not arguments.cased,
+        )
+    else:
+        tokenizer = train_byte_level_bpe(
+            texts, vocab_size=arguments.vocab_size, min_frequency=arguments.min_frequency
+        )
+    if not texts.documents:
+        raise DataError("there are no documents", where=", ".join(map(str, arguments.inputs)))
+    return tokenizer
+
+
+class _CountedTexts:
+    """The texts of a corpus, counted anew in each pass."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+        self.documents = self.characters = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.documents = self.characters = 0
+        for document in self._corpus:
+            self.documents += 1
+            self.characters += len(document.text)
+            yield document.text
+
+
+def is_tokenizer_folder(folder: Path) -> bool:
+    """Whether ``folder`` holds a tokenizer and nothing else."""
+    names = {path.name for path in folder.iterdir()}
+    return TOKENIZER_FILE in names and names <= {TOKENIZER_FILE, TOKENIZER_CONFIG_FILE}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

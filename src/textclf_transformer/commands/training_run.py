@@ -1,0 +1,169 @@
+"""How the training commands begin: the command line, the run as its config describes it, its lock, its data."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+import torch
+
+from textclf_transformer.atomic import remove_stray_temporaries
+from textclf_transformer.commands.common import add_override_flag, command_parser, warn
+from textclf_transformer.config import FinetuningConfig, PretrainingConfig, load_config, resolve_paths
+from textclf_transformer.data.documents import Documents, overlap
+from textclf_transformer.data.opening import open_documents
+from textclf_transformer.errors import CheckpointError, ConfigError
+from textclf_transformer.experiment import RunFolder, RunLock
+from textclf_transformer.tokenizer.base import TokenizerWrapper
+from textclf_transformer.training.numerics import choose_amp_dtype
+from textclf_transformer.utils import resolve_device
+
+ConfigT = TypeVar("ConfigT", PretrainingConfig, FinetuningConfig)
+
+# Tokens computed at once when the config says "auto": enough to keep the matrix units busy. Fixed per kind of device and
+# not taken from free memory, so that a run repeats itself.
+_AUTO_MICRO_BATCH = {"cpu": 16_384, "cuda": 65_536}
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext(Generic[ConfigT]):
+    """A run as the command line and its config describe it.
+
+    Attributes:
+        arguments: the parsed command line.
+        run: the folder.
+        config: checked, ``--set`` included, paths absolute.
+        device: where to train.
+        amp_dtype: dtype of matrix products; None means float32.
+        micro_batch_tokens: most padded tokens computed at once.
+    """
+
+    arguments: argparse.Namespace
+    run: RunFolder
+    config: ConfigT
+    device: torch.device
+    amp_dtype: torch.dtype | None
+    micro_batch_tokens: int
+
+    @property
+    def samples_per_step(self) -> int:
+        """Samples of one optimizer step."""
+        return self.config.training.batch_size * self.config.training.grad_accum_steps
+
+
+def training_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """Return the parser of a training command."""
+    parser = command_parser(prog, description)
+    parser.add_argument("name", metavar="NAME", help="the experiment, as the generator stamped it out")
+    add_override_flag(parser)
+    parser.add_argument(
+        "--resume",
+        choices=("auto", "never"),
+        default="auto",
+        help="auto (default): go on from the checkpoint if there is one; never: refuse a run that has one",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="delete the run's results and begin anew")
+    parser.add_argument(
+        "--allow-changed",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="go on although this key changed since the checkpoint; may be repeated",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print config, parameters, steps, time and memory; touch nothing"
+    )
+    return parser
+
+
+@contextlib.contextmanager
+def open_run(
+    kind: Literal["pretraining", "finetuning"], arguments: argparse.Namespace
+) -> Iterator[RunContext[Any]]:
+    """Read the config and hold the run's lock; a dry run holds and writes nothing.
+
+    Raises:
+        UserError: the name, the config, the device or the folder is wrong, or another process works in it.
+    """
+    folder = RunFolder.locate(kind, arguments.name)
+    if not folder.config.exists():
+        more = " PRETRAIN_NAME" if kind == "finetuning" else ""
+        raise ConfigError(
+            "there is no such experiment",
+            where=str(folder.root),
+            mend=f"make it with: python experiments/generate_{kind}_experiment.py {arguments.name}{more}",
+        )
+    config = resolve_paths(load_config(folder.config, kind, arguments.overrides), Path.cwd())
+    if config.experiment.name != arguments.name:
+        raise ConfigError(
+            "the config names another experiment",
+            where=f"{folder.config}: experiment.name",
+            found=config.experiment.name,
+            expected=arguments.name,
+        )
+    training = config.training
+    device = resolve_device(training.device)
+    if training.num_threads is not None:
+        torch.set_num_threads(training.num_threads)
+    budget = training.tokens_per_micro_batch
+    context = RunContext(
+        arguments=arguments,
+        run=RunFolder.locate(kind, arguments.name, config.experiment.output_dir),
+        config=config,
+        device=device,
+        amp_dtype=choose_amp_dtype(device, use_amp=training.use_amp, amp_dtype=training.amp_dtype),
+        micro_batch_tokens=_AUTO_MICRO_BATCH[device.type] if budget == "auto" else budget,
+    )
+    if arguments.dry_run:
+        yield context
+        return
+    with RunLock(context.run):
+        _clear_or_refuse(context)
+        yield context
+
+
+def _clear_or_refuse(context: RunContext[Any]) -> None:
+    """Do what ``--overwrite`` and ``--resume never`` ask for."""
+    if context.arguments.overwrite:
+        context.run.clear_results()
+    elif context.arguments.resume == "never" and context.run.has_checkpoint():
+        raise CheckpointError(
+            "the run has a checkpoint and --resume never refuses to go on from it",
+            where=str(context.run.root),
+            mend="leave --resume out to go on, or add --overwrite to delete the results and begin anew",
+        )
+    remove_stray_temporaries(context.run.root)
+
+
+def open_splits(
+    config: PretrainingConfig | FinetuningConfig, tokenizer: TokenizerWrapper
+) -> dict[str, Documents]:
+    """Open the splits that the config names; documents of train that stand in another split too are a warning.
+
+    Raises:
+        DataError: a split is not there, is faulty, or was made with another tokenizer.
+    """
+    sections = {"train": config.data.train, "val": config.data.val, "test": config.data.test}
+    documents = {
+        split: open_documents(section.dataset_path, tokenizer=tokenizer, key=f"data.{split}.dataset_path")
+        for split, section in sections.items()
+        if section is not None
+    }
+    for split in documents.keys() - {"train"}:
+        if shared := overlap(documents[split], documents["train"]):
+            warn(f"{shared} of the {len(documents[split])} documents of {split} stand in train as well")
+    return documents
+
+
+def tokenizer_facts(wrapper_path: str, tokenizer: TokenizerWrapper) -> dict[str, Any]:
+    """Return what a checkpoint says of its tokenizer, so that another one is noticed."""
+    return {
+        "wrapper_path": wrapper_path,
+        "vocab_size": tokenizer.vocab_size,
+        "pad_token_id": tokenizer.pad_token_id,
+        "fingerprint": tokenizer.fingerprint,
+    }

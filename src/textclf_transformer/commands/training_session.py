@@ -1,0 +1,254 @@
+"""Driving the loop from start-up to the last file: resume, train, evaluate on test, leave a readable folder."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, Literal, TypeVar
+
+import torch
+from torch import nn
+
+import textclf_transformer
+from textclf_transformer.atomic import atomic_write_json, atomic_write_text
+from textclf_transformer.commands.common import warn
+from textclf_transformer.commands.training_run import RunContext
+from textclf_transformer.config import config_to_dict, dump_yaml
+from textclf_transformer.experiment import CHECKOUT, RunFolder
+from textclf_transformer.tokenizer.base import TokenizerWrapper
+from textclf_transformer.training.checkpoint import load_checkpoint
+from textclf_transformer.training.checkpointer import Checkpointer
+from textclf_transformer.training.loop import StepBatches, TrainingLoop
+from textclf_transformer.training.metrics_log import TRAIN_COLUMNS, MetricsLog, eval_columns
+from textclf_transformer.training.optim import build_adamw
+from textclf_transformer.training.progress import Progress
+from textclf_transformer.training.resume import check_resume, load_model_state
+from textclf_transformer.training.schedule import cosine_with_warmup, warmup_steps
+from textclf_transformer.training.signals import EvaluationInterrupted, StopSignal
+from textclf_transformer.training.wandb_log import WandbLog
+
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
+# (model, should_stop) -> metrics, "loss" among them
+Evaluation = Callable[[Any, Callable[[], bool]], dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Generic[ModelT]):
+    """What tells pretraining from finetuning.
+
+    Attributes:
+        model: on the run's device.
+        tokenizer: copied into the run folder.
+        loss: the loss sum of a micro-batch.
+        batches: the training data.
+        metric_names: columns of the evaluation log.
+        evaluate_val: the validation metrics, or None without validation data.
+        evaluate_test: the test metrics, or None without test data.
+        best_mode: whether a lower or a higher ``training.best_metric`` is better.
+        facts: what the checkpoints carry besides config and environment: architecture, labels, tokenizer, fingerprints.
+        data_report: what is known of each split, for run.json.
+    """
+
+    model: ModelT
+    tokenizer: TokenizerWrapper
+    loss: Callable[[Any, Any], torch.Tensor]
+    batches: StepBatches[Any]
+    metric_names: tuple[str, ...]
+    evaluate_val: Evaluation | None
+    evaluate_test: Evaluation | None
+    best_mode: Literal["min", "max"]
+    facts: Mapping[str, Any]
+    data_report: Mapping[str, Any]
+
+
+def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
+    """Train to the end, or to a stop signal, and evaluate the best weights on test.
+
+    Returns:
+        The test metrics, None without test data.
+
+    Raises:
+        UserError: the run cannot be resumed, the loss is not finite, or the disk refuses.
+        SystemExit: a signal came; the state is saved.
+    """
+    config, run = context.config, context.run
+    config_dict = config_to_dict(config)
+    current = {"config": config_dict, "environment": _environment(context), **task.facts}
+    progress = Progress(quiet=context.arguments.quiet)
+    checkpointer = Checkpointer(run, extra=current, warn=warn)
+    with (
+        StopSignal() as stop_signal,
+        MetricsLog(run.inside(config.logging.train_csv), TRAIN_COLUMNS, warn=warn) as train_log,
+        MetricsLog(run.inside(config.logging.eval_csv), eval_columns(task.metric_names), warn=warn) as eval_log,
+    ):
+        saved = checkpointer.load()
+        if saved is not None:
+            for line in check_resume(saved, current, allow_changed=context.arguments.allow_changed):
+                progress.message(line)
+        wandb_log = _open_wandb(context, config_dict, saved)
+        loop = _build_loop(context, task, checkpointer, train_log, eval_log, stop_signal, progress, wandb_log)
+        if saved is not None:
+            loop.load_state_dict(saved)
+            progress.message("the run is finished" if loop.finished else f"going on after step {loop.state.step}")
+        report = {**_run_report(context, task), "data": dict(task.data_report)}
+        _write_run_files(run, config_dict, task.tokenizer, report)
+        loop.run()
+        test_metrics = _evaluate_test(context, task, loop, eval_log, stop_signal)
+        eval_log.sync()
+    report["elapsed_seconds"] = round(loop.state.elapsed_seconds, 1)
+    report["best"] = {"step": loop.state.best_step, config.training.best_metric: loop.state.best_metric}
+    atomic_write_json(run.run_json, {**report, "status": "finished", "test": test_metrics})
+    if wandb_log is not None:
+        wandb_log.finish()
+    return test_metrics
+
+
+def _build_loop(
+    context: RunContext[Any],
+    task: Task[Any],
+    checkpointer: Checkpointer,
+    train_log: MetricsLog,
+    eval_log: MetricsLog,
+    stop_signal: StopSignal,
+    progress: Progress,
+    wandb_log: WandbLog | None,
+) -> TrainingLoop[Any]:
+    training, logging = context.config.training, context.config.logging
+    total_steps = training.epochs * task.batches.steps_per_epoch
+    warmup = warmup_steps(total_steps, warmup_ratio=training.warmup_ratio)
+    evaluate_val = task.evaluate_val
+
+    def schedule(step: int) -> float:
+        return cosine_with_warmup(step, total_steps=total_steps, warmup_steps=warmup)
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        assert evaluate_val is not None
+        return evaluate_val(model, lambda: stop_signal.requested is not None)
+
+    return TrainingLoop(
+        model=task.model,
+        loss=task.loss,
+        batches=task.batches,
+        optimizer=build_adamw(
+            task.model, learning_rate=training.learning_rate, weight_decay=training.weight_decay
+        ),
+        schedule=schedule,
+        learning_rate=training.learning_rate,
+        epochs=training.epochs,
+        max_grad_norm=training.max_grad_norm,
+        device=context.device,
+        amp_dtype=context.amp_dtype,
+        seed=context.config.experiment.seed,
+        evaluate=None if evaluate_val is None else evaluate,
+        best_metric=training.best_metric,
+        best_mode=task.best_mode,
+        log_every=logging.log_every,
+        eval_every=logging.eval_every,
+        save_every=training.save_every,
+        save_minutes=training.save_minutes,
+        early_stopping_patience=training.early_stopping_patience,
+        checkpointer=checkpointer,
+        train_log=train_log,
+        eval_log=eval_log,
+        stop_signal=stop_signal,
+        progress=progress,
+        wandb_log=wandb_log,
+    )
+
+
+def _evaluate_test(
+    context: RunContext[Any],
+    task: Task[Any],
+    loop: TrainingLoop[Any],
+    eval_log: MetricsLog,
+    stop_signal: StopSignal,
+) -> dict[str, float] | None:
+    """Evaluate the best weights, or the last where there is no best, on test, and log the row once."""
+    if task.evaluate_test is None:
+        return None
+    step = loop.state.step
+    best = context.run.best_checkpoint
+    if loop.state.best_step is not None:
+        content = load_checkpoint(best)
+        load_model_state(task.model, content["model"], where=str(best))
+        step = content["step"]
+    try:
+        metrics = task.evaluate_test(task.model, lambda: stop_signal.requested is not None)
+    except EvaluationInterrupted:
+        raise SystemExit(stop_signal.requested) from None
+    if not eval_log.contains("test", step):
+        epoch = round(step / task.batches.steps_per_epoch, 4)
+        eval_log.append({"step": step, "epoch": epoch, "split": "test", **metrics})
+    return metrics
+
+
+def _open_wandb(
+    context: RunContext[Any], config_dict: dict[str, Any], saved: Mapping[str, Any] | None
+) -> WandbLog | None:
+    logging = context.config.logging
+    if not logging.use_wandb:
+        return None
+    return WandbLog(
+        project=logging.wandb_project,
+        entity=logging.wandb_entity,
+        run_name=logging.wandb_run_name or context.config.experiment.name,
+        run_id=None if saved is None else saved.get("wandb_run_id"),
+        config=config_dict,
+        folder=context.run.root / "wandb",
+        warn=warn,
+    )
+
+
+def _environment(context: RunContext[Any]) -> dict[str, Any]:
+    """Return what decides, beside config and data, whether a resumed run repeats itself to the bit."""
+    return {
+        "textclf_transformer": textclf_transformer.__version__,
+        "torch": str(torch.__version__),
+        "device": context.device.type,
+        "threads": torch.get_num_threads(),
+        "amp_dtype": str(context.amp_dtype),
+        "micro_batch_tokens": context.micro_batch_tokens,
+    }
+
+
+def _run_report(context: RunContext[Any], task: Task[Any]) -> dict[str, Any]:
+    """Return what a reader of the run wants to know, before it has results."""
+    parameters = list(task.model.parameters())
+    return {
+        "name": context.config.experiment.name,
+        "status": "running",
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": context.config.experiment.seed,
+        "environment": {
+            **_environment(context),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "commit": _commit(),
+        },
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        "labels": task.facts.get("labels"),
+    }
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout, None where there is no git or no repository."""
+    try:
+        command = ["git", "-C", str(CHECKOUT), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _write_run_files(
+    run: RunFolder, config_dict: dict[str, Any], tokenizer: TokenizerWrapper, report: Mapping[str, Any]
+) -> None:
+    """Write what makes the folder readable, and complete without the places it was made from."""
+    atomic_write_text(run.resolved_config, dump_yaml(config_dict))
+    tokenizer.save(run.tokenizer_dir)
+    if not run.run_json.exists():
+        atomic_write_json(run.run_json, dict(report))

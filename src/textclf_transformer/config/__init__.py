@@ -1,0 +1,56 @@
+"""The one YAML reader: the tree of sections, its checks and its errors."""
+
+from textclf_transformer.config.keys import json_schema
+from textclf_transformer.config.reader import flatten, load_config
+from textclf_transformer.config.schema import (
+    ChunkingSection,
+    ClassificationHeadSection,
+    FinetuningArchitectureSection,
+    FinetuningConfig,
+    FinetuningDropoutsSection,
+    FinetuningTrainingSection,
+    MlmHeadSection,
+    PretrainedExperimentSection,
+    PretrainingConfig,
+    PretrainingTrainingSection,
+)
+from textclf_transformer.config.shared_sections import (
+    ArchitectureSection,
+    AttentionSection,
+    DataSection,
+    DataSplitSection,
+    DropoutsSection,
+    ExperimentSection,
+    LoggingSection,
+    TokenizerSection,
+    TrainingSection,
+)
+from textclf_transformer.config.writing import config_to_dict, dump_yaml, resolve_paths
+
+__all__ = [
+    "ArchitectureSection",
+    "AttentionSection",
+    "ChunkingSection",
+    "ClassificationHeadSection",
+    "DataSection",
+    "DataSplitSection",
+    "DropoutsSection",
+    "ExperimentSection",
+    "FinetuningArchitectureSection",
+    "FinetuningConfig",
+    "FinetuningDropoutsSection",
+    "FinetuningTrainingSection",
+    "LoggingSection",
+    "MlmHeadSection",
+    "PretrainedExperimentSection",
+    "PretrainingConfig",
+    "PretrainingTrainingSection",
+    "TokenizerSection",
+    "TrainingSection",
+    "config_to_dict",
+    "dump_yaml",
+    "flatten",
+    "json_schema",
+    "load_config",
+    "resolve_paths",
+]

@@ -1,0 +1,70 @@
+"""``--set KEY=VALUE``: reading it, and laying it over what a file says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from textclf_transformer.config.rules import Problem
+from textclf_transformer.config.yaml_reader import YamlError, read_value
+from textclf_transformer.errors import ConfigError
+
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_-]*)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """One ``--set``.
+
+    Attributes:
+        key: the dotted key.
+        value: the value, read as YAML.
+        text: as the user typed it.
+    """
+
+    key: str
+    value: Any
+    text: str
+
+
+def parse_overrides(texts: Sequence[str]) -> tuple[list[Override], list[str]]:
+    """Return the overrides that can be read, and a line for each that cannot."""
+    overrides: list[Override] = []
+    problems: list[str] = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or _KEY.fullmatch(key) is None:
+            error = ConfigError(
+                "not an assignment", where=f"--set {text}", expected="KEY=VALUE, e.g. training.epochs=3"
+            )
+            problems += error.lines
+            continue
+        try:
+            overrides.append(Override(key, read_value(value), text))
+        except YamlError as error:
+            problems += ConfigError(
+                str(error), where=f"--set {text}", mend="put quotes around the value"
+            ).lines
+    return overrides, problems
+
+
+def apply_overrides(data: dict[str, Any], overrides: Iterable[Override]) -> list[Problem]:
+    """Write the overrides into ``data``, in order; returns what does not fit the shape of the file."""
+    problems = []
+    for override in overrides:
+        *parents, name = override.key.split(".")
+        section = data
+        for parent in parents:
+            if section.get(parent) is None:
+                section[parent] = {}
+            section = section[parent]
+            if not isinstance(section, dict):
+                problems.append(
+                    Problem(override.key, f"{parent} holds a value, so no key can stand below it")
+                )
+                break
+        else:
+            section[name] = override.value
+    return problems

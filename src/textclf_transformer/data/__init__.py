@@ -1,0 +1,1 @@
+"""From text to batches: reading, the token store, chunking, sampling, collating."""

@@ -1,0 +1,185 @@
+"""Reading documents from text files, one at a time: JSONL, CSV, TSV, Parquet, plain text, folders of text
+files.
+
+Everything is read as text: a cell ``NA`` or ``007`` and a word ``no`` stay what they are. The inputs are
+streamed, so that memory does not grow with them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from textclf_transformer.data.documentation_corpus import DEMO_INPUT, documentation_documents
+from textclf_transformer.data.tables import Columns, read_csv, read_parquet, row_document
+from textclf_transformer.data.text_files import Document, format_suffix, plain_stem, read_lines, read_whole
+from textclf_transformer.errors import DataError
+
+JSONL_SUFFIXES = (".jsonl", ".ndjson")
+TEXT_SUFFIXES = (".txt", ".text")
+FORMATS = ".jsonl, .csv, .tsv, .parquet, .txt (also with .gz, .bz2 or .xz), or a folder of .txt files"
+
+
+class Corpus:
+    """The documents of some files and folders; each pass over it reads them anew.
+
+    Args:
+        inputs: files, or folders whose sub-folders are the labels; ``demo:documentation`` stands for the
+            documentation inside the installed libraries.
+        text_column: the column, or JSON key, of the text.
+        label_column: that of the label; None: labels are not read. Plain text files have none.
+        id_column: that of the id, which must be there; None: ``id`` where there is one.
+        group_column: that of the group, which must be there; None: ``group`` where there is one.
+        skip_empty: whether documents without text are left out, and counted, instead of being an error.
+
+    Attributes:
+        skipped: documents left out in the last pass.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Path],
+        *,
+        text_column: str = "text",
+        label_column: str | None = "label",
+        id_column: str | None = None,
+        group_column: str | None = None,
+        skip_empty: bool = False,
+    ) -> None:
+        self._inputs = tuple(inputs)
+        self._columns = Columns(text_column, label_column, id_column, group_column)
+        self._skip_empty = skip_empty
+        self.skipped = 0
+
+    def __iter__(self) -> Iterator[Document]:
+        """Yield the documents in the order of the inputs; folders in the order of their files' names.
+
+        Raises:
+            DataError: an input is missing, of an unknown format or damaged, or a row is wrong; file, line and
+                column are named.
+            UsageError: a Parquet file, and pyarrow is not installed.
+        """
+        self.skipped = 0
+        for path in self._inputs:
+            for document in _read_input(path, self._columns):
+                if document.text and not document.text.isspace():
+                    yield document
+                elif self._skip_empty:
+                    self.skipped += 1
+                else:
+                    raise DataError(
+                        "the text is empty",
+                        where=f"{document.source}: {self._columns.text}",
+                        mend="take the document out, or add --skip-empty",
+                    )
+
+
+def read_documents(
+    inputs: Sequence[Path],
+    *,
+    text_column: str = "text",
+    label_column: str | None = "label",
+    id_column: str | None = None,
+    group_column: str | None = None,
+) -> Iterator[Document]:
+    """Yield the documents of ``inputs``; see ``Corpus``."""
+    return iter(
+        Corpus(
+            inputs,
+            text_column=text_column,
+            label_column=label_column,
+            id_column=id_column,
+            group_column=group_column,
+        )
+    )
+
+
+def _read_input(path: Path, columns: Columns) -> Iterator[Document]:
+    if str(path) == DEMO_INPUT:
+        return documentation_documents()
+    if path.is_dir():
+        return _read_folder(path, with_labels=columns.label is not None)
+    if not path.exists():
+        raise DataError("there is no such file or folder", where=str(path))
+    suffix = format_suffix(path)
+    if suffix in JSONL_SUFFIXES:
+        return _read_jsonl(path, columns)
+    if suffix in (".csv", ".tsv"):
+        return read_csv(path, columns, delimiter="," if suffix == ".csv" else "\t")
+    if path.suffix.lower() == ".parquet":
+        return read_parquet(path, columns)
+    if suffix in TEXT_SUFFIXES:
+        return _read_plain_text(path)
+    raise DataError("unknown format", where=str(path), found=repr(path.name), expected=FORMATS)
+
+
+def _read_jsonl(path: Path, columns: Columns) -> Iterator[Document]:
+    stem = plain_stem(path)
+    row = 0
+    for number, line in read_lines(path):
+        if line.isspace():
+            continue
+        row += 1
+        where = f"{path}:{number}"
+        try:
+            record: Any = json.loads(line, object_pairs_hook=_unique_keys)
+        except (ValueError, RecursionError) as error:
+            raise DataError("not a JSON record", where=where, found=str(error)) from error
+        if not isinstance(record, dict):
+            raise DataError(
+                "not a JSON record", where=where, found=type(record).__name__, expected="an object"
+            )
+        yield row_document(record, columns, where=where, default_id=f"{stem}:{row}")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {repeated!r} stands twice")
+    return record
+
+
+def _read_plain_text(path: Path) -> Iterator[Document]:
+    """Yield the documents of a text file: what stands between blank lines, line ends inside it kept."""
+    stem = plain_stem(path)
+    lines: list[str] = []
+    first = 1
+    row = 0
+    for number, line in read_lines(path):
+        if not line.isspace():
+            if not lines:
+                first = number
+            lines.append(line)
+        elif lines:
+            row += 1
+            yield Document("".join(lines).rstrip("\r\n"), None, f"{stem}:{row}", None, f"{path}:{first}")
+            lines = []
+    if lines:
+        yield Document("".join(lines).rstrip("\r\n"), None, f"{stem}:{row + 1}", None, f"{path}:{first}")
+
+
+def _read_folder(folder: Path, *, with_labels: bool) -> Iterator[Document]:
+    """Yield one document for each text file below ``folder``; the first sub-folder on its way is the label."""
+    files = sorted(
+        (path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder))),
+        key=lambda path: path.relative_to(folder).as_posix(),
+    )
+    if not files:
+        raise DataError("the folder has no text files", where=str(folder))
+    foreign = [path for path in files if format_suffix(path) not in (*TEXT_SUFFIXES, "")]
+    if foreign:
+        raise DataError(
+            "not a text file", where=str(foreign[0]), expected=".txt, maybe with .gz, .bz2 or .xz"
+        )
+    for path in files:
+        relative = path.relative_to(folder)
+        label = relative.parts[0] if with_labels and len(relative.parts) > 1 else None
+        yield Document(read_whole(path), label, relative.as_posix(), None, str(path))
+
+
+def _hidden(relative: Path) -> bool:
+    return any(part.startswith(".") for part in relative.parts)

@@ -1,0 +1,65 @@
+"""Cutting one set of documents into train, val and test: stratified, groups kept together, by a seed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textclf_transformer.errors import DataError
+
+SPLITS = ("train", "val", "test")
+
+
+def stratified_split(
+    labels: Sequence[Sequence[Hashable]],
+    groups: Sequence[str | None],
+    *,
+    fractions: Sequence[float],
+    seed: int,
+) -> NDArray[np.int8]:
+    """Return the number of each document's part: 0, 1, …
+
+    Each part gets its fraction of every label as nearly as whole documents allow. Groups, largest first and
+    in random order among equals, go one by one to the part that misses most of what the group holds; a
+    document without a group is one of its own, so that without groups the counts are the fractions rounded.
+    (scikit-learn's StratifiedGroupKFold works alike but makes parts of equal size, and its
+    ``train_test_split`` knows no groups and refuses a label that occurs once.)
+
+    Args:
+        labels: the labels of each document: one, several, or none.
+        groups: the group of each document, None without one; a group is never torn apart.
+        fractions: of the parts, positive, together 1.
+        seed: decides which documents go where.
+
+    Raises:
+        DataError: a part would be empty.
+    """
+    units: dict[Hashable, list[int]] = {}
+    for index, group in enumerate(groups):
+        units.setdefault(("document", index) if group is None else ("group", group), []).append(index)
+    members = list(units.values())
+    order = np.random.default_rng(seed).permutation(len(members))
+    order = order[np.argsort([-len(members[unit]) for unit in order], kind="stable")]
+
+    # A document without labels counts for a label of its own, None.
+    counts = Counter(label for document in labels for label in (document or (None,)))
+    missing = [{label: fraction * count for label, count in counts.items()} for fraction in fractions]
+    part_of = np.zeros(len(labels), dtype=np.int8)
+    for unit in order:
+        held = Counter(label for index in members[unit] for label in (labels[index] or (None,)))
+        scores = [sum(count * part[label] for label, count in held.items()) for part in missing]
+        chosen = scores.index(max(scores))
+        for label, count in held.items():
+            missing[chosen][label] -= count
+        part_of[members[unit]] = chosen
+    sizes = np.bincount(part_of, minlength=len(fractions))
+    if not sizes.all():
+        raise DataError(
+            "too few documents or groups for the split: a part would be empty",
+            found=f"parts of {', '.join(map(str, sizes))} documents",
+            mend="choose other fractions, or give each split as a file of its own",
+        )
+    return part_of

@@ -1,0 +1,199 @@
+"""Documents from rows with named columns: CSV, TSV and Parquet; and what a row must have, whichever file it is from."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import decimal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textclf_transformer.data.text_files import MAX_LINE_BYTES, Document, plain_stem, read_lines
+from textclf_transformer.errors import DataError, UsageError
+
+PARQUET_ROWS = 256  # rows held at a time; documents may be long
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names of the columns: ``label`` None means no labels are read; ``id`` and ``group`` None, the default if there."""
+
+    text: str
+    label: str | None
+    id: str | None
+    group: str | None
+
+    def required(self) -> list[str]:
+        """Return the columns that every input must have."""
+        return [name for name in (self.text, self.label, self.id, self.group) if name is not None]
+
+    def optional(self) -> list[str]:
+        """Return the columns that are read where they are there."""
+        defaults = (("id", self.id), ("group", self.group))
+        return [name for name, chosen in defaults if chosen is None and name not in self.required()]
+
+
+def row_document(record: Mapping[str, Any], columns: Columns, *, where: str, default_id: str) -> Document:
+    """Return the document of one row or JSON record.
+
+    Raises:
+        DataError: a column is missing, or holds what is no text, label, id or group; ``where`` and column are
+            named.
+    """
+    for name in columns.required():
+        if name not in record:
+            raise missing_column(name, columns, found=list(record), where=where)
+    text = record[columns.text]
+    if not isinstance(text, str):
+        raise _wrong_type(where, columns.text, text, "a string")
+    _check_characters(text, where, columns.text)
+    label = None if columns.label is None else _label(record[columns.label], where, columns.label)
+    identity = _short_text(record.get(columns.id or "id"), where, columns.id or "id")
+    group = _short_text(record.get(columns.group or "group"), where, columns.group or "group")
+    return Document(text, label, identity or default_id, group or None, where)
+
+
+def missing_column(name: str, columns: Columns, *, found: list[str], where: str) -> DataError:
+    """Return the error for a column that is not there; it says which flag names another."""
+    shown = ", ".join(map(repr, found[:20])) or "no columns"
+    mend = {
+        columns.text: "name it with --text-column",
+        columns.label: "name it with --label-column, or add --no-labels",
+    }.get(name)
+    return DataError(f"there is no column {name!r}", where=where, found=shown, mend=mend)
+
+
+def read_csv(path: Path, columns: Columns, *, delimiter: str) -> Iterator[Document]:
+    """Yield the documents of a CSV or TSV file with a header row; every cell is text.
+
+    Raises:
+        DataError: a column is missing or doubled, a row has too few or too many cells, or the quoting is
+            broken.
+    """
+    csv.field_size_limit(MAX_LINE_BYTES)
+    lines = (line for _, line in read_lines(path))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    stem = plain_stem(path)
+    header: list[str] | None = None
+    row = 0
+    while True:
+        where = f"{path}:{reader.line_num + 1}"
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise DataError("the row cannot be read", where=where, found=str(error)) from error
+        if cells is None:
+            break
+        if not cells:
+            continue  # a blank line
+        if header is None:
+            header = cells
+            _check_header(header, columns, where)
+            continue
+        row += 1
+        if len(cells) != len(header):
+            raise DataError(
+                "the row has a wrong number of columns",
+                where=where,
+                found=len(cells),
+                expected=f"{len(header)} as in the header",
+            )
+        record = dict(zip(header, cells, strict=True))
+        yield row_document(record, columns, where=where, default_id=f"{stem}:{row}")
+    if header is None:
+        raise DataError("the file is empty", where=str(path), expected="a header row")
+
+
+def read_parquet(path: Path, columns: Columns) -> Iterator[Document]:
+    """Yield the documents of a Parquet file.
+
+    Raises:
+        UsageError: pyarrow is not installed.
+        DataError: the file is damaged, a column is missing, or a value is of a type that is no text or label.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UsageError(
+            "reading Parquet needs pyarrow",
+            where=str(path),
+            mend="pip install 'textclf_transformer[parquet]', or convert the file to JSONL",
+        ) from error
+    stem = plain_stem(path)
+    row = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            names = list(file.schema_arrow.names)
+            _check_header(names, columns, str(path))
+            wanted = [name for name in (*columns.required(), *columns.optional()) if name in names]
+            for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=wanted):
+                for record in batch.to_pylist():
+                    row += 1
+                    where = f"{path}:row {row}"
+                    yield row_document(record, columns, where=where, default_id=f"{stem}:{row}")
+    except pyarrow.ArrowException as error:
+        raise DataError("the Parquet file cannot be read", where=str(path), found=str(error)) from error
+
+
+def _check_header(header: list[str], columns: Columns, where: str) -> None:
+    for name in columns.required():
+        if name not in header:
+            raise missing_column(name, columns, found=header, where=where)
+    for name in (*columns.required(), *columns.optional()):
+        if header.count(name) > 1:
+            raise DataError(f"the column {name!r} stands twice", where=where)
+
+
+def _label(value: Any, where: str, column: str) -> str | tuple[str, ...]:
+    """Return the label as text: 3 is "3", true is "true"; a list of such is a tuple."""
+    if isinstance(value, list):
+        labels = tuple(_one_label(item, where, column) for item in value)
+        if len(set(labels)) < len(labels):
+            raise DataError("a label stands twice", where=f"{where}: {column}", found=repr(value))
+        return labels
+    return _one_label(value, where, column)
+
+
+def _one_label(value: Any, where: str, column: str) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if not isinstance(value, str):
+        raise _wrong_type(where, column, value, "a string, an integer, or a list of them")
+    _check_characters(value, where, column)
+    return value
+
+
+def _short_text(value: Any, where: str, column: str) -> str:
+    """Return an id or group as text, "" where there is none."""
+    if value is None:
+        return ""
+    if isinstance(value, (int, float, decimal.Decimal, datetime.date)) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise _wrong_type(where, column, value, "a string or a number")
+    _check_characters(value, where, column)
+    return value
+
+
+def _check_characters(value: str, where: str, column: str) -> None:
+    """Refuse halves of surrogate pairs, which JSON can spell (``\\ud800``) and UTF-8 cannot write."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            "no valid character",
+            where=f"{where}: {column}",
+            found=f"character {error.start + 1} is half a pair",
+        ) from error
+
+
+def _wrong_type(where: str, column: str, value: Any, expected: str) -> DataError:
+    shown = "nothing (null)" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
+    return DataError(
+        "the value is of a wrong type", where=f"{where}: {column}", found=shown, expected=expected
+    )

@@ -1,0 +1,135 @@
+"""What a document of text is, and reading text files line by line: any compression, UTF-8 only, faults named."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from textclf_transformer.errors import DataError
+
+COMPRESSIONS = (".gz", ".bz2", ".xz")
+BYTE_ORDER_MARK = "\ufeff"
+
+# A line, and so a document of a line-based format, is held in memory; a file without line ends must not fill
+# it.
+MAX_LINE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document as it stands in the input.
+
+    Attributes:
+        text: the text, never empty.
+        label: the label's text as written; a tuple where the input gives a list; None without a label.
+        id: the id the input gives, else ``<file stem>:<row>``.
+        group: documents of one group must not be torn apart by a split; None without a group.
+        source: ``file:line``, for messages.
+    """
+
+    text: str
+    label: str | tuple[str, ...] | None
+    id: str
+    group: str | None
+    source: str
+
+
+def format_suffix(path: Path) -> str:
+    """Return the suffix that tells the format, lower case, without that of the compression: ``.jsonl`` of a.jsonl.gz."""
+    plain = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
+    return plain.suffix.lower()
+
+
+def plain_stem(path: Path) -> str:
+    """Return the file's name without the suffixes of format and compression: ``a`` of a.jsonl.gz."""
+    plain = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
+    return plain.stem
+
+
+@contextmanager
+def open_decompressed(path: Path) -> Iterator[IO[bytes]]:
+    """Open ``path`` for reading bytes, decompressing by its suffix; damage found while reading is a
+    DataError.
+
+    Raises:
+        DataError: there is no such file, or the compressed stream is cut off or damaged.
+    """
+    try:
+        raw = path.open("rb")
+    except FileNotFoundError as error:
+        raise DataError("there is no such file", where=str(path)) from error
+    suffix = path.suffix.lower()
+    with raw:
+        stream: IO[bytes]
+        if suffix == ".gz":
+            stream = gzip.GzipFile(fileobj=raw, mode="rb")  # type: ignore[assignment]
+        elif suffix == ".bz2":
+            stream = bz2.BZ2File(raw)
+        elif suffix == ".xz":
+            stream = lzma.LZMAFile(raw)
+        else:
+            stream = raw
+        try:
+            yield stream
+        except EOFError as error:
+            raise DataError(
+                "the compressed file is cut off", where=str(path), mend="copy it again"
+            ) from error
+        except (lzma.LZMAError, zlib.error) as error:
+            raise _damaged(path, error) from error
+        except OSError as error:
+            # gzip and bz2 report damage as OSError without a number; with one it is the disk's.
+            if error.errno is not None:
+                raise
+            raise _damaged(path, error) from error
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, line with its end) of a UTF-8 text file; a byte order mark is dropped.
+
+    Lines end at ``\\n`` only; what else Unicode calls a line end is text.
+
+    Raises:
+        DataError: no such file, damaged compression, a line that is not UTF-8 or longer than 1 GiB.
+    """
+    with open_decompressed(path) as stream:
+        number = 0
+        while raw := stream.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(raw) > MAX_LINE_BYTES:
+                raise DataError("the line is too long", where=f"{path}:{number}", expected="at most 1 GiB")
+            line = decode(raw, f"{path}:{number}")
+            yield number, line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+
+
+def read_whole(path: Path) -> str:
+    """Return the text of a file of at most 1 GiB; DataError as in ``read_lines``."""
+    with open_decompressed(path) as stream:
+        raw = stream.read(MAX_LINE_BYTES + 1)
+    if len(raw) > MAX_LINE_BYTES:
+        raise DataError("the document is too long", where=str(path), expected="at most 1 GiB")
+    return decode(raw, str(path)).removeprefix(BYTE_ORDER_MARK)
+
+
+def decode(raw: bytes, where: str) -> str:
+    """Return ``raw`` as text; DataError with the byte's place where it is not UTF-8."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            "not UTF-8",
+            where=f"{where}, byte {error.start + 1}",
+            found=f"0x{raw[error.start]:02x}",
+            mend="convert the file, e.g. with `iconv -t UTF-8`",
+        ) from error
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError("the compressed file is damaged", where=str(path), found=str(error))

@@ -1,0 +1,102 @@
+"""The errors that a user can cause: each is one line that says what, where, found, expected and how to mend.
+
+Every class carries the exit code of the commands, so that scripts can tell a bad config from bad data. Anything that is
+not a ``UserError`` is a fault of this project and ends with exit code 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def printable(text: str) -> str:
+    """Return ``text`` on one line, control characters written as escapes so that they cannot drive a terminal."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+class UserError(Exception):
+    """A fault in what the user gave; ``str(error)`` is one line without control characters.
+
+    Args:
+        what: what is wrong, in a few words.
+        where: the file with line, row or key.
+        found: the value that was found.
+        expected: what would have been right.
+        mend: what to do about it.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        found: object = None,
+        expected: str | None = None,
+        mend: str | None = None,
+    ) -> None:
+        parts = [what]
+        if where is not None:
+            parts.append(where)
+        comparison = []
+        if found is not None:
+            comparison.append(f"found {found}")
+        if expected is not None:
+            comparison.append(f"expected {expected}")
+        if comparison:
+            parts.append(", ".join(comparison))
+        if mend is not None:
+            parts.append(mend)
+        self.lines: tuple[str, ...] = (printable("; ".join(parts)),)
+        super().__init__(self.lines[0])
+
+
+class UsageError(UserError):
+    """The command line is wrong."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """The YAML file, or a ``--set``, is wrong; carries all problems of the file at once."""
+
+    exit_code = 2
+
+    @classmethod
+    def from_problems(cls, problems: Sequence[str]) -> ConfigError:
+        """Return one error for several problems, each a line of its own in ``lines``."""
+        error = cls(problems[0])
+        error.lines = tuple(printable(problem) for problem in problems)
+        error.args = ("\n".join(error.lines),)
+        return error
+
+
+class DataError(UserError):
+    """A document, label, token id or data file is wrong."""
+
+    exit_code = 3
+
+
+class CheckpointError(UserError):
+    """A checkpoint cannot be read, does not fit, or a resume is refused."""
+
+    exit_code = 4
+
+
+class NonFiniteError(UserError):
+    """The loss or a gradient is NaN or infinite; nothing was updated or saved."""
+
+    exit_code = 5
+
+
+class StorageError(UserError):
+    """The disk is full, read-only or gone, or a permission is missing."""
+
+    exit_code = 6
+
+
+class RunInUseError(UserError):
+    """Another process works in the same run folder."""
+
+    exit_code = 7

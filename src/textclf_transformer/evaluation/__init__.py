@@ -1,0 +1,1 @@
+"""What a finished model is judged by: metrics and baselines."""

@@ -1,0 +1,66 @@
+"""Classification metrics over the full label set."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, f1_score
+from torch import Tensor
+
+from textclf_transformer.errors import NonFiniteError
+
+IntArray = NDArray[np.integer]
+
+
+def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return accuracy and macro-F1 of predictions from ``logits``; see ``label_metrics``.
+
+    Args:
+        logits: floating (documents, L); the largest is predicted or, where documents carry several labels,
+            those above 0 (a probability above one half).
+        labels: (documents,) of 0 … L − 1, or 0/1 of (documents, L).
+
+    Raises:
+        NonFiniteError: a logit is NaN or infinite; its document is named.
+    """
+    scores = logits.detach().double().cpu().numpy()
+    faulty = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if faulty.size:
+        raise NonFiniteError("a logit is NaN or infinite", where=f"document {faulty[0]} (from 0)")
+    predictions = scores.argmax(axis=1) if labels.ndim == 1 else (scores > 0).astype(np.int64)
+    return label_metrics(labels.cpu().numpy().astype(np.int64), predictions, num_labels=scores.shape[1])
+
+
+def label_metrics(labels: IntArray, predictions: IntArray, *, num_labels: int) -> dict[str, float]:
+    """Return ``accuracy`` and ``f1_macro`` of ``predictions``, as scikit-learn has them.
+
+    The mean of F1 runs over all labels of the model, not over those that happen to stand in ``labels``: a
+    label that is only predicted counts with F1 = 0. A label that is neither there nor predicted has no F1
+    (0/0); it is left out of the mean, so that a small split is not marked down for what it does not hold, and
+    a warning names it. Where documents carry several labels, accuracy is the share of documents with all of
+    them right.
+
+    Args:
+        labels: (documents,) of 0 … num_labels − 1, or 0/1 of (documents, num_labels).
+        predictions: of the shape of ``labels``.
+        num_labels: L of the model.
+    """
+    f1_macro = f1_score(labels, predictions, labels=range(num_labels), average="macro", zero_division=np.nan)
+    absent = _absent_labels(labels, predictions, num_labels=num_labels)
+    if absent:
+        warnings.warn(
+            f"labels {', '.join(map(str, absent))} are neither present nor predicted in this split; "
+            f"f1_macro is the mean over the other {num_labels - len(absent)}",
+            stacklevel=2,
+        )
+    return {"accuracy": float(accuracy_score(labels, predictions)), "f1_macro": float(f1_macro)}
+
+
+def _absent_labels(labels: IntArray, predictions: IntArray, *, num_labels: int) -> list[int]:
+    if labels.ndim == 2:
+        occurs = (labels + predictions).any(axis=0)
+    else:
+        occurs = np.bincount(np.concatenate((labels, predictions)), minlength=num_labels) > 0
+    return [int(label) for label in np.flatnonzero(~occurs)]

@@ -1,0 +1,109 @@
+"""Making a whole folder so that it is there complete or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from textclf_transformer.errors import UsageError
+
+
+@contextmanager
+def building_folder(target: Path, *, overwrite: bool, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
+    """Give an empty folder to fill; after the block it takes the place of ``target``, on an error it is
+    removed.
+
+    Ctrl-C and SIGTERM remove it too. With ``overwrite`` the old folder stays until the new one is complete.
+
+    Args:
+        target: where the folder is to be; the folders above it are made.
+        overwrite: whether a folder that is there may be replaced.
+        is_ours: tells whether a folder that is there holds nothing but what would be made anew; no other is
+            replaced.
+
+    Raises:
+        UsageError: ``target`` is there and may not be replaced.
+    """
+    if target.is_symlink():
+        raise UsageError("the folder to write must not be a symbolic link", where=str(target))
+    target = target.resolve()  # "." has no name to put a temporary beside
+    _check_target(target, overwrite=overwrite, is_ours=is_ours)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    mark = secrets.token_hex(8)
+    temporary = target.with_name(f".{target.name}.{mark}.tmp")
+    temporary.mkdir()
+    try:
+        with _terminated_as_exit():
+            yield temporary
+            _flush(temporary)
+            _put_in_place(temporary, target, old=target.with_name(f".{target.name}.{mark}.old"))
+    finally:
+        # Gone if all went well; what is half made must not stay.
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_target(target: Path, *, overwrite: bool, is_ours: Callable[[Path], bool]) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise UsageError("there is a file of this name", where=str(target), mend="choose another --out")
+    if not any(target.iterdir()):
+        return
+    if not overwrite:
+        raise UsageError(
+            "the folder is there already", where=str(target), mend="add --overwrite to replace it"
+        )
+    if not is_ours(target):
+        raise UsageError(
+            "the folder holds other files, which --overwrite would delete",
+            where=str(target),
+            mend="choose another --out",
+        )
+
+
+def _put_in_place(temporary: Path, target: Path, *, old: Path) -> None:
+    if target.exists():
+        target.rename(old)
+        try:
+            temporary.rename(target)
+        except BaseException:
+            old.rename(target)
+            raise
+    else:
+        temporary.rename(target)
+    _flush(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _terminated_as_exit() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit(143), so that what is half made is removed; in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _flush(folder: Path) -> None:
+    """Put a folder's list of files on the disk, where the system can."""
+    with suppress(OSError):  # Windows does not open folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

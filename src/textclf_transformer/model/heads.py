@@ -1,0 +1,105 @@
+"""Masked-language-model head and model (Liu et al. 2019, section 3; head as in Devlin et al. 2018, appendix A).
+
+B batch of sequences, S positions in a sequence, D hidden size, V vocabulary, T targets (masked positions of a batch).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from textclf_transformer.model.encoder import RobertaModel, unpack
+from textclf_transformer.model.initialisation import initialise_weights
+from textclf_transformer.model.linear_cross_entropy import linear_cross_entropy
+
+IGNORE_INDEX = -100
+
+
+class MaskedLMHead(nn.Module):
+    """Linear, GELU, LayerNorm, then a projection onto the vocabulary.
+
+    Args:
+        hidden_size: D.
+        vocab_size: V.
+        layer_norm_eps: added to the variance.
+        tie_weights: True takes the projection from the word embedding handed to ``forward``; False learns its own.
+    """
+
+    def __init__(self, *, hidden_size: int, vocab_size: int, layer_norm_eps: float, tie_weights: bool) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.decoder = None if tie_weights else nn.Linear(hidden_size, vocab_size, bias=False)
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(self, hidden: Tensor, word_embedding: Tensor) -> Tensor:
+        """Map (N, D) hidden states to (N, V) logits; ``word_embedding`` is (V, D)."""
+        return F.linear(self._transform(hidden), self._projection(word_embedding), self.bias)
+
+    def loss(self, hidden: Tensor, word_embedding: Tensor, targets: Tensor) -> Tensor:
+        """Return the cross-entropy of (T, D) hidden states against (T,) targets, summed; a float32 scalar."""
+        return linear_cross_entropy(self._transform(hidden), self._projection(word_embedding), self.bias, targets)
+
+    def _transform(self, hidden: Tensor) -> Tensor:
+        transformed: Tensor = self.norm(F.gelu(self.dense(hidden)))
+        return transformed
+
+    def _projection(self, word_embedding: Tensor) -> Tensor:
+        return word_embedding if self.decoder is None else self.decoder.weight
+
+
+class RobertaForMaskedLM(nn.Module):
+    """Encoder and masked-language-model head.
+
+    Args:
+        encoder: the encoder; owned by this model from now on.
+        layer_norm_eps: of the head's LayerNorm.
+        tie_weights: whether the head's projection is the word embedding.
+    """
+
+    def __init__(self, encoder: RobertaModel, *, layer_norm_eps: float = 1e-5, tie_weights: bool = True) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = MaskedLMHead(
+            hidden_size=encoder.hidden_size,
+            vocab_size=encoder.vocab_size,
+            layer_norm_eps=layer_norm_eps,
+            tie_weights=tie_weights,
+        )
+        initialise_weights(self.head)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """Predict every position.
+
+        Args:
+            input_ids: (B, S) int64.
+            attention_mask: (B, S) bool, True = PAD.
+            labels: (B, S) int64, ``IGNORE_INDEX`` where there is no target; or None.
+
+        Returns:
+            ``logits`` (B, S, V), zero on padding; with labels also ``loss``, the mean over targets (NaN without any).
+        """
+        tokens = self.encoder.encode(input_ids, attention_mask)
+        logits = unpack(self.head(tokens, self.encoder.embeddings.word_embeddings.weight), ~attention_mask)
+        output = {"logits": logits}
+        if labels is not None:
+            targets = labels.masked_fill(attention_mask, IGNORE_INDEX)
+            wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            output["loss"] = F.cross_entropy(wide.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX)
+        return output
+
+    def masked_loss(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy summed over the targets; the head and its loss run on the targets alone.
+
+        Args:
+            input_ids: (B, S) int64.
+            attention_mask: (B, S) bool, True = PAD.
+            labels: (B, S) int64, ``IGNORE_INDEX`` where there is no target.
+
+        Returns:
+            float32 scalar, natural logarithm; 0 without targets.
+        """
+        wanted = (labels != IGNORE_INDEX) & ~attention_mask
+        hidden = self.encoder.encode(input_ids, attention_mask, wanted=wanted)  # (T, D)
+        return self.head.loss(hidden, self.encoder.embeddings.word_embeddings.weight, labels[wanted])

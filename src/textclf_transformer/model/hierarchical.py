@@ -1,0 +1,217 @@
+"""The long-document classifier: encode each chunk, pool the [CLS] vectors over chunks, classify the document.
+
+Hierarchical transformers over chunks: Pappagari et al. 2019 ("Hierarchical Transformers for Long Document
+Classification"); attention pooling: Yang et al. 2016.
+
+B batch of documents, C chunks of a document, M real chunks of all documents of a batch, S positions in a chunk,
+D hidden size, L labels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from textclf_transformer.model.attention import check_attention_mask
+from textclf_transformer.model.dropout import Dropout
+from textclf_transformer.model.encoder import RobertaModel, unpack
+from textclf_transformer.model.freezing import EncoderClassifier
+from textclf_transformer.model.initialisation import initialise_weights
+from textclf_transformer.model.pooling import build_pooling
+
+# Chunks whose activations exist at a time under gradient checkpointing. Fixed, so that results do not depend on memory.
+_CHUNKS_PER_GROUP = 8
+
+
+class ClassifierHead(nn.Module):
+    """LayerNorm, Linear(D → D/2), tanh, dropout, Linear(→ L).
+
+    Args:
+        hidden_size: D.
+        num_labels: L.
+        layer_norm_eps: added to the variance.
+        dropout_prob: drop probability before the last layer.
+    """
+
+    def __init__(self, *, hidden_size: int, num_labels: int, layer_norm_eps: float, dropout_prob: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.dense = nn.Linear(hidden_size, hidden_size // 2)
+        self.dropout = Dropout(dropout_prob)
+        self.output = nn.Linear(hidden_size // 2, num_labels)
+
+    def forward(self, documents: Tensor) -> Tensor:
+        """Map (B, D) to logits (B, L)."""
+        return self.output(self.dropout(torch.tanh(self.dense(self.norm(documents)))))
+
+
+class HierarchicalRobertaForClassification(EncoderClassifier):
+    """Encoder over chunks, pooling over chunks, classifier over documents.
+
+    Args:
+        encoder: the encoder; owned by this model from now on.
+        num_labels: L.
+        pooling: one of ``POOLINGS``.
+        attention_hidden_size: width of the tanh projection (poolings attention and multihead).
+        attention_heads: heads over chunks (poolings multihead and transformer).
+        attention_dropout: drop probability of the chunk weights.
+        hidden_dropout: drop probability of the chunk vectors.
+        classifier_dropout: drop probability inside the classifier.
+        layer_norm_eps: of the classifier's LayerNorm.
+        max_chunks: most chunks of a document; None sets no limit.
+        chunk_position_embeddings: add a learned vector for a chunk's place to its vector, for the poolings that have no
+            order; needs ``max_chunks``.
+        use_gradient_checkpointing: keep only ids and [CLS] vectors of a group of chunks and compute the group again
+            in the backward pass, so that memory hardly grows with the length of a document.
+
+    Raises:
+        ValueError: the pooling is unknown, its heads do not divide D, or position embeddings have no ``max_chunks``.
+    """
+
+    def __init__(
+        self,
+        encoder: RobertaModel,
+        *,
+        num_labels: int,
+        pooling: str = "attention",
+        attention_hidden_size: int = 256,
+        attention_heads: int = 8,
+        attention_dropout: float = 0.0,
+        hidden_dropout: float = 0.1,
+        classifier_dropout: float = 0.1,
+        layer_norm_eps: float = 1e-5,
+        max_chunks: int | None = None,
+        chunk_position_embeddings: bool = False,
+        use_gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__(encoder)
+        if chunk_position_embeddings and max_chunks is None:
+            raise ValueError("chunk_position_embeddings needs max_chunks")
+        self.num_labels = num_labels
+        self.max_chunks = max_chunks
+        self.use_gradient_checkpointing = use_gradient_checkpointing
+        # What from_hf needs to build the same model again.
+        self.settings: dict[str, str | int | float | bool | None] = {
+            "num_labels": num_labels,
+            "pooling": pooling,
+            "attention_hidden_size": attention_hidden_size,
+            "attention_heads": attention_heads,
+            "attention_dropout": attention_dropout,
+            "hidden_dropout": hidden_dropout,
+            "classifier_dropout": classifier_dropout,
+            "layer_norm_eps": layer_norm_eps,
+            "max_chunks": max_chunks,
+            "chunk_position_embeddings": chunk_position_embeddings,
+        }
+        self.chunk_dropout = Dropout(hidden_dropout)
+        self.chunk_positions = nn.Embedding(max_chunks or 0, encoder.hidden_size) if chunk_position_embeddings else None
+        self.pooling = build_pooling(
+            pooling,
+            hidden_size=encoder.hidden_size,
+            attention_hidden_size=attention_hidden_size,
+            attention_heads=attention_heads,
+            attention_dropout=attention_dropout,
+            hidden_dropout=hidden_dropout,
+            layer_norm_eps=layer_norm_eps,
+        )
+        self.classifier = ClassifierHead(
+            hidden_size=encoder.hidden_size,
+            num_labels=num_labels,
+            layer_norm_eps=layer_norm_eps,
+            dropout_prob=classifier_dropout,
+        )
+        for name, part in self.named_children():
+            if name != "encoder":
+                initialise_weights(part)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor | None = None,
+        return_attention: bool = False,
+    ) -> dict[str, Tensor]:
+        """Classify a padded batch of documents.
+
+        Args:
+            input_ids: (B, C, S) int64.
+            attention_mask: (B, C, S) bool, True = PAD; a chunk without any real token is a padding chunk.
+            labels: (B,) int64; or None.
+            return_attention: whether to return the weights over chunks.
+
+        Returns:
+            ``logits`` (B, L); if asked for ``attention_weights`` (B, C) and, where the pooling has heads,
+            ``attention_weights_per_head`` (B, H, C); with labels ``loss``, the mean cross-entropy.
+
+        Raises:
+            TypeError: the mask is not bool.
+            ValueError: shapes differ, or a document has no real chunk or more than ``max_chunks``.
+        """
+        check_attention_mask(attention_mask, input_ids.shape)
+        real = ~attention_mask.all(dim=2)  # (B, C)
+        if not bool(real.any(dim=1).all()):
+            raise ValueError("a document has no real chunk")
+        vectors = self.encode_chunks(input_ids[real], attention_mask[real])
+        output = self._classify(vectors, real)
+        if not return_attention:
+            output = {"logits": output["logits"]}
+        if labels is not None:
+            output["loss"] = F.cross_entropy(output["logits"], labels)
+        return output
+
+    def classify_chunks(self, input_ids: Tensor, attention_mask: Tensor, chunk_counts: Tensor) -> dict[str, Tensor]:
+        """Classify documents given as their real chunks, one below the other.
+
+        Args:
+            input_ids: (M, S) int64, the chunks of a document adjacent and in order.
+            attention_mask: (M, S) bool, True = PAD.
+            chunk_counts: (B,) int64, chunks of each document, summing to M.
+
+        Returns:
+            ``logits`` (B, L) float32; ``attention_weights`` (B, C) float32, C the largest count; where the pooling has
+            heads, ``attention_weights_per_head`` (B, H, C).
+
+        Raises:
+            TypeError: the mask is not bool.
+            ValueError: shapes differ, or a document has more than ``max_chunks`` chunks.
+        """
+        vectors = self.encode_chunks(input_ids, attention_mask)
+        places = torch.arange(int(chunk_counts.max()), device=chunk_counts.device)
+        return self._classify(vectors, places < chunk_counts.unsqueeze(1))
+
+    def encode_chunks(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Encode chunks independently of each other.
+
+        Args:
+            input_ids: (M, S) int64.
+            attention_mask: (M, S) bool, True = PAD; each chunk has at least one real token.
+
+        Returns:
+            (M, D), the hidden state of each chunk's first real token, [CLS].
+        """
+        if not (self.use_gradient_checkpointing and torch.is_grad_enabled()):
+            return self._encode_group(input_ids, attention_mask)
+        groups = zip(input_ids.split(_CHUNKS_PER_GROUP), attention_mask.split(_CHUNKS_PER_GROUP), strict=True)
+        return torch.cat([checkpoint(self._encode_group, ids, mask, use_reentrant=False) for ids, mask in groups])
+
+    def _encode_group(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        first_real = ~attention_mask & ((~attention_mask).cumsum(dim=1) == 1)
+        return self.encoder.encode(input_ids, attention_mask, wanted=first_real)
+
+    def _classify(self, vectors: Tensor, real: Tensor) -> dict[str, Tensor]:
+        """Pool (M, D) chunk vectors at the True places of ``real`` (B, C) and classify, in float32 or wider."""
+        most = int(real.sum(dim=1).max())
+        if self.max_chunks is not None and most > self.max_chunks:
+            raise ValueError(f"a document has {most} chunks, max_chunks is {self.max_chunks}")
+        with torch.autocast(device_type=vectors.device.type, enabled=False):
+            wide = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+            if self.chunk_positions is not None:
+                wide = wide + self.chunk_positions((real.cumsum(dim=1) - 1)[real])
+            chunks = unpack(self.chunk_dropout(wide), real)  # (B, C, D)
+            pooled = self.pooling(chunks, ~real)
+            output = {"logits": self.classifier(pooled.vectors), "attention_weights": pooled.weights}
+        if pooled.weights_per_head is not None:
+            output["attention_weights_per_head"] = pooled.weights_per_head
+        return output

@@ -1,0 +1,33 @@
+"""Weight initialisation, all of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def initialise_weights(module: nn.Module, *, std: float = 0.02) -> None:
+    """Initialise every parameter below ``module`` as published for BERT and RoBERTa, from torch's global stream.
+
+    ========================  =========================
+    parameter                 value
+    ========================  =========================
+    linear weight             normal, mean 0, ``std``
+    linear bias               0
+    embedding                 normal, mean 0, ``std``; the PAD row 0
+    LayerNorm weight / bias   1 / 0
+    ========================  =========================
+    """
+    for child in module.modules():
+        if isinstance(child, nn.Linear):
+            nn.init.normal_(child.weight, mean=0.0, std=std)
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)
+        elif isinstance(child, nn.Embedding):
+            nn.init.normal_(child.weight, mean=0.0, std=std)
+            if child.padding_idx is not None:
+                with torch.no_grad():
+                    child.weight[child.padding_idx].zero_()
+        elif isinstance(child, nn.LayerNorm):
+            nn.init.ones_(child.weight)
+            nn.init.zeros_(child.bias)

@@ -1,0 +1,141 @@
+"""The parts of the RoBERTa encoder (layers as in Devlin et al. 2018): embeddings, self-attention, one layer.
+
+All of it runs on the N real tokens of a batch; padding has been taken out before.
+
+N real tokens, D hidden size, H heads, K head dim, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from textclf_transformer.model.attention import SequenceLayout, attend
+from textclf_transformer.model.dropout import Dropout
+
+
+class Embeddings(nn.Module):
+    """Word embedding + learned position embedding, LayerNorm, dropout.
+
+    Args:
+        vocab_size: V.
+        hidden_size: D.
+        max_position_embeddings: rows of the position table; the first ``pad_token_id + 1`` are never used by tokens.
+        pad_token_id: its rows stay zero.
+        layer_norm_eps: added to the variance.
+        dropout_prob: drop probability of the sum.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        hidden_size: int,
+        max_position_embeddings: int,
+        pad_token_id: int,
+        layer_norm_eps: float,
+        dropout_prob: float,
+    ) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(vocab_size, hidden_size, padding_idx=pad_token_id)
+        self.position_embeddings = nn.Embedding(max_position_embeddings, hidden_size, padding_idx=pad_token_id)
+        self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.dropout = Dropout(dropout_prob)
+
+    def forward(self, token_ids: Tensor, position_ids: Tensor) -> Tensor:
+        """Map (N,) token ids and (N,) position ids to (N, D)."""
+        summed = self.word_embeddings(token_ids) + self.position_embeddings(position_ids)
+        return self.dropout(self.norm(summed))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention; query, key and value come from one matrix product.
+
+    Args:
+        hidden_size: D.
+        num_attention_heads: H; must divide D.
+        attention_probs_dropout_prob: drop probability of the attention weights.
+        backend: see ``attend``.
+
+    Raises:
+        ValueError: H does not divide D.
+    """
+
+    def __init__(
+        self, *, hidden_size: int, num_attention_heads: int, attention_probs_dropout_prob: float, backend: str
+    ) -> None:
+        super().__init__()
+        if hidden_size % num_attention_heads:
+            raise ValueError(f"num_attention_heads {num_attention_heads} does not divide hidden_size {hidden_size}")
+        self.num_attention_heads = num_attention_heads
+        self.dropout_prob = attention_probs_dropout_prob
+        self.backend = backend
+        self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
+
+    def forward(self, hidden: Tensor, layout: SequenceLayout) -> Tensor:
+        """Map (N, D) to (N, D): the heads' outputs side by side, before the output projection."""
+        num_tokens, hidden_size = hidden.shape
+        packed = self.query_key_value(hidden)  # (N, 3D)
+        packed = packed.view(num_tokens, 3, self.num_attention_heads, hidden_size // self.num_attention_heads)
+        query, key, value = packed.unbind(dim=1)  # (N, H, K) each, of (N, 3, H, K)
+        dropout_p = self.dropout_prob if self.training else 0.0
+        context = attend(query, key, value, layout, backend=self.backend, dropout_p=dropout_p)
+        return context.reshape(num_tokens, hidden_size)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward network, each followed by dropout, residual sum and LayerNorm (post-norm).
+
+    Args:
+        hidden_size: D.
+        num_attention_heads: H.
+        intermediate_size: width of the feed-forward network.
+        layer_norm_eps: added to the variance.
+        hidden_dropout_prob: drop probability before each residual sum.
+        attention_probs_dropout_prob: drop probability of the attention weights.
+        attention_backend: see ``attend``.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        num_attention_heads: int,
+        intermediate_size: int,
+        layer_norm_eps: float,
+        hidden_dropout_prob: float,
+        attention_probs_dropout_prob: float,
+        attention_backend: str,
+    ) -> None:
+        super().__init__()
+        self.attention = SelfAttention(
+            hidden_size=hidden_size,
+            num_attention_heads=num_attention_heads,
+            attention_probs_dropout_prob=attention_probs_dropout_prob,
+            backend=attention_backend,
+        )
+        self.attention_output = nn.Linear(hidden_size, hidden_size)
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.intermediate = nn.Linear(hidden_size, intermediate_size)
+        self.output = nn.Linear(intermediate_size, hidden_size)
+        self.output_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.dropout = Dropout(hidden_dropout_prob)
+
+    def forward(self, hidden: Tensor, layout: SequenceLayout, selected: Tensor | None = None) -> Tensor:
+        """Run the layer.
+
+        Args:
+            hidden: (N, D).
+            layout: which tokens form a sequence.
+            selected: (N',) int64, tokens whose output is wanted; None means all. Attention still reads every token,
+                the rest of the layer runs on these alone, which is exact and saves most of a last layer.
+
+        Returns:
+            (N', D).
+        """
+        context = self.attention(hidden, layout)
+        if selected is not None:
+            context, hidden = context.index_select(0, selected), hidden.index_select(0, selected)
+        hidden = self.attention_norm(hidden + self.dropout(self.attention_output(context)))
+        expanded = F.gelu(self.intermediate(hidden))
+        return self.output_norm(hidden + self.dropout(self.output(expanded)))

@@ -1,0 +1,276 @@
+"""Weights in and out: Hugging Face's names of tensors against ours, and strict loading.
+
+Ours differ in three things. Query, key and value are one matrix (their rows below one another). There are no token
+types: RoBERTa's one row of them is the same for every token, so it is added to the position table on the way in and
+written as zeros on the way out; outputs are preserved, these two tensors are not. A model with a head keeps its encoder
+under ``encoder.``, the masked-LM head under ``head.``, a classifier under ``classifier.``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from textclf_transformer.errors import CheckpointError
+
+ENCODER_PREFIX = "encoder."
+
+_TOKEN_TYPES = "embeddings.token_type_embeddings.weight"
+_POSITIONS = "embeddings.position_embeddings.weight"
+_HF_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+
+# (ours, theirs): beginnings of names outside the layers, and inside layer i.
+_ENCODER_PARTS = (
+    ("embeddings.word_embeddings.", "embeddings.word_embeddings."),
+    ("embeddings.position_embeddings.", "embeddings.position_embeddings."),
+    ("embeddings.norm.", "embeddings.LayerNorm."),
+)
+_LAYER_PARTS = (
+    ("attention_output.", "attention.output.dense."),
+    ("attention_norm.", "attention.output.LayerNorm."),
+    ("intermediate.", "intermediate.dense."),
+    ("output.", "output.dense."),
+    ("output_norm.", "output.LayerNorm."),
+)
+_FUSED = "attention.query_key_value."
+_SPLIT = ("attention.self.query.", "attention.self.key.", "attention.self.value.")
+_HEAD_PARTS = (
+    ("head.dense.", "lm_head.dense."),
+    ("head.norm.", "lm_head.layer_norm."),
+    ("head.decoder.", "lm_head.decoder."),
+    ("head.bias", "lm_head.bias"),
+    ("classifier.dense.", "classifier.dense."),
+    ("classifier.output.", "classifier.out_proj."),
+)
+
+
+def _rename(name: str, parts: tuple[tuple[str, str], ...]) -> str | None:
+    """Replace the beginning of ``name`` that is the first of a pair by the second; None if there is no such pair."""
+    for old, new in parts:
+        if name.startswith(old):
+            return new + name[len(old) :]
+    return None
+
+
+def _reversed(parts: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((theirs, ours) for ours, theirs in parts)
+
+
+def roberta_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> dict[str, Tensor]:
+    """Rename the tensors of a Hugging Face RoBERTa, with or without a head, to ours.
+
+    Args:
+        state: tensors by Hugging Face's names, the encoder's with or without ``roberta.`` before them.
+        pad_token_id: the rows of the position table up to it are never read and stay as they are.
+
+    Returns:
+        Tensors by our names, the encoder's under ``encoder.``. A name that is not known stays as it is, so that strict
+        loading refuses it.
+
+    Raises:
+        CheckpointError: a part of a fused tensor is missing, or there is more than one row of token types.
+    """
+    mapped: dict[str, Tensor] = {}
+    split: dict[str, dict[str, Tensor]] = {}
+    token_types = None
+    for full_name, tensor in state.items():
+        name = full_name.removeprefix("roberta.")
+        if name in _HF_BUFFERS or name == "lm_head.decoder.bias":  # the decoder's bias is lm_head.bias once more
+            continue
+        if name == _TOKEN_TYPES:
+            token_types = tensor
+            continue
+        layer = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", name)
+        if layer is None:
+            mapped[_outside_layers_from_hf(name)] = tensor
+            continue
+        begin, inner = f"{ENCODER_PREFIX}layers.{layer[1]}.", layer[2]
+        if inner.startswith(_SPLIT):
+            part, kind = inner.rsplit(".", maxsplit=1)
+            split.setdefault(begin + _FUSED + kind, {})[part + "."] = tensor
+        else:
+            mapped[begin + (_rename(inner, _reversed(_LAYER_PARTS)) or inner)] = tensor
+    for name, thirds in split.items():
+        mapped[name] = _join(name, thirds)
+    if token_types is not None:
+        _fold_token_types(mapped, token_types, pad_token_id=pad_token_id)
+    return mapped
+
+
+def _outside_layers_from_hf(name: str) -> str:
+    encoder_name = _rename(name, _reversed(_ENCODER_PARTS))
+    if encoder_name is not None:
+        return ENCODER_PREFIX + encoder_name
+    return _rename(name, _reversed(_HEAD_PARTS)) or name
+
+
+def _join(name: str, thirds: Mapping[str, Tensor]) -> Tensor:
+    absent = [part for part in _SPLIT if part not in thirds]
+    if absent:
+        raise CheckpointError(f"{absent[0].rstrip('.')} is missing beside the other parts of {name}")
+    return torch.cat([thirds[part] for part in _SPLIT])
+
+
+def _fold_token_types(mapped: dict[str, Tensor], token_types: Tensor, *, pad_token_id: int) -> None:
+    if token_types.shape[0] != 1:
+        raise CheckpointError(
+            "this model tells segments apart, which this encoder does not",
+            found=f"{token_types.shape[0]} rows in token_type_embeddings",
+            expected="1 row, as in RoBERTa",
+        )
+    name = ENCODER_PREFIX + _POSITIONS
+    if name in mapped:
+        wide = torch.promote_types(mapped[name].dtype, torch.float32)
+        positions = mapped[name].to(wide, copy=True)
+        positions[pad_token_id + 1 :] += token_types[0].to(wide)
+        mapped[name] = positions
+
+
+def roberta_state_to_hf(state: Mapping[str, Tensor], *, encoder_prefix: str) -> dict[str, Tensor]:
+    """Rename the tensors of one of our models to Hugging Face's.
+
+    Args:
+        state: tensors by our names, the encoder's under ``encoder.``.
+        encoder_prefix: what Hugging Face puts before the encoder's names: "roberta." in a model with a head, "" in the
+            bare one.
+
+    Returns:
+        Contiguous tensors that share no memory with each other, by Hugging Face's names.
+
+    Raises:
+        KeyError: a name has no counterpart.
+    """
+    mapped: dict[str, Tensor] = {}
+    for full_name, tensor in state.items():
+        if not full_name.startswith(ENCODER_PREFIX):
+            head_name = _rename(full_name, _HEAD_PARTS)
+            if head_name is None:
+                raise KeyError(full_name)
+            mapped[head_name] = tensor
+            continue
+        for name, part in _encoder_to_hf(full_name.removeprefix(ENCODER_PREFIX), tensor):
+            mapped[encoder_prefix + name] = part
+    positions = mapped[encoder_prefix + _POSITIONS]
+    mapped[encoder_prefix + _TOKEN_TYPES] = positions.new_zeros(1, positions.shape[1])
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in mapped.items()}
+
+
+def _encoder_to_hf(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
+    layer = re.fullmatch(r"layers\.(\d+)\.(.+)", name)
+    if layer is None:
+        outside = _rename(name, _ENCODER_PARTS)
+        if outside is None:
+            raise KeyError(name)
+        return [(outside, tensor)]
+    begin, inner = f"encoder.layer.{layer[1]}.", layer[2]
+    if inner.startswith(_FUSED):
+        kind = inner.removeprefix(_FUSED)
+        return [(begin + part + kind, third) for part, third in zip(_SPLIT, tensor.chunk(3), strict=True)]
+    renamed = _rename(inner, _LAYER_PARTS)
+    if renamed is None:
+        raise KeyError(name)
+    return [(begin + renamed, tensor)]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What a strict load did.
+
+    Attributes:
+        source: where the tensors came from.
+        matched: tensors that were loaded.
+        left_behind: names that the source has and that were not asked for, such as the head beside an encoder.
+        new: names of the model that keep their fresh initialisation, as was asked for.
+    """
+
+    source: str
+    matched: int
+    left_behind: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return one line for the log."""
+        parts = [f"{self.source}: {self.matched} tensors loaded"]
+        if self.left_behind:
+            parts.append(f"left behind: {', '.join(self.left_behind)}")
+        if self.new:
+            parts.append(f"newly initialised: {', '.join(self.new)}")
+        return "; ".join(parts)
+
+
+def load_strict(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    source: str,
+    leave_behind: tuple[str, ...] = (),
+    new: tuple[str, ...] = (),
+) -> LoadReport:
+    """Load tensors by name; all of them must fit, except what is named here.
+
+    Args:
+        module: the module to load into; untouched if anything does not fit.
+        state: tensors by the module's names.
+        source: where they come from, for errors and the report.
+        leave_behind: beginnings of names in ``state`` that are passed over.
+        new: beginnings of names of the module that are meant to stay freshly initialised.
+
+    Returns:
+        What was loaded and what was not.
+
+    Raises:
+        CheckpointError: names are missing or unexpected, or shapes differ; it counts them and gives the first few.
+    """
+    own = module.state_dict()
+    fresh = {name for name in own if name.startswith(new)} if new else set()
+    wanted = own.keys() - fresh
+    passed = {name for name in state.keys() - wanted if name.startswith(leave_behind)} if leave_behind else set()
+    missing = sorted(wanted - state.keys())
+    unexpected = sorted(state.keys() - wanted - passed)
+    if missing or unexpected:
+        raise CheckpointError(
+            "the weights do not fit the model",
+            where=source,
+            found=f"{len(wanted) - len(missing)} matched, {_count('missing', missing)}, {_count('unexpected', unexpected)}",
+        )
+    for name in sorted(wanted):
+        if state[name].shape != own[name].shape:
+            raise CheckpointError(
+                f"the tensor {name} has another shape",
+                where=source,
+                found=tuple(state[name].shape),
+                expected=str(tuple(own[name].shape)),
+            )
+    module.load_state_dict({name: state[name] for name in wanted}, strict=not fresh)
+    return LoadReport(source, len(wanted), left_behind=tuple(sorted(passed)), new=tuple(sorted(fresh)))
+
+
+def _count(kind: str, names: list[str]) -> str:
+    if not names:
+        return f"0 {kind}"
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return f"{len(names)} {kind} ({shown})"
+
+
+def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], *, source: str) -> LoadReport:
+    """Load an encoder from the state of any of our models that has one; the rest is left behind and listed.
+
+    Args:
+        encoder: a ``RobertaModel``.
+        state: tensors by our names, the encoder's under ``encoder.``.
+        source: where they come from, for errors and the report.
+
+    Returns:
+        What was loaded and what was left behind.
+
+    Raises:
+        CheckpointError: the encoder's tensors do not fit; it counts what matched.
+    """
+    inner = {name.removeprefix(ENCODER_PREFIX): t for name, t in state.items() if name.startswith(ENCODER_PREFIX)}
+    report = load_strict(encoder, inner, source=source)
+    rest = tuple(sorted(name for name in state if not name.startswith(ENCODER_PREFIX)))
+    return LoadReport(source, report.matched, left_behind=rest)

@@ -1,0 +1,170 @@
+"""Reading ``.pt`` files that may come from strangers: no code is run, and no more memory is taken than the
+file has.
+
+``torch.load(weights_only=True)`` keeps a pickle from calling functions of its choice. Three things it leaves
+open are closed here, before or right after it: records that unpack to more than the file holds, bytes that
+were flipped on the disk (torch does not compare the checksums of the records), and tensors whose shape is
+larger than their storage.
+"""
+
+from __future__ import annotations
+
+import os
+import pickletools
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch.utils.data import TensorDataset
+
+from textclf_transformer.errors import DataError, StorageError, UserError
+
+# Plain Python and tensors need no other names than these and the storage classes (torch.LongStorage and so
+# on). torch would allow more, such as bytearray(10**12) and sparse tensors of any declared shape.
+ALLOWED_GLOBALS = frozenset(
+    {
+        "_codecs.encode",  # bytes, in the pickle protocol that torch.save uses
+        "builtins.set",
+        "__builtin__.set",
+        "collections.OrderedDict",
+        "torch.Size",
+        "torch._utils._rebuild_parameter",
+        "torch._utils._rebuild_tensor_v2",
+        "torch.serialization._get_layout",
+        "torch.utils.data.dataset.TensorDataset",
+    }
+)
+
+
+def safe_load(path: Path, *, error: type[UserError] = DataError) -> Any:
+    """Return what ``torch.save`` wrote to ``path``: tensors (on the CPU), plain Python values,
+    TensorDatasets.
+
+    Args:
+        path: a file in the zip format of ``torch.save``; the older formats are refused.
+        error: the class of the error for a file that is not right (``DataError``, ``CheckpointError`` …).
+
+    Raises:
+        UserError: of the class ``error``: the file is missing, truncated, altered, compressed, names anything
+            other than tensors and plain Python, or declares more than it holds. It names the file.
+        StorageError: the disk or the permissions keep it from being read.
+    """
+    try:
+        with path.open("rb") as stream:
+            try:
+                _check_archive(stream)
+                value = _load_weights(stream)
+                _check_tensors(value)
+            except OSError:
+                raise
+            except _RefusedError as refused:
+                raise error(str(refused), where=str(path)) from None
+            except Exception as fault:  # torch and zipfile raise all kinds of errors for a damaged file
+                raise error(
+                    "this file is damaged, or was not written by torch.save",
+                    where=str(path),
+                    found=f"{type(fault).__name__}: {_first_line(fault)}",
+                ) from fault
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as fault:
+        raise error(f"cannot read this file: {fault.strerror}", where=str(path)) from fault
+    except OSError as fault:
+        raise StorageError(f"cannot read this file: {fault.strerror or fault}", where=str(path)) from fault
+    return value
+
+
+class _RefusedError(Exception):
+    """A finding about the file, in words for the user."""
+
+
+def _first_line(fault: Exception) -> str:
+    return str(fault).strip().split("\n", maxsplit=1)[0][:200] or "no further word"
+
+
+def _check_archive(stream: BinaryIO) -> None:
+    """Refuse all but a zip of stored, unaltered records that together are no larger than the file."""
+    file_size = os.fstat(stream.fileno()).st_size
+    if not zipfile.is_zipfile(stream):
+        raise _RefusedError(
+            "this file is truncated, or was not written by torch.save in its zip format (torch >= 1.6)"
+        )
+    with zipfile.ZipFile(stream) as archive:
+        records = archive.infolist()
+        if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+            raise _RefusedError("this file holds compressed records, which torch.save never writes")
+        declared = sum(record.file_size for record in records)
+        if declared > file_size:
+            raise _RefusedError(
+                f"this file of {file_size} bytes declares {declared} bytes; it is truncated or forged"
+            )
+        if len({record.filename for record in records}) != len(records):
+            raise _RefusedError("this file holds two records of the same name")
+        if any(record.filename.endswith("/constants.pkl") for record in records):
+            raise _RefusedError("this file is a TorchScript program, not data")
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise _RefusedError(
+                f"the checksum of the record {damaged!r} does not match; the file was altered"
+            )
+        for record in records:
+            if record.filename.endswith(".pkl"):
+                _check_globals(archive.read(record))
+
+
+def _check_globals(pickled: bytes) -> None:
+    """Refuse a pickle that names anything other than tensors and plain Python; nothing is run or imported."""
+    for name in _named_globals(pickled):
+        is_storage = name.startswith("torch.") and name.endswith("Storage") and name.count(".") == 1
+        if not is_storage and name not in ALLOWED_GLOBALS:
+            raise _RefusedError(f"this file asks for {name!r}; only tensors and plain Python are read")
+
+
+def _named_globals(pickled: bytes) -> Iterator[str]:
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name in {"GLOBAL", "INST"}:
+            yield str(argument).replace(" ", ".", 1)
+        elif opcode.name in {"STACK_GLOBAL", "EXT1", "EXT2", "EXT4"}:
+            raise _RefusedError("this file uses a pickle protocol that torch.save does not use")
+
+
+def _load_weights(stream: BinaryIO) -> Any:
+    stream.seek(0)
+    with torch.serialization.safe_globals([TensorDataset]):
+        # Said outright, so that TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD in the environment cannot switch it off.
+        return torch.load(stream, map_location="cpu", weights_only=True)
+
+
+def _check_tensors(value: object) -> None:
+    """Refuse tensors that are larger than their storage; needs no recursion and survives cycles."""
+    pending: list[object] = [value]
+    seen: set[int] = set()
+    while pending:
+        item = pending.pop()
+        if isinstance(item, torch.Tensor):
+            _check_tensor(item)
+            continue
+        if not isinstance(item, (dict, list, tuple, set, TensorDataset)) or id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, dict):
+            pending.extend(item.keys())
+            pending.extend(item.values())
+        elif isinstance(item, TensorDataset):
+            pending.append(getattr(item, "tensors", ()))
+        else:
+            pending.extend(item)
+
+
+def _check_tensor(tensor: torch.Tensor) -> None:
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        raise _RefusedError(
+            f"this file holds a tensor of kind {tensor.layout} on {tensor.device}; only dense ones are read"
+        )
+    held = tensor.untyped_storage().nbytes()
+    # A shape expanded by strides of 0 costs nothing here and all the memory there is at the first copy.
+    if tensor.numel() * tensor.element_size() > held:
+        raise _RefusedError(
+            f"this file declares a tensor of shape {tuple(tensor.shape)} but holds {held} bytes of it "
+            "(an expanded tensor is saved with .contiguous())"
+        )

@@ -1,0 +1,1 @@
+"""Tokenizer wrappers, their training, and the only masking code."""

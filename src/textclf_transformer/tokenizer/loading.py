@@ -1,0 +1,83 @@
+"""From ``tokenizer.wrapper_path`` and a folder to a tokenizer."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+from textclf_transformer.errors import DataError, UsageError
+from textclf_transformer.tokenizer.base import (
+    TOKENIZER_FILE,
+    TokenizerWrapper,
+    model_type_of,
+    read_tokenizer_text,
+)
+from textclf_transformer.tokenizer.byte_bpe_tokenizer_wrapper import ByteLevelBPETokenizerWrapper
+from textclf_transformer.tokenizer.wordpiece_tokenizer_wrapper import WordPieceTokenizerWrapper
+from textclf_transformer.utils import load_class
+
+WRAPPERS: dict[str, type[TokenizerWrapper]] = {
+    wrapper.kind: wrapper for wrapper in (WordPieceTokenizerWrapper, ByteLevelBPETokenizerWrapper)
+}
+
+REQUIRED = (
+    "load",
+    "save",
+    "encode_batch",
+    "decode",
+    "mask_input_for_mlm",
+)
+
+
+def load_tokenizer(wrapper_path: str, vocab_dir: Path, *, trust_code: bool = False) -> TokenizerWrapper:
+    """Load the tokenizer in the folder ``vocab_dir``.
+
+    Args:
+        wrapper_path: ``wordpiece``, ``byte_bpe``, or ``FILE.py:CLASS`` for a class with the methods of
+            ``TokenizerWrapper``.
+        vocab_dir: the folder with ``tokenizer.json``.
+        trust_code: whether code from outside this package may be run.
+
+    Raises:
+        UsageError: the name is unknown, the code is not trusted, or the class lacks a method; one whose
+            ``mask_input_for_mlm`` takes no ``generator`` is refused, as its masks could not be repeated.
+        DataError: the folder holds no such tokenizer.
+    """
+    if wrapper_path in WRAPPERS:
+        return WRAPPERS[wrapper_path].load(vocab_dir)
+    if ":" not in wrapper_path:
+        raise UsageError(
+            "unknown tokenizer", found=repr(wrapper_path), expected=f"{', '.join(WRAPPERS)} or FILE.py:CLASS"
+        )
+    wrapper = load_class(wrapper_path, trust_code=trust_code)
+    missing = [name for name in REQUIRED if not callable(getattr(wrapper, name, None))]
+    if missing:
+        raise UsageError(
+            "the tokenizer class lacks methods", where=wrapper_path, found=f"no {', '.join(missing)}"
+        )
+    if "generator" not in inspect.signature(wrapper.mask_input_for_mlm).parameters:  # type: ignore[attr-defined]
+        raise UsageError(
+            "mask_input_for_mlm of the tokenizer class takes no generator, so its masks could not be repeated",
+            where=wrapper_path,
+            mend="add a keyword `generator: torch.Generator` and draw every random number from it",
+        )
+    return wrapper.load(vocab_dir)  # type: ignore[attr-defined]
+
+
+def tokenizer_kind(vocab_dir: Path) -> str:
+    """Return the name (``wordpiece`` or ``byte_bpe``) of the tokenizer in ``vocab_dir``, read from its file.
+
+    Raises:
+        DataError: there is no tokenizer, or it is of neither kind.
+    """
+    path = vocab_dir / TOKENIZER_FILE
+    model_type = model_type_of(read_tokenizer_text(path), path)
+    for kind, wrapper in WRAPPERS.items():
+        if wrapper.model_type == model_type:
+            return kind
+    raise DataError(
+        "the tokenizer is of a kind that has no wrapper",
+        where=str(path),
+        found=f"a {model_type} model",
+        expected=", ".join(wrapper.model_type for wrapper in WRAPPERS.values()),
+    )

@@ -1,0 +1,143 @@
+"""Learning a vocabulary from text with the ``tokenizers`` library; the same text gives the same tokenizer every time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+
+from textclf_transformer.errors import UsageError
+
+WORDPIECE_SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+BPE_SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")  # RoBERTa's ids 0 to 3; <mask> comes last
+BPE_MASK_TOKEN = "<mask>"
+CONTINUATION = "##"
+
+# As in BERT's own training: rarer characters (one document in Chinese, say) become [UNK] instead of filling
+# the table.
+ALPHABET_LIMIT = 1000
+SMALLEST_WORDPIECE_VOCABULARY = 100
+SMALLEST_BPE_VOCABULARY = 262  # 256 bytes, 5 special tokens and one merge
+
+
+def train_wordpiece(
+    texts: Iterable[str], *, vocab_size: int, min_frequency: int, lowercase: bool
+) -> Tokenizer:
+    """Learn a WordPiece vocabulary as BERT has it; ids 0 to 4 are [PAD], [UNK], [CLS], [SEP], [MASK].
+
+    Args:
+        texts: the documents; they are gone through twice, so an iterator is not enough.
+        vocab_size: tokens in all; fewer where the text has too few words.
+        min_frequency: how often a pair of pieces must occur to become a token.
+        lowercase: whether case and accents are taken away.
+
+    Raises:
+        UsageError: ``vocab_size`` is too small to be of use, or ``texts`` can be gone through only once.
+    """
+    _check_size(vocab_size, SMALLEST_WORDPIECE_VOCABULARY)
+    if isinstance(texts, Iterator):
+        raise UsageError(
+            "the texts must allow a second pass", found="an iterator", expected="a list or the like"
+        )
+    normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+
+    alphabet = _alphabet(texts, normalizer, limit=min(ALPHABET_LIMIT, vocab_size // 4))
+    # The library numbers the pieces ##a, ##b … in the order of a hash map, which differs from run to run, and
+    # ties between merges go by these numbers. Handing the pieces over beforehand, among the special tokens,
+    # settles both.
+    pieces = [CONTINUATION + char for char in alphabet if _stays_in_word(char)]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=[*WORDPIECE_SPECIAL_TOKENS, *pieces],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        continuing_subword_prefix=CONTINUATION,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+
+    # A new tokenizer from the vocabulary, in which the pieces are ordinary tokens.
+    trained = Tokenizer(
+        models.WordPiece(tokenizer.get_vocab(), unk_token="[UNK]", continuing_subword_prefix=CONTINUATION)
+    )
+    trained.normalizer = normalizer
+    trained.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trained.decoder = decoders.WordPiece(prefix=CONTINUATION)
+    trained.add_special_tokens(list(WORDPIECE_SPECIAL_TOKENS))
+    trained.post_processor = processors.BertProcessing(
+        ("[SEP]", trained.token_to_id("[SEP]")), ("[CLS]", trained.token_to_id("[CLS]"))
+    )
+    return trained
+
+
+def train_byte_level_bpe(texts: Iterable[str], *, vocab_size: int, min_frequency: int) -> Tokenizer:
+    """Learn a byte-level BPE vocabulary as RoBERTa has it; ids 0 to 3 are <s>, <pad>, </s>, <unk>, the last
+    is <mask>.
+
+    Args:
+        texts: the documents.
+        vocab_size: tokens in all; fewer where the text has too few words.
+        min_frequency: how often a pair of pieces must occur to become a token.
+
+    Raises:
+        UsageError: ``vocab_size`` does not hold the 256 bytes and the special tokens.
+    """
+    _check_size(vocab_size, SMALLEST_BPE_VOCABULARY)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 1,
+        min_frequency=min_frequency,
+        special_tokens=list(BPE_SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    # The mask stands for a word with the space before it.
+    tokenizer.add_special_tokens([AddedToken(BPE_MASK_TOKEN, lstrip=True, special=True, normalized=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    # Without trim_offsets a token's characters would include the space before the word.
+    tokenizer.post_processor = processors.RobertaProcessing(
+        ("</s>", tokenizer.token_to_id("</s>")),
+        ("<s>", tokenizer.token_to_id("<s>")),
+        trim_offsets=True,
+        add_prefix_space=False,
+    )
+    return tokenizer
+
+
+def _check_size(vocab_size: int, smallest: int) -> None:
+    if vocab_size < smallest:
+        raise UsageError("the vocabulary is too small", found=vocab_size, expected=f"at least {smallest}")
+
+
+def _alphabet(texts: Iterable[str], normalizer: normalizers.Normalizer, *, limit: int) -> list[str]:
+    """Return the ``limit`` most frequent characters of the normalised texts, sorted."""
+    raw: Counter[str] = Counter()
+    for text in texts:
+        raw.update(text)
+    counts: Counter[str] = Counter()
+    for char, count in raw.items():
+        for normal in normalizer.normalize_str(char):
+            counts[normal] += count
+    ranked = sorted((char for char in counts if not char.isspace()), key=lambda char: (-counts[char], char))
+    return sorted(ranked[:limit])
+
+
+def _stays_in_word(char: str) -> bool:
+    """Whether ``char`` can stand inside a word: punctuation and Chinese characters are words of their own."""
+    return len(pre_tokenizers.BertPreTokenizer().pre_tokenize_str("a" + char)) == 1

@@ -1,0 +1,311 @@
+"""The training loop of both tasks.
+
+A task hands in its model, its loss (a sum over targets), its batches and its evaluation; the loop knows
+nothing else about them. Everything that a step depends on follows from (seed, epoch, step), so a run that was
+cut off anywhere goes on to the same bits: the loop stores where it is, and seeks there.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from textclf_transformer.data.prefetch import prefetch
+from textclf_transformer.training.checkpointer import Checkpointer
+from textclf_transformer.training.metrics_log import MetricsLog, Value
+from textclf_transformer.training.numerics import deterministic_algorithms
+from textclf_transformer.training.optim import load_optimizer_state, optimizer_state
+from textclf_transformer.training.progress import Progress
+from textclf_transformer.training.resources import peak_memory
+from textclf_transformer.training.resume import load_model_state
+from textclf_transformer.training.signals import EvaluationInterrupted, StopSignal
+from textclf_transformer.training.state import Batch, LoopState, StepBatches, require_keys
+from textclf_transformer.training.step import train_step
+from textclf_transformer.training.wandb_log import WandbLog
+
+BatchT = TypeVar("BatchT", bound=Batch)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class TrainingLoop(Generic[BatchT]):
+    """Trains a model for a number of epochs; resumable to the bit at each optimizer step.
+
+    At a step boundary things happen in this order: update, log, evaluate, save the best, save, stop.
+
+    Attributes:
+        model: on ``device``.
+        loss: returns the loss *sum* of a micro-batch, a float32 scalar in nats.
+        batches: the training data.
+        optimizer: as ``build_adamw`` gives it.
+        schedule: the factor on ``learning_rate`` for a step of the plan, from 0; a pure function.
+        learning_rate: the peak.
+        epochs: how often all samples are seen.
+        max_grad_norm: gradients are scaled down to this global norm.
+        device: where to train.
+        amp_dtype: from ``choose_amp_dtype``; float16 adds a gradient scaler.
+        seed: the run's seed.
+        evaluate: returns the validation metrics, ``loss`` among them, drawing no random numbers; raises
+            EvaluationInterrupted if it sees the stop signal. None: no evaluation, no best.
+        best_metric: which of them decides what is best.
+        best_mode: whether less or more of it is better.
+        log_every: optimizer steps between two rows of the training log.
+        eval_every: optimizer steps between two evaluations; None: one at the end of each epoch. The last step
+            always has one.
+        save_every: optimizer steps between two saves; None: by time alone.
+        save_minutes: minutes between two saves; None: by steps alone. It cannot change the numbers.
+        early_stopping_patience: evaluations without improvement after which the run ends; None: never.
+        checkpointer: where states go.
+        train_log: gets the training rows (``TRAIN_COLUMNS``).
+        eval_log: gets the evaluation rows (``eval_columns``).
+        stop_signal: read after each step.
+        progress: shows the user what goes on.
+        wandb_log: mirrors the rows, or None.
+        state: where the run stands.
+        total_steps: steps of the plan.
+    """
+
+    model: nn.Module
+    loss: Callable[[Any, BatchT], Tensor]
+    batches: StepBatches[BatchT]
+    optimizer: torch.optim.Optimizer
+    schedule: Callable[[int], float]
+    learning_rate: float
+    epochs: int
+    max_grad_norm: float
+    device: torch.device
+    amp_dtype: torch.dtype | None
+    seed: int
+    evaluate: Callable[[Any], dict[str, float]] | None
+    best_metric: str
+    best_mode: Literal["min", "max"]
+    log_every: int
+    eval_every: int | None
+    save_every: int | None
+    save_minutes: float | None
+    early_stopping_patience: int | None
+    checkpointer: Checkpointer
+    train_log: MetricsLog
+    eval_log: MetricsLog
+    stop_signal: StopSignal
+    progress: Progress
+    wandb_log: WandbLog | None = None
+
+    def __post_init__(self) -> None:
+        self.state = LoopState()
+        self.total_steps = self.epochs * self.batches.steps_per_epoch
+        self.scaler = torch.amp.GradScaler(self.device.type) if self.amp_dtype == torch.float16 else None
+        self._log_lengths = {"train": 0, "eval": 0}
+        self._save_due = False
+
+    @property
+    def planned_steps_done(self) -> bool:
+        """Whether no update is left, by plan or by early stopping."""
+        patience, waited = self.early_stopping_patience, self.state.evaluations_without_improvement
+        return self.state.position >= self.total_steps or (patience is not None and waited >= patience)
+
+    @property
+    def evaluation_due(self) -> bool:
+        """Whether the step just done, or an earlier session's last, is still to be evaluated."""
+        state = self.state
+        if self.evaluate is None or state.evaluated_step >= state.step:
+            return False
+        epoch_done = state.position % self.batches.steps_per_epoch == 0
+        at_cadence = epoch_done if self.eval_every is None else state.step % self.eval_every == 0
+        return at_cadence or self.planned_steps_done
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.planned_steps_done and not self.evaluation_due
+
+    def run(self) -> LoopState:
+        """Train from where the state stands to the end; a finished run is left alone.
+
+        Raises:
+            SystemExit: a stop signal came; the state is saved, the code is the signal's (130, 143).
+            NonFiniteError: the loss or a gradient is not finite; nothing was updated or saved.
+            StorageError: the last state, or the first ever, could not be saved.
+        """
+        if self.finished:
+            self.progress.message(f"nothing left to do: the run is finished, at step {self.state.step}")
+            return self.state
+        self.train_log.truncate(self._log_lengths["train"])
+        self.eval_log.truncate(self._log_lengths["eval"])
+        self._start = time.monotonic() - self.state.elapsed_seconds
+        self._last_save = self._window_start = time.monotonic()
+        self._window_tokens = 0
+        self._saved_step = self.state.step
+        self.model.train()
+        self.progress.start(done=self.state.position, total=self.total_steps)
+        with (
+            self.progress,
+            deterministic_algorithms(self.device),
+            closing(prefetch(self._upcoming())) as upcoming,
+        ):
+            self._finish_step()  # an evaluation that a stop signal cut off
+            while not self.finished:
+                self._train_step(next(upcoming))
+                self._finish_step()
+            self._save(required=True)
+        return self.state
+
+    def _upcoming(self) -> Iterator[Sequence[BatchT]]:
+        """Yield the micro-batches of each step from the present position to the end of the plan."""
+        for position in range(self.state.position, self.total_steps):
+            yield self.batches.step(*divmod(position, self.batches.steps_per_epoch))
+
+    def _train_step(self, micro_batches: Sequence[BatchT]) -> None:
+        state = self.state
+        learning_rate = self.learning_rate * self.schedule(state.position)
+        result = train_step(
+            self.model,
+            micro_batches,
+            loss=self.loss,
+            optimizer=self.optimizer,
+            learning_rate=learning_rate,
+            max_grad_norm=self.max_grad_norm,
+            device=self.device,
+            amp_dtype=self.amp_dtype,
+            scaler=self.scaler,
+            seed=self.seed,
+            step=state.step,
+        )
+        state.step += 1
+        state.position += 1
+        state.tokens_seen += result.num_tokens
+        state.loss_sum += result.loss_sum
+        state.target_count += result.target_count
+        state.grad_norm = result.grad_norm
+        self._window_tokens += result.num_tokens
+        self.progress.advance()
+        if state.step % self.log_every == 0 or self.planned_steps_done:
+            self._log()
+
+    def _log(self) -> None:
+        """Write the exact mean loss over all targets since the last row: sum of sums over sum of counts."""
+        state, now = self.state, time.monotonic()
+        row = self._row("train", state.loss_sum / state.target_count if state.target_count else math.nan)
+        row["tokens_per_second"] = self._window_tokens / max(now - self._window_start, 1e-9)
+        row |= peak_memory(self.device)
+        self._record(self.train_log, row)
+        self.progress.show(row)
+        state.loss_sum, state.target_count = 0.0, 0
+        self._window_tokens, self._window_start = 0, now
+
+    def _finish_step(self) -> None:
+        """Evaluate and save where that is due, and leave where a signal asked for it."""
+        if self.evaluation_due and not self.stop_signal.requested:
+            if self.planned_steps_done:
+                self._save(required=False)  # an evaluation that fails must not cost the last steps
+            self._evaluate()
+        if stop := self.stop_signal.requested:
+            self._save(required=True)
+            raise SystemExit(stop)
+        at_cadence = self.save_every is not None and self.state.step % self.save_every == 0
+        minutes = (time.monotonic() - self._last_save) / 60
+        late = self.save_minutes is not None and minutes >= self.save_minutes
+        unsaved = self.state.step > self._saved_step and not self.finished  # run() saves the end itself
+        if unsaved and (at_cadence or late or self._save_due):
+            self._save(required=False)
+
+    def _evaluate(self) -> None:
+        assert self.evaluate is not None
+        state, started = self.state, time.monotonic()
+        try:
+            metrics = self.evaluate(self.model)
+        except EvaluationInterrupted:
+            return  # it is still due, and made up after the resume
+        finally:
+            self.model.train()
+        is_best = state.count_evaluation(metrics[self.best_metric], mode=self.best_mode)
+        if is_best:  # written before a state names it; a kill in between repeats this to the same bits
+            best = {"model": self.model.state_dict(), "step": state.step, "metrics": metrics}
+            self.checkpointer.save_best(best)
+        row = self._row("val", metrics["loss"]) | {k: v for k, v in metrics.items() if k != "loss"}
+        self._record(self.eval_log, row)
+        self.progress.show_evaluation(row, is_best=is_best)
+        self._window_start += time.monotonic() - started  # tokens per second are those of training
+
+    def _row(self, split: str, loss: float) -> dict[str, Value]:
+        """Return the columns that both logs share, for the step just done."""
+        state = self.state
+        return {
+            "step": state.step,
+            "epoch": round(state.position / self.batches.steps_per_epoch, 4),
+            "split": split,
+            "loss": loss,
+            "learning_rate": self.learning_rate * self.schedule(state.position - 1),
+            "grad_norm": state.grad_norm,
+            "tokens_seen": state.tokens_seen,
+            "elapsed_seconds": time.monotonic() - self._start,
+        }
+
+    def _record(self, log: MetricsLog, row: dict[str, Value]) -> None:
+        log.append(row)
+        if self.wandb_log is not None:
+            self.wandb_log.add(row)
+
+    def _save(self, *, required: bool) -> None:
+        started = time.monotonic()
+        self.state.elapsed_seconds = started - self._start
+        saved = self.checkpointer.save(self.state_dict, required=required)
+        self._save_due = not saved  # then it is tried again after the next step
+        if saved:
+            self._saved_step = self.state.step
+            if self.wandb_log is not None:
+                self.wandb_log.commit()
+        self._last_save = time.monotonic()
+        self._window_start += self._last_save - started
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resume needs: tensors (not copied), plain Python; puts the logs onto the disk.
+
+        Raises:
+            StorageError: the logs cannot be written.
+        """
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": optimizer_state(self.optimizer),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+            "loop": {
+                **self.state.state_dict(),
+                "finished": self.finished,
+                "total_steps": self.total_steps,
+                "steps_per_epoch": self.batches.steps_per_epoch,
+            },
+            "metrics": {"train": self.train_log.sync(), "eval": self.eval_log.sync()},
+            "wandb_run_id": None if self.wandb_log is None else self.wandb_log.run_id,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take up a state that ``state_dict`` gave; ``check_resume`` says what may differ from its run.
+
+        Raises:
+            CheckpointError: it belongs to another model, or lacks an entry.
+        """
+        require_keys(saved, ("model", "optimizer", "scaler", "loop", "metrics"), what="the checkpoint")
+        loop = saved["loop"]
+        state = LoopState.from_state_dict(loop)
+        require_keys(loop, ("steps_per_epoch", "total_steps"), what="the loop's state")
+        load_model_state(self.model, saved["model"])
+        load_optimizer_state(self.optimizer, saved["optimizer"])
+        if self.scaler is not None and saved["scaler"] is not None:
+            self.scaler.load_state_dict(saved["scaler"])
+        # with another batch size the run goes on at the same share of its epochs
+        if loop["steps_per_epoch"] != self.batches.steps_per_epoch:
+            state.position = state.position * self.batches.steps_per_epoch // loop["steps_per_epoch"]
+        if loop["total_steps"] != self.total_steps:
+            rate = self.learning_rate * self.schedule(state.position)
+            self.progress.message(
+                f"the plan has {self.total_steps} steps in place of {loop['total_steps']}; "
+                f"going on at {state.position} with learning rate {rate:.3e}"
+            )
+        self.state = state
+        self._log_lengths = dict(saved["metrics"])

@@ -1,0 +1,138 @@
+"""AdamW as RoBERTa uses it, and its state by parameter name, so that a resume cannot mix parameters up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from textclf_transformer.errors import CheckpointError
+
+# Moments of RoBERTa (Liu et al. 2019, section 3.1 and table 9): a shorter second moment than Adam's default
+# is stabler.
+BETAS = (0.9, 0.98)
+EPSILON = 1e-6
+
+_NORMS = (
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.GroupNorm,
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.instancenorm._InstanceNorm,
+)
+
+
+def split_by_decay(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    """Return the trainable parameters with and without weight decay, by name.
+
+    No decay on biases and on all parameters of normalisation modules: both are scales and shifts that decay
+    would pull away from the identity. Everything else decays, embeddings too. A parameter that several
+    modules share stands once, under its first name.
+    """
+    undecayed = {
+        id(parameter)
+        for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if name == "bias" or isinstance(module, _NORMS)
+    }
+    with_decay: dict[str, nn.Parameter] = {}
+    without_decay: dict[str, nn.Parameter] = {}
+    for name, parameter in model.named_parameters():  # each shared parameter once
+        if parameter.requires_grad:
+            (without_decay if id(parameter) in undecayed else with_decay)[name] = parameter
+    return with_decay, without_decay
+
+
+def build_adamw(model: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """Return AdamW, betas (0.9, 0.98), eps 1e-6, over the two groups of ``split_by_decay``.
+
+    Args:
+        model: the model, already on its device.
+        learning_rate: the peak; the loop sets the rate of each step.
+        weight_decay: decoupled decay of the first group; the second has 0.
+
+    Raises:
+        ValueError: nothing is trainable.
+    """
+    with_decay, without_decay = split_by_decay(model)
+    if not with_decay and not without_decay:
+        raise ValueError("no parameter is trainable")
+    devices = {parameter.device.type for parameter in (with_decay | without_decay).values()}
+    return torch.optim.AdamW(
+        [
+            {"params": list(group.items()), "weight_decay": decay}
+            for group, decay in ((with_decay, weight_decay), (without_decay, 0.0))
+            if group
+        ],
+        lr=learning_rate,
+        betas=BETAS,
+        eps=EPSILON,
+        # one pass over the memory in place of a dozen; other devices may lack it
+        fused=devices <= {"cpu", "cuda"},
+    )
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    """Return what ``optimizer`` remembers of each parameter, by its name; no learning rates and the like.
+
+    Raises:
+        ValueError: the optimizer was built without parameter names.
+    """
+    state: dict[str, dict[str, Tensor]] = {}
+    for group in optimizer.param_groups:
+        for name, parameter in zip(_names(group), group["params"], strict=True):
+            if parameter in optimizer.state:
+                state[name] = dict(optimizer.state[parameter])
+    return state
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, dict[str, Tensor]]) -> None:
+    """Give ``optimizer`` the state of ``optimizer_state``; its hyperparameters stay as they were built.
+
+    That way a weight decay that the user changed with ``--allow-changed`` is not undone by the checkpoint.
+
+    Raises:
+        CheckpointError: the state belongs to other parameters, or has other shapes.
+        ValueError: the optimizer was built without parameter names.
+    """
+    parameters = {
+        name: parameter
+        for group in optimizer.param_groups
+        for name, parameter in zip(_names(group), group["params"], strict=True)
+    }
+    strange = sorted(set(state) - set(parameters))
+    # before its first update a parameter has no state; after it, none may be missing
+    missing = sorted(set(parameters) - set(state)) if state else []
+    if strange or missing:
+        raise CheckpointError(
+            "the optimizer's state belongs to another model",
+            found=f"{len(missing)} without state, {len(strange)} unknown: {(missing + strange)[:5]}",
+        )
+    for name, entries in state.items():
+        for key, value in entries.items():
+            if value.dim() > 0 and value.shape != parameters[name].shape:
+                raise CheckpointError(
+                    f"the optimizer's {key} of {name} has another shape",
+                    found=tuple(value.shape),
+                    expected=str(tuple(parameters[name].shape)),
+                )
+    position = {parameter: index for index, parameter in enumerate(_all_parameters(optimizer))}
+    current: dict[str, Any] = optimizer.state_dict()
+    optimizer.load_state_dict(
+        {
+            "state": {position[parameters[name]]: entries for name, entries in state.items()},
+            "param_groups": current["param_groups"],
+        }
+    )
+
+
+def _names(group: dict[str, Any]) -> list[str]:
+    if "param_names" not in group:
+        raise ValueError("the optimizer must be built from named parameters, see build_adamw")
+    names: list[str] = group["param_names"]
+    return names
+
+
+def _all_parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -1,0 +1,191 @@
+"""What changed between a checkpoint and now, and whether the run may go on with it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from textclf_transformer.errors import CheckpointError, UsageError
+
+Verdict = Literal["harmless", "numerics", "needs flag", "refused"]
+
+# The longest prefix that fits decides. Everything that is not named needs the flag: better asked once too
+# often.
+_VERDICTS: dict[str, Verdict] = {
+    "config": "needs flag",
+    "config.experiment.name": "harmless",
+    "config.experiment.output_dir": "harmless",
+    "config.logging": "harmless",
+    "config.logging.eval_every": "needs flag",  # decides which weights can be the best
+    "config.training.save_every": "harmless",
+    "config.training.save_minutes": "harmless",
+    "config.training.device": "numerics",
+    "config.training.num_threads": "numerics",
+    "config.training.gradient_checkpointing": "numerics",
+    "config.architecture": "refused",
+    "config.architecture.dropouts": "needs flag",
+    "config.mlm_head.tie_mlm_weights": "refused",
+    "config.classification_head.num_labels": "refused",
+    "config.classification_head.pooling": "refused",
+    "config.classification_head.attention_hidden_size": "refused",
+    "config.tokenizer": "refused",
+    "config.tokenizer.vocab_dir": "harmless",  # a folder may move; its fingerprint may not change
+    "config.data": "harmless",  # the same
+    "labels": "refused",
+    "fingerprints": "refused",
+    "fingerprints.data.test": "needs flag",  # no number of the training depends on it
+    "environment": "numerics",
+}
+
+_ABSENT = "nothing"
+_SHORT = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that is not as it was.
+
+    Attributes:
+        key: what ``--allow-changed`` calls it: the config's dotted key, else the path in the checkpoint.
+        then: the value in the checkpoint.
+        now: the present value.
+        verdict: ``harmless`` and ``numerics`` (results are equal to rounding only) pass.
+    """
+
+    key: str
+    then: Any
+    now: Any
+    verdict: Verdict
+
+    def __str__(self) -> str:
+        return f"{self.key}: {_short(self.then)} -> {_short(self.now)}"
+
+
+def find_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[Difference]:
+    """Compare what a checkpoint carries with what the run would use now, in the order of ``saved``.
+
+    Args:
+        saved: a checkpoint. Only ``config``, ``labels``, ``fingerprints`` (of data.train, data.val,
+            data.test, tokenizer …) and ``environment`` (code version, torch version, device, threads …) are
+            compared, plain Python.
+        current: the same four for this start.
+    """
+    then, now = _flat_parts(saved), _flat_parts(current)
+    return [
+        Difference(key.removeprefix("config."), then.get(key, _ABSENT), now.get(key, _ABSENT), _verdict(key))
+        for key in {**then, **now}
+        if _differs(then.get(key, _ABSENT), now.get(key, _ABSENT))
+    ]
+
+
+def check_resume(
+    saved: Mapping[str, Any], current: Mapping[str, Any], *, allow_changed: Sequence[str]
+) -> list[str]:
+    """Decide whether a run goes on, and return a line for each difference that passes, to be shown.
+
+    Args:
+        saved: see ``find_differences``.
+        current: see ``find_differences``.
+        allow_changed: the keys of ``--allow-changed``; naming one that did not change is fine.
+
+    Raises:
+        CheckpointError: something changed that may not, or not without the flag; shows all such differences.
+        UsageError: ``allow_changed`` names something that does not exist.
+    """
+    known = [key.removeprefix("config.") for key in {**_flat_parts(saved), **_flat_parts(current)}]
+    for key in allow_changed:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            raise UsageError(
+                "--allow-changed names no key of this run",
+                found=repr(key),
+                mend=f"did you mean {close[0]}?" if close else "see config.yaml for the keys",
+            )
+    differences = find_differences(saved, current)
+    refused = [d for d in differences if d.verdict == "refused"]
+    unflagged = [d for d in differences if d.verdict == "needs flag" and d.key not in allow_changed]
+    if refused:
+        raise CheckpointError(
+            "this run cannot be resumed, since it would not be the same run: "
+            + _joined([*refused, *unflagged]),
+            mend="change it back, or start a new run under another name",
+        )
+    if unflagged:
+        flags = " ".join(f"--allow-changed {difference.key}" for difference in unflagged)
+        raise CheckpointError(
+            "the run was changed since its checkpoint: " + _joined(unflagged),
+            mend=f"change it back, or add {flags}",
+        )
+    return [f"changed since the checkpoint: {d}{_note(d)}" for d in differences]
+
+
+def load_model_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str | None = None) -> None:
+    """Copy weights into ``model``; every name and shape must fit.
+
+    Raises:
+        CheckpointError: they do not; names the first five that differ. The model is as it was.
+    """
+    own = model.state_dict()
+    missing = [name for name in own if name not in state]
+    unknown = [name for name in state if name not in own]
+    reshaped = [
+        f"{name} {tuple(state[name].shape)} in place of {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if missing or unknown or reshaped:
+        problems = (
+            [f"{name} missing" for name in missing] + [f"{name} unknown" for name in unknown] + reshaped
+        )
+        matched = len(own) - len(missing) - len(reshaped)
+        raise CheckpointError(
+            f"the weights belong to another model: {matched} of {len(own)} match",
+            where=where,
+            found=", ".join(problems[:5]) + (" ..." if len(problems) > 5 else ""),
+        )
+    model.load_state_dict(dict(state))
+
+
+def _verdict(key: str) -> Verdict:
+    parts = key.split(".")
+    prefixes = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    return next(_VERDICTS[prefix] for prefix in prefixes if prefix in _VERDICTS)
+
+
+def _flat_parts(state: Mapping[str, Any]) -> dict[str, Any]:
+    parts = ("config", "labels", "fingerprints", "environment")
+    return _flat({part: state[part] for part in parts if state.get(part) is not None})
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, entry in value.items():
+        if isinstance(entry, Mapping):
+            flat |= _flat(entry, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(entry) if isinstance(entry, tuple) else entry
+    return flat
+
+
+def _differs(then: Any, now: Any) -> bool:
+    # 1 and 1.0 are the same number, 1 and True are not the same setting
+    return bool(then != now) or isinstance(then, bool) != isinstance(now, bool)
+
+
+def _note(difference: Difference) -> str:
+    if difference.verdict == "numerics":
+        return " (the order of the data is the same; results are equal to rounding, not to the bit)"
+    return ""
+
+
+def _joined(differences: Sequence[Difference]) -> str:
+    return ", ".join(str(difference) for difference in differences)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 3]}..."

@@ -1,0 +1,65 @@
+"""Ctrl-C and SIGTERM: the first asks the loop to save and leave, the second leaves at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+
+_EXIT_CODE_BASE = 128  # the shell's convention: 128 + signal number, so 130 for Ctrl-C and 143 for SIGTERM
+
+
+class EvaluationInterrupted(Exception):
+    """An evaluation saw the stop signal and gave up; it has changed nothing and is done again later."""
+
+
+class StopSignal:
+    """Catches SIGINT and SIGTERM inside ``with``; the former handlers come back afterwards.
+
+    The first signal only sets ``requested``, which the loop reads after each step and an evaluation between
+    its batches. The second leaves at once with its exit code, without clean-up: whatever the process was
+    stuck in cannot delay it, and writes are atomic and the lock ends with the process. Outside the main
+    thread, where Python cannot catch signals, and outside ``with``, ``requested`` stays None.
+
+    Attributes:
+        requested: None, or the exit code of the signal that came (130, 143).
+    """
+
+    def __init__(self) -> None:
+        self.requested: int | None = None
+        self._former: dict[signal.Signals, signal._HANDLER] = {}
+
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._former[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        exc_traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        self._former.clear()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        code = _EXIT_CODE_BASE + number
+        if self.requested is not None:
+            _write("left at once, without saving\n")
+            os._exit(code)
+        self.requested = code
+        _write("stopping: saving at the end of this step; once more leaves at once\n")
+
+
+def _write(text: str) -> None:
+    """Write to stderr below Python's buffers, which may be in use; show a cursor that a bar has hidden."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr is closed, or not a file
+        descriptor = sys.stderr.fileno()
+        show_cursor = "\x1b[?25h" if os.isatty(descriptor) else ""
+        os.write(descriptor, f"\n{text}{show_cursor}".encode())

@@ -1,0 +1,130 @@
+"""One optimizer step over its micro-batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from textclf_transformer.errors import NonFiniteError
+from textclf_transformer.training.numerics import autocast
+from textclf_transformer.training.state import Batch
+from textclf_transformer.utils import derive_seed
+
+BatchT = TypeVar("BatchT", bound=Batch)
+
+_SAMPLES_NAMED = 16
+_SMALLEST_SCALE = (
+    1.0  # of fp16 gradients; one that overflows even without being scaled up is no matter of the scale
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one optimizer step saw.
+
+    Attributes:
+        loss_sum: the loss in nats, summed over all targets.
+        target_count: number of targets; 0 means that the weights were left alone.
+        num_tokens: real tokens.
+        grad_norm: global norm of the gradient of the mean loss, before clipping; infinite where fp16
+            overflowed and the scaler skipped the update.
+    """
+
+    loss_sum: float
+    target_count: int
+    num_tokens: int
+    grad_norm: float
+
+
+def train_step(
+    model: nn.Module,
+    micro_batches: Sequence[BatchT],
+    *,
+    loss: Callable[[nn.Module, BatchT], Tensor],
+    optimizer: torch.optim.Optimizer,
+    learning_rate: float,
+    max_grad_norm: float,
+    device: torch.device,
+    amp_dtype: torch.dtype | None,
+    scaler: torch.amp.GradScaler | None,
+    seed: int,
+    step: int,
+) -> StepResult:
+    """Update ``model`` once on the mean loss over all targets of ``micro_batches``, however they are split.
+
+    Each gradient is divided by the target count of the whole step, so that micro-batches of unequal counts
+    add up to the gradient of one large batch. Dropout is seeded per micro-batch from (seed, step, number), so
+    it does not depend on what ran before. The host waits for the device once.
+
+    Args:
+        model: in training mode.
+        micro_batches: the samples of the step; one without targets is passed over.
+        loss: returns the loss *sum* of a micro-batch, a float32 scalar in nats.
+        optimizer: its gradients are None before and after.
+        learning_rate: of this step.
+        max_grad_norm: the gradient is scaled down to this global norm.
+        device: where the model lies.
+        amp_dtype: dtype of autocast in the forward pass; None computes in float32.
+        scaler: for float16; a gradient that overflowed skips the update and halves the scale.
+        seed: the run's seed.
+        step: optimizer steps done before this one.
+
+    Raises:
+        NonFiniteError: the loss or the gradient is NaN or infinite; the weights are as before.
+    """
+    target_count = sum(batch.num_targets for batch in micro_batches)
+    num_tokens = sum(batch.num_tokens for batch in micro_batches)
+    if target_count == 0:
+        return StepResult(loss_sum=0.0, target_count=0, num_tokens=num_tokens, grad_norm=0.0)
+
+    losses: dict[int, Tensor] = {}
+    for number, batch in enumerate(micro_batches):
+        if batch.num_targets == 0:
+            continue
+        torch.manual_seed(derive_seed("dropout", seed, step, number))
+        with autocast(device, amp_dtype):
+            loss_sum = loss(model, batch.to(device))
+        losses[number] = loss_sum.detach()
+        mean = loss_sum / target_count
+        (mean if scaler is None else scaler.scale(mean)).backward()
+
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    *loss_sums, grad_norm = torch.stack([*losses.values(), norm]).tolist()  # the one wait for the device
+
+    finite = [math.isfinite(value) for value in loss_sums]
+    overflow = scaler is not None and not math.isfinite(grad_norm) and scaler.get_scale() > _SMALLEST_SCALE
+    if not all(finite) or not (math.isfinite(grad_norm) or overflow):
+        optimizer.zero_grad()
+        suspects = [n for n, is_finite in zip(losses, finite, strict=True) if not is_finite] or list(losses)
+        raise _non_finite(step, sum(loss_sums), grad_norm, [micro_batches[n] for n in suspects])
+
+    if grad_norm > max_grad_norm and math.isfinite(grad_norm):
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
+    optimizer.zero_grad()
+    return StepResult(sum(loss_sums), target_count, num_tokens, grad_norm)
+
+
+def _non_finite(step: int, loss_sum: float, grad_norm: float, suspects: Sequence[Batch]) -> NonFiniteError:
+    samples = [int(sample) for batch in suspects for sample in batch.sample_indices.tolist()]
+    more = f" and {len(samples) - _SAMPLES_NAMED} more" if len(samples) > _SAMPLES_NAMED else ""
+    return NonFiniteError(
+        "the loss is not finite" if not math.isfinite(loss_sum) else "the gradient is not finite",
+        where=f"step {step + 1}, training samples {samples[:_SAMPLES_NAMED]}{more}",
+        found=f"loss sum {loss_sum}, gradient norm {grad_norm}",
+        mend="nothing was updated or saved; lower training.learning_rate, or set training.use_amp=false",
+    )

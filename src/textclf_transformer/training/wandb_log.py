@@ -1,0 +1,115 @@
+"""Weights & Biases as a mirror of metrics.csv: only if switched on, and never the reason that a run ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from textclf_transformer.errors import ConfigError
+
+_NO_SERVER = ("offline", "disabled", "dryrun")
+
+
+class WandbLog:
+    """Sends the rows of the logs to W&B once a checkpoint holds them, so that no step is ever sent twice.
+
+    It never prompts: without a key in ``WANDB_API_KEY`` it refuses to start, except with
+    ``WANDB_MODE=offline`` (or ``disabled``). Only the config and the rows are sent; neither code nor output
+    nor git state.
+
+    Args:
+        project: W&B project.
+        entity: W&B user or team; None for the key's own.
+        run_name: name shown; None lets W&B choose.
+        run_id: of the W&B run to go on with, from the checkpoint; None begins a new one.
+        config: the resolved config, shown beside the run.
+        folder: where the package keeps its files.
+        warn: is told when W&B fails; the run goes on without it.
+
+    Attributes:
+        run_id: to store in the checkpoint.
+
+    Raises:
+        ConfigError: the package is not installed, there is no key, or W&B refuses the run.
+    """
+
+    def __init__(
+        self,
+        *,
+        project: str,
+        entity: str | None,
+        run_name: str | None,
+        run_id: str | None,
+        config: Mapping[str, Any],
+        folder: Path,
+        warn: Callable[[str], None],
+    ) -> None:
+        try:
+            import wandb
+        except ImportError:
+            raise ConfigError(
+                "logging.use_wandb is true, but the package wandb is not installed",
+                mend="pip install wandb, or set logging.use_wandb=false",
+            ) from None
+        if os.environ.get("WANDB_MODE") not in _NO_SERVER and not os.environ.get("WANDB_API_KEY"):
+            raise ConfigError(
+                "W&B needs a key in the environment variable WANDB_API_KEY",
+                mend="set it, or WANDB_MODE=offline, or logging.use_wandb=false",
+            )
+        self._warn = warn
+        self._waiting: list[dict[str, Any]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._run: Any = wandb.init(
+                project=project,
+                entity=entity,
+                name=run_name,
+                id=run_id,
+                resume="allow",
+                config=dict(config),
+                dir=str(folder),
+                settings=wandb.Settings(
+                    console="off", disable_git=True, disable_code=True, save_code=False, silent=True
+                ),
+            )
+            # W&B's own counter only goes up; ours is free to be any column
+            self._run.define_metric("step")
+            self._run.define_metric("*", step_metric="step")
+            self.run_id = str(self._run.id)
+        except Exception as fault:  # the package raises its own errors, its server's and the network's
+            raise ConfigError(
+                "W&B does not start",
+                found=f"{type(fault).__name__}: {fault}",
+                mend="mend the W&B settings, or set WANDB_MODE=offline or logging.use_wandb=false",
+            ) from fault
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Keep a row of a log until ``commit``."""
+        self._waiting.append(
+            {
+                key if key in ("step", "epoch") else f"{row['split']}/{key}": value
+                for key, value in row.items()
+                if key != "split" and value is not None
+            }
+        )
+
+    def commit(self) -> None:
+        """Send the rows; to be called when a checkpoint that includes them is on the disk."""
+        waiting, self._waiting = self._waiting, []
+        self._guarded(lambda: [self._run.log(row) for row in waiting])
+
+    def finish(self) -> None:
+        """Send what waits and end the W&B run."""
+        self.commit()
+        self._guarded(lambda: self._run.finish())
+
+    def _guarded(self, call: Callable[[], object]) -> None:
+        if self._run is None:
+            return
+        try:
+            call()
+        except Exception as fault:  # a mirror that breaks must not take the run with it
+            self._run = None
+            self._warn(f"warning: W&B failed, going on without it: {type(fault).__name__}: {fault}")

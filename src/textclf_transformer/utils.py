@@ -1,0 +1,151 @@
+"""Seeds, the device, classes named in a config, and the one table from YAML names to Python names."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import operator
+import random
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from textclf_transformer.errors import ConfigError, UsageError
+
+PACKAGE = "textclf_transformer"
+
+# The only place where the names of the YAML file and the names of the Python modules meet.
+ARCHITECTURE_NAMES = {
+    "max_sequence_length": "max_sequence_length",
+    "embedding_dim": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "ffn_dim": "intermediate_size",
+    "attention.num_heads": "num_attention_heads",
+    "layer_norm_eps": "layer_norm_eps",
+    "dropouts.hidden": "hidden_dropout_prob",
+    "dropouts.attention": "attention_probs_dropout_prob",
+    "dropouts.embedding": "embedding_dropout_prob",
+}
+
+
+def derive_seed(*parts: int | str) -> int:
+    """Return a seed in 0 .. 2**63 - 1 that depends on the parts, their order and their types, and on nothing
+    else.
+
+    It is the BLAKE2b hash of the parts, each written with its type and length, so that no two lists of parts
+    are written alike: ``("a", "b")`` and ``("ab",)`` differ, and so do ``1`` and ``"1"``. Equal on every
+    machine.
+
+    Raises:
+        TypeError: a part is neither an integer nor a string.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        kind, text = ("s", part) if isinstance(part, str) else ("i", str(operator.index(part)))
+        data = text.encode("utf-8")
+        digest.update(f"{kind}{len(data)}:".encode("ascii") + data)
+    return int.from_bytes(digest.digest(), "big") >> 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global random streams of Python, numpy and torch with ``seed`` (0 .. 2**63 - 1)."""
+    random.seed(seed)
+    # numpy takes words of 32 bits; both halves go in, so that seeds that differ above bit 32 stay different.
+    np.random.seed([seed & 0xFFFFFFFF, seed >> 32])
+    torch.manual_seed(seed)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device for ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        ConfigError: another name, or CUDA is asked for and this machine, or this build of torch, has none of
+            that number.
+    """
+    match = re.fullmatch(r"auto|cpu|cuda(?::(\d{1,3}))?", name)
+    if match is None:
+        raise ConfigError(
+            "unknown device", where="training.device", found=repr(name), expected="auto, cpu, cuda or cuda:N"
+        )
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(match.group(1) or 0) >= count:
+        raise ConfigError(
+            "this CUDA device is not there",
+            where="training.device",
+            found=f"{name} with {count} CUDA devices",
+            mend="use auto or cpu, or install a torch build for CUDA",
+        )
+    return torch.device(name)
+
+
+def architecture_arguments(architecture: object) -> dict[str, Any]:
+    """Return the encoder's keyword arguments for the ``architecture`` section of a config.
+
+    ``max_sequence_length`` keeps its name: the caller turns it into ``max_position_embeddings`` (S +
+    pad_token_id + 1) because only the tokenizer knows the PAD id.
+    """
+    return {
+        python_name: operator.attrgetter(yaml_name)(architecture)
+        for yaml_name, python_name in ARCHITECTURE_NAMES.items()
+    }
+
+
+def load_class(wrapper_path: str, *, trust_code: bool) -> type:
+    """Import the class named by ``path/to/file.py:Class`` or ``module.path:Class``.
+
+    Args:
+        wrapper_path: the file or module and the class in it.
+        trust_code: whether the user agreed, on this command line, that code from outside this package is run.
+
+    Raises:
+        UsageError: the name has another form, code outside the package is not trusted, or the import fails.
+    """
+    location, colon, class_name = wrapper_path.rpartition(":")
+    if not colon or not location or not class_name.isidentifier():
+        raise UsageError(
+            "not the name of a class", found=repr(wrapper_path), expected="FILE.py:CLASS or MODULE:CLASS"
+        )
+    is_file = location.endswith(".py")
+    is_ours = not is_file and location.split(".")[0] == PACKAGE
+    if not is_ours and not trust_code:
+        raise UsageError(
+            f"{wrapper_path} is code from outside this package, and loading it runs it",
+            mend="read it, and add --trust-code to the command if you trust it",
+        )
+    try:
+        module = _import_file(Path(location)) if is_file else importlib.import_module(location)
+    except Exception as error:  # whatever foreign code raises while it is imported
+        raise UsageError(
+            "this code cannot be imported", where=wrapper_path, found=f"{type(error).__name__}: {error}"
+        ) from error
+    loaded = getattr(module, class_name, None)
+    if not isinstance(loaded, type):
+        raise UsageError(f"there is no class {class_name}", where=location)
+    return loaded
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Run ``path`` as a module of its own; it stands in ``sys.modules``, as dataclasses and pickling need."""
+    resolved = path.resolve(strict=True)
+    name = f"textclf_foreign_{derive_seed(str(resolved)):016x}"
+    spec = importlib.util.spec_from_file_location(name, resolved)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

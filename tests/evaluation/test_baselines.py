@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.dummy import DummyClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.svm import LinearSVC
+
+from textclf_transformer.evaluation.baselines import (
+    LabelledTexts,
+    baseline_metrics,
+    majority_predictions,
+    tfidf_svm_predictions,
+)
+
+WORDS = (
+    ("court", "judge", "law", "appeal", "statute"),
+    ("goal", "match", "team", "league", "coach"),
+    ("gene", "cell", "protein", "enzyme", "tissue"),
+)
+COMMON = ("the", "of", "and", "said", "new", "year", "people", "time")
+
+
+def texts_about(seed: int, count: int) -> LabelledTexts:
+    """Documents of common words and a few of their label's, or by mistake of another's."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(3, size=count, p=[0.5, 0.3, 0.2])
+    texts = []
+    for label in labels:
+        topic = rng.integers(3) if rng.random() < 0.3 else label
+        texts.append(" ".join([*rng.choice(COMMON, size=12), *rng.choice(WORDS[topic], size=2)]))
+    return LabelledTexts(texts, labels)
+
+
+TRAIN, VAL, TEST = texts_about(1, 60), texts_about(2, 40), texts_about(3, 80)
+
+
+def scores(predictions) -> dict[str, float]:
+    return {
+        "accuracy": accuracy_score(TEST.labels, predictions),
+        "f1_macro": f1_score(TEST.labels, predictions, average="macro"),
+    }
+
+
+def svm_by_hand(texts, labels):
+    vectorizer = TfidfVectorizer(sublinear_tf=True)
+    svm = LinearSVC(random_state=0).fit(vectorizer.fit_transform(texts), labels)
+    return svm.predict(vectorizer.transform(TEST.texts))
+
+
+def test_baselines_equal_scikit_learn():
+    result = baseline_metrics(TRAIN, VAL, TEST, num_labels=3)
+    majority = DummyClassifier(strategy="most_frequent").fit(TRAIN.texts, TRAIN.labels).predict(TEST.texts)
+    assert result["majority"] == scores(majority)
+    assert result["tfidf_svm_train"] == scores(svm_by_hand(TRAIN.texts, TRAIN.labels))
+    both = svm_by_hand([*TRAIN.texts, *VAL.texts], np.concatenate((TRAIN.labels, VAL.labels)))
+    assert result["tfidf_svm_train_val"] == scores(both)
+    assert result["tfidf_svm_train"] != result["tfidf_svm_train_val"]
+
+
+def test_without_val_there_is_no_score_with_val():
+    assert set(baseline_metrics(TRAIN, None, TEST, num_labels=3)) == {"majority", "tfidf_svm_train"}
+
+
+def test_majority_of_several_labels_is_taken_for_each():
+    labels = np.array([[1, 0, 1], [1, 0, 0], [1, 1, 0], [0, 0, 1]])
+    assert majority_predictions(labels, count=2).tolist() == [[1, 0, 0], [1, 0, 0]]
+
+
+def test_equally_frequent_labels_give_the_first():
+    assert majority_predictions(np.array([2, 1, 1, 2]), count=3).tolist() == [1, 1, 1]
+
+
+def test_several_labels_are_learned_one_by_one():
+    several = np.stack([TRAIN.labels == 0, TRAIN.labels != 2], axis=1).astype(np.int64)
+    predictions = tfidf_svm_predictions(LabelledTexts(TRAIN.texts, several), TEST.texts)
+    for column in range(2):
+        assert predictions[:, column].tolist() == svm_by_hand(TRAIN.texts, several[:, column]).tolist()
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        LabelledTexts(["one text", "two texts"], np.array([1, 1])),
+        LabelledTexts(["…", "!", "?"], np.array([0, 1, 1])),
+    ],
+)
+def test_where_nothing_can_be_fitted_the_majority_is_predicted(train):
+    assert tfidf_svm_predictions(train, ["new text", "?"]).tolist() == [1, 1]

@@ -1,0 +1,113 @@
+"""Attention over packed tokens: masks, groups, empty rows, dropout, low precision."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from textclf_transformer.model import attention
+from textclf_transformer.model.attention import (
+    SequenceLayout,
+    attend,
+    check_attention_mask,
+    choose_attention_backend,
+)
+
+BACKENDS = ("explicit", "fused")
+HEADS, HEAD_DIM = 3, 4
+
+
+def random_qkv(num_tokens: int, *, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(num_tokens, HEADS, HEAD_DIM, dtype=dtype, requires_grad=True) for _ in range(3)]
+
+
+def mask_of_lengths(lengths: list[int]) -> Tensor:
+    return torch.arange(max(lengths)) >= torch.tensor(lengths).unsqueeze(1)
+
+
+def one_by_one(query: Tensor, key: Tensor, value: Tensor, lengths: list[int]) -> Tensor:
+    """Attention of each sequence on its own, a token at a time."""
+    rows = []
+    start = 0
+    for length in lengths:
+        for i in range(start, start + length):
+            scores = torch.einsum("hk,shk->hs", query[i], key[start : start + length]) / HEAD_DIM**0.5
+            rows.append(torch.einsum("hs,shk->hk", scores.softmax(-1), value[start : start + length]))
+        start += length
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("lengths", [[4, 4], [5, 1, 3], [3, 0, 5, 0], [0, 2], [1]], ids=str)
+@pytest.mark.parametrize("cells", [2_000_000, 1], ids=["one group", "a group each"])
+def test_equals_attention_of_each_sequence_alone(
+    backend: str, lengths: list[int], cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "_DENSE_CELLS", cells)
+    layout = SequenceLayout.from_mask(mask_of_lengths(lengths), num_heads=HEADS)
+    inputs = random_qkv(sum(lengths))
+    found = attend(*inputs, layout, backend=backend, dropout_p=0.0)
+    expected = one_by_one(*inputs, lengths)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    weights = torch.randn_like(found)
+    found_gradients = torch.autograd.grad((found * weights).sum(), inputs)
+    for gradient, reference in zip(found_gradients, torch.autograd.grad((expected * weights).sum(), inputs), strict=True):
+        torch.testing.assert_close(gradient, reference, rtol=0, atol=1e-12)
+
+
+def test_groups_keep_order_and_respect_the_limit() -> None:
+    lengths = [3, 7, 100, 100, 1, 2]
+    layout = SequenceLayout.from_mask(mask_of_lengths(lengths), num_heads=100)
+    assert [group.num_sequences for group in layout.groups] == [2, 2, 2]
+    assert [group.num_tokens for group in layout.groups] == [10, 200, 3]
+    assert layout.groups[1].padding is None, "sequences of one length need no mask"
+    assert layout.lengths == tuple(lengths)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_sequences_and_only_empty_ones(backend: str) -> None:
+    for mask in (torch.ones(3, 5, dtype=torch.bool), torch.ones(0, 5, dtype=torch.bool)):
+        layout = SequenceLayout.from_mask(mask, num_heads=HEADS)
+        assert attend(*random_qkv(0), layout, backend=backend, dropout_p=0.0).shape == (0, HEADS, HEAD_DIM)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_dropout_keeps_the_expectation(backend: str) -> None:
+    lengths = [6, 3]
+    layout = SequenceLayout.from_mask(mask_of_lengths(lengths), num_heads=HEADS)
+    inputs = [tensor.detach() for tensor in random_qkv(sum(lengths))]
+    expected = attend(*inputs, layout, backend=backend, dropout_p=0.0)
+    draws = torch.stack([attend(*inputs, layout, backend=backend, dropout_p=0.25) for _ in range(4000)])
+    assert float(draws.std(dim=0).min()) > 0.01, "nothing was dropped"
+    error = (draws.mean(dim=0) - expected).abs() / (draws.std(dim=0) / 4000**0.5)
+    assert float(error.max()) < 5  # standard errors
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bf16_stays_within_its_rounding(backend: str) -> None:
+    """Bound: 2**-6 of the largest value (a product, a softmax and a product, each rounded to 2**-9)."""
+    lengths = [9, 4, 30]
+    layout = SequenceLayout.from_mask(mask_of_lengths(lengths), num_heads=HEADS)
+    inputs = [tensor.detach() for tensor in random_qkv(sum(lengths), dtype=torch.float32)]
+    exact = attend(*inputs, layout, backend=backend, dropout_p=0.0)
+    rounded = attend(*(tensor.bfloat16() for tensor in inputs), layout, backend=backend, dropout_p=0.0)
+    assert rounded.dtype == torch.bfloat16
+    assert float((rounded.float() - exact).abs().max() / exact.abs().max()) < 2**-6
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.uint8], ids=str)
+def test_mask_of_another_dtype_is_a_type_error_that_helps(dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match=r"attention_mask == 0"):
+        check_attention_mask(torch.ones(2, 3, dtype=dtype), torch.Size((2, 3)))
+
+
+def test_mask_of_another_shape_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match=r"\(2, 4\).*\(2, 3\)"):
+        check_attention_mask(torch.ones(2, 4, dtype=torch.bool), torch.Size((2, 3)))
+
+
+def test_backend_follows_the_device() -> None:
+    assert choose_attention_backend(torch.device("cpu")) == "explicit"
+    assert choose_attention_backend(torch.device("cuda")) == "fused"
