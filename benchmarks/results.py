@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from textclf_transformer.atomic import atomic_write_json, atomic_write_text
 from textclf_transformer.data.store import Store
-from textclf_transformer.evaluation.baselines import majority_baseline, tfidf_svm_baseline
-from textclf_transformer.experiment import CHECKOUT, RunFolder, atomic_write_json, atomic_write_text
+from textclf_transformer.evaluation.baselines import LabelledTexts, baseline_metrics
+from textclf_transformer.experiment import CHECKOUT, Kind, RunFolder
 
 WORK = CHECKOUT / "results"
 PAGE = CHECKOUT / "docs" / "results.md"
@@ -37,7 +37,7 @@ Settings = Mapping[str, object]
 SMALL_ENCODER: Settings = {
     "architecture.max_sequence_length": 128,
     "architecture.embedding_dim": 256,
-    "architecture.num_layers": 3,
+    "architecture.num_layers": 2,
     "architecture.ffn_dim": 1024,
     "architecture.attention.num_heads": 4,
 }
@@ -69,11 +69,17 @@ FROM_SCRATCH = "the same model without pretraining"
 FIRST_CHUNK = "pretrained, first chunk only"
 WITHOUT: Settings = {"pretrained_experiment.load_weights": "false"}
 
+BASELINES = {
+    "majority": "majority class",
+    "tfidf_svm_train": "TF-IDF + linear SVM, fitted on train",
+    "tfidf_svm_train_val": "TF-IDF + linear SVM, fitted on train + val",
+}
+
 RECIPES: dict[str, Recipe] = {
     "20ng": Recipe(
         title="20 Newsgroups (bydate, headers kept, official test split)",
         source="http://qwone.com/~jason/20Newsgroups/",
-        pretraining={"training.epochs": 4, "training.batch_size": 64, "training.learning_rate": 1e-3},
+        pretraining={"training.epochs": 3, "training.batch_size": 64, "training.learning_rate": 1e-3},
         finetuning={"training.epochs": 4, "training.learning_rate": 5e-4, "chunking.max_chunks": 4},
         variants={PRETRAINED: {}, FROM_SCRATCH: WITHOUT},
         seeds={PRETRAINED: (1, 2, 3)},
@@ -101,7 +107,7 @@ def run(program: str, *arguments: object) -> None:
     """Show a command, run it, and stop the script if it fails."""
     words = [str(argument) for argument in arguments]
     print(f"\n$ {program} {' '.join(words)}", flush=True)
-    prefix = ["-m", "textclf_transformer.commands.cli"] if program == "textclf" else [program]
+    prefix = ["-m", "textclf_transformer"] if program == "textclf" else [program]
     code = subprocess.run([sys.executable, *prefix, *words], cwd=CHECKOUT, check=False).returncode
     if code:
         raise SystemExit(code)
@@ -124,9 +130,9 @@ def prepare(name: str, data: Path) -> Path:
     return store
 
 
-def train(kind: str, name: str, values: Settings, *more: object) -> RunFolder:
+def train(kind: Kind, name: str, values: Settings, *more: object) -> RunFolder:
     """Stamp out a run if it is new, then train it to its end."""
-    folder = RunFolder.locate("pretraining" if kind == "pretraining" else "finetuning", name)
+    folder = RunFolder.locate(kind, name)
     if not folder.config.exists():
         run(f"experiments/generate_{kind}_experiment.py", name, *more, *settings(values))
     run("pretrain.py" if kind == "pretraining" else "finetune.py", name)
@@ -148,19 +154,12 @@ def seconds_of(folder: RunFolder) -> float:
 def baselines(store: Path) -> dict[str, dict[str, float]]:
     """Fit the baselines on train, and on train + val; return their scores on test."""
     splits = {split: Store.open(store / split) for split in ("train", "val", "test")}
-    texts = {split: [documents.text(i) for i in range(len(documents))] for split, documents in splits.items()}
-    labels: dict[str, Any] = {split: documents.labels for split, documents in splits.items()}
+    texts = {}
+    for split, documents in splits.items():
+        assert documents.labels is not None
+        texts[split] = LabelledTexts([documents.text(i) for i in range(len(documents))], documents.labels)
     num_labels = len(splits["train"].label_names or ())
-    both = np.concatenate([labels["train"], labels["val"]])
-    return {
-        "majority class": majority_baseline(labels["train"], labels["test"], num_labels=num_labels),
-        "TF-IDF + linear SVM, train": tfidf_svm_baseline(
-            texts["train"], labels["train"], texts["test"], labels["test"], num_labels=num_labels
-        ),
-        "TF-IDF + linear SVM, train + val": tfidf_svm_baseline(
-            texts["train"] + texts["val"], both, texts["test"], labels["test"], num_labels=num_labels
-        ),
-    }
+    return baseline_metrics(texts["train"], texts["val"], texts["test"], num_labels=num_labels)
 
 
 def measure(name: str, data: Path) -> dict[str, Any]:
@@ -202,7 +201,7 @@ def table(name: str, result: dict[str, Any]) -> str:
     lines = [f"### {recipe.title}", "", f"Source: {recipe.source}.", ""]
     lines += ["| model | accuracy | macro-F1 | seeds | minutes of finetuning |", "|---|---|---|---|---|"]
     for row, scores in result["baselines"].items():
-        lines.append(f"| {row} | {100 * scores['accuracy']:.1f} | {100 * scores['f1_macro']:.1f} | | |")
+        lines.append(f"| {BASELINES[row]} | {100 * scores['accuracy']:.1f} | {100 * scores['f1_macro']:.1f} | | |")
     for row, runs in result["rows"].items():
         columns = [spread([run[key] for run in runs]) for key in ("accuracy", "f1_macro")]
         minutes = statistics.mean(run["seconds"] for run in runs) / 60

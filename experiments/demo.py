@@ -12,15 +12,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from textclf_transformer.data.documentation_corpus import SOURCE, corpus_versions
+from textclf_transformer.atomic import atomic_write_text
+from textclf_transformer.data.documentation_corpus import DEMO_INPUT, LIBRARIES
 from textclf_transformer.data.store import Store
-from textclf_transformer.evaluation.baselines import majority_baseline, tfidf_svm_baseline
-from textclf_transformer.experiment import CHECKOUT, RunFolder, atomic_write_text
+from textclf_transformer.evaluation.baselines import LabelledTexts, baseline_metrics
+from textclf_transformer.experiment import CHECKOUT, Kind, RunFolder
 
 TOKENIZER = CHECKOUT / "tokenizers" / "demo"
 STORE = CHECKOUT / "stores" / "demo"
@@ -55,7 +57,7 @@ def run(*command: object) -> None:
     print(f"\n$ {shown}", flush=True)
     program, *arguments = (str(part) for part in command)
     prefix = [sys.executable]
-    prefix += ["-m", "textclf_transformer.commands.cli"] if program == "textclf" else [program]
+    prefix += ["-m", "textclf_transformer"] if program == "textclf" else [program]
     code = subprocess.run([*prefix, *arguments], cwd=CHECKOUT, check=False).returncode
     if code:
         raise SystemExit(code)
@@ -68,21 +70,24 @@ def settings(values: dict[str, object]) -> list[str]:
 
 def prepare_data() -> None:
     """Learn the tokenizer and prepare the store, unless they are there and the libraries are the same."""
-    versions = json.dumps(corpus_versions(), indent=2)
+    versions = json.dumps({library: version(library) for library in LIBRARIES}, indent=2)
     if VERSIONS.is_file() and VERSIONS.read_text(encoding="utf-8") == versions:
         print(
             f"tokenizer and data are there: {TOKENIZER.relative_to(CHECKOUT)}, {STORE.relative_to(CHECKOUT)}"
         )
         return
-    run("textclf", "train-tokenizer", SOURCE, "--out", TOKENIZER, "--vocab-size", 8000, "--overwrite")
+    run("textclf", "train-tokenizer", DEMO_INPUT, "--out", TOKENIZER, "--vocab-size", 8000, "--overwrite")
     split = ["--split", "0.8/0.1/0.1", "--seed", 42, "--overwrite"]
-    run("textclf", "prepare", SOURCE, "--out", STORE, "--tokenizer", TOKENIZER, *split)
-    for kind in ("pretraining", "finetuning"):
-        RunFolder.locate(kind, "demo").clear_results()  # runs on other data would refuse to go on
+    run("textclf", "prepare", DEMO_INPUT, "--out", STORE, "--tokenizer", TOKENIZER, *split)
+    kinds: tuple[Kind, ...] = ("pretraining", "finetuning")
+    for kind in kinds:
+        run_folder = RunFolder.locate(kind, "demo")
+        if run_folder.config.exists():
+            run_folder.clear_results()  # a run on other data would refuse to go on
     atomic_write_text(VERSIONS, versions)
 
 
-def generate(kind: str, values: dict[str, object], *more: str) -> None:
+def generate(kind: Kind, values: dict[str, object], *more: str) -> None:
     """Stamp out the experiment folder if there is none."""
     if not RunFolder.locate(kind, "demo").config.is_file():
         run(f"experiments/generate_{kind}_experiment.py", "demo", *more, *settings(values))
@@ -98,15 +103,16 @@ def test_scores(metrics_csv: Path) -> dict[str, float]:
 def baselines() -> dict[str, dict[str, float]]:
     """Fit the majority class and TF-IDF + linear SVM on train; return their scores on test."""
     train, test = Store.open(STORE / "train"), Store.open(STORE / "test")
-    assert train.labels is not None and test.labels is not None and train.label_names is not None
-    num_labels = len(train.label_names)
-    train_texts, test_texts = ([store.text(i) for i in range(len(store))] for store in (train, test))
-    return {
-        "majority class": majority_baseline(train.labels, test.labels, num_labels=num_labels),
-        "TF-IDF + linear SVM": tfidf_svm_baseline(
-            train_texts, train.labels, test_texts, test.labels, num_labels=num_labels
-        ),
-    }
+    scores = baseline_metrics(
+        labelled_texts(train), None, labelled_texts(test), num_labels=len(train.label_names or ())
+    )
+    return {"majority class": scores["majority"], "TF-IDF + linear SVM": scores["tfidf_svm_train"]}
+
+
+def labelled_texts(store: Store) -> LabelledTexts:
+    """Return a split as text."""
+    assert store.labels is not None
+    return LabelledTexts([store.text(index) for index in range(len(store))], store.labels)
 
 
 def show(scores: dict[str, dict[str, float]]) -> None:

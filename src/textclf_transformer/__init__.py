@@ -1,3 +1,43 @@
-"""A hand-written RoBERTa: pretrained by dynamic-masking MLM, finetuned to classify long documents chunk by chunk."""
+"""A hand-written RoBERTa: pretrained by dynamic-masking MLM, finetuned on long documents chunk by chunk."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from textclf_transformer.model.encoder import RobertaModel
+    from textclf_transformer.model.heads import RobertaForMaskedLM
+    from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
+    from textclf_transformer.model.presets import ModelConfig, create_model, create_model_config
+    from textclf_transformer.model.sequence_classification import RobertaForSequenceClassification
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "HierarchicalRobertaForClassification",
+    "ModelConfig",
+    "RobertaForMaskedLM",
+    "RobertaForSequenceClassification",
+    "RobertaModel",
+    "create_model",
+    "create_model_config",
+]
+
+# Imported at first use: a command that needs no model (--version, a usage error) should not wait for torch.
+_HOMES = {
+    "HierarchicalRobertaForClassification": "model.hierarchical",
+    "ModelConfig": "model.presets",
+    "RobertaForMaskedLM": "model.heads",
+    "RobertaForSequenceClassification": "model.sequence_classification",
+    "RobertaModel": "model.encoder",
+    "create_model": "model.presets",
+    "create_model_config": "model.presets",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name at its first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -58,7 +58,8 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     # numpy takes words of 32 bits; both halves go in, so that seeds that differ above bit 32 stay different.
     np.random.seed([seed & 0xFFFFFFFF, seed >> 32])
-    torch.manual_seed(seed)
+    # torch's CPU generator looks at the lower 32 bits only; hashing lets all bits of the seed reach them.
+    torch.manual_seed(derive_seed("torch", seed))
 
 
 def resolve_device(name: str) -> torch.device:

@@ -1,4 +1,4 @@
-"""Small random models, ours and Hugging Face's with the same weights, and batches with padding in every place."""
+"""Small random models, ours and Hugging Face's with the same weights, and batches with padding anywhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.heads import RobertaForMaskedLM
-from textclf_transformer.model.pretrained import load_strict, roberta_state_from_hf
+from textclf_transformer.model.loading import load_strict
+from textclf_transformer.model.pretrained import roberta_state_from_hf
 
 PAD = 1
 VOCAB = 59

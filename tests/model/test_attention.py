@@ -53,7 +53,9 @@ def test_equals_attention_of_each_sequence_alone(
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     weights = torch.randn_like(found)
     found_gradients = torch.autograd.grad((found * weights).sum(), inputs)
-    for gradient, reference in zip(found_gradients, torch.autograd.grad((expected * weights).sum(), inputs), strict=True):
+    for gradient, reference in zip(
+        found_gradients, torch.autograd.grad((expected * weights).sum(), inputs), strict=True
+    ):
         torch.testing.assert_close(gradient, reference, rtol=0, atol=1e-12)
 
 
@@ -64,6 +66,14 @@ def test_groups_keep_order_and_respect_the_limit() -> None:
     assert [group.num_tokens for group in layout.groups] == [10, 200, 3]
     assert layout.groups[1].padding is None, "sequences of one length need no mask"
     assert layout.lengths == tuple(lengths)
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_empty_sequence_gives_no_nan_that_a_search_for_nan_would_stop_at(backend: str) -> None:
+    layout = SequenceLayout.from_mask(mask_of_lengths([3, 0, 2]), num_heads=HEADS)
+    with torch.autograd.detect_anomaly(check_nan=True):
+        attend(*random_qkv(5), layout, backend=backend, dropout_p=0.0).square().sum().backward()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -1,4 +1,4 @@
-"""The encoder beyond parity: what it reads, what it selects, how it starts, checkpointing, low precision, bad input."""
+"""The encoder beyond parity: what it reads and selects, how it starts, checkpointing, bf16, bad input."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def test_empty_rows_give_zeros_and_no_nan_in_gradients(backend: str, dtype: torc
 def test_gradient_checkpointing_gives_the_same_gradients_with_dropout() -> None:
     gradients = []
     for checkpointing in (False, True):
-        encoder = make_encoder(use_gradient_checkpointing=checkpointing, attention_probs_dropout_prob=0.2).double()
+        encoder = make_encoder(
+            use_gradient_checkpointing=checkpointing, attention_probs_dropout_prob=0.2
+        ).double()
         ids, mask = make_batch("inside")
         torch.manual_seed(7)
         encoder(ids, mask)["last_hidden_state"].square().sum().backward()
@@ -95,7 +97,9 @@ def test_gradient_checkpointing_keeps_less() -> None:
     assert sizes[1] < sizes[0] / 2
 
 
-@pytest.mark.parametrize("name", ["hidden_dropout_prob", "attention_probs_dropout_prob", "embedding_dropout_prob"])
+@pytest.mark.parametrize(
+    "name", ["hidden_dropout_prob", "attention_probs_dropout_prob", "embedding_dropout_prob"]
+)
 def test_each_dropout_acts_in_training_alone(name: str) -> None:
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "embedding_dropout_prob": 0.0}
     batch = make_batch("right")
@@ -109,7 +113,9 @@ def test_each_dropout_acts_in_training_alone(name: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_bf16_autocast_stays_near_fp32_and_the_residual_stays_fp32(backend: str) -> None:
     """Bound: 3 % of the largest value, for hidden states that LayerNorm has just brought to order 1."""
-    encoder = make_encoder(hidden_size=96, intermediate_size=192, num_hidden_layers=4, attention_backend=backend).eval()
+    encoder = make_encoder(
+        hidden_size=96, intermediate_size=192, num_hidden_layers=4, attention_backend=backend
+    ).eval()
     ids, mask = make_batch("right", batch=6, length=16)
     with torch.no_grad():
         exact = encoder(ids, mask)["last_hidden_state"]
@@ -124,7 +130,9 @@ def test_every_parameter_starts_as_published() -> None:
     encoder = make_encoder(hidden_size=48, intermediate_size=96)
     models = [
         RobertaForMaskedLM(encoder, tie_weights=False),
-        HierarchicalRobertaForClassification(make_encoder(hidden_size=48), num_labels=9, attention_hidden_size=40),
+        HierarchicalRobertaForClassification(
+            make_encoder(hidden_size=48), num_labels=9, attention_hidden_size=40
+        ),
     ]
     seen = 0
     for model in models:
@@ -166,7 +174,7 @@ def test_the_pad_row_is_not_trained() -> None:
 def test_too_long_a_sequence_is_refused_but_padding_may_be_longer() -> None:
     encoder = make_encoder()  # 16 positions
     ids, mask = make_batch("none", batch=2, length=17)
-    with pytest.raises(ValueError, match="17 tokens.*16"):
+    with pytest.raises(ValueError, match=r"17 tokens.*16"):
         encoder(ids, mask)
     mask[:, 3] = True
     assert encoder(ids, mask)["last_hidden_state"].shape == (2, 17, 24)

@@ -1,4 +1,4 @@
-"""The masked-LM model: its loss, its fast path, its first loss, tying; and the fused projection with cross-entropy."""
+"""The masked-LM model: its losses and tying; the projection fused with cross-entropy."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def test_tied_head_has_no_projection_of_its_own() -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 30])
 @pytest.mark.parametrize("cells", [524_288, 40], ids=["one block", "blocks of two rows"])
-def test_fused_cross_entropy_equals_the_plain_one(rows: int, cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fused_cross_entropy_equals_the_plain_one(
+    rows: int, cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fused, "_CELLS_PER_BLOCK", cells)
     torch.manual_seed(0)
     hidden = torch.randn(rows, 6, dtype=torch.float64, requires_grad=True)

@@ -1,4 +1,4 @@
-"""The hierarchical classifier: a document's logits depend on its real tokens alone; groups of chunks; bad input."""
+"""The hierarchical classifier: logits depend on a document's real tokens alone; chunk groups; bad input."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from model_cases import PAD, VOCAB, make_encoder, relative_error, spread_weights
 from torch import Tensor
 
 from textclf_transformer.model.hierarchical import _CHUNKS_PER_GROUP, HierarchicalRobertaForClassification
+from textclf_transformer.model.pooling import POOLINGS, POSITIONED_POOLINGS
 
 LENGTH = 8
 
@@ -22,7 +23,7 @@ def make_model(*, seed: int = 0, **changes: object) -> HierarchicalRobertaForCla
 
 
 def make_documents(counts: list[int], *, chunks: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Ids and mask (B, C, S): documents of the given numbers of chunks, the last chunk shorter than the others."""
+    """Ids and mask (B, C, S) of documents with these numbers of chunks, the last of each shorter."""
     generator = torch.Generator().manual_seed(seed)
     shape = (len(counts), chunks or max(counts), LENGTH)
     ids = torch.randint(2, VOCAB, shape, generator=generator)
@@ -37,7 +38,10 @@ def test_logits_do_not_move_with_batch_mates_or_more_padding_chunks() -> None:
     model = make_model().double()
     ids, mask = make_documents([3, 1, 5])
     together = model(ids, mask, return_attention=True)
-    wider_ids, wider_mask = torch.full((3, 9, LENGTH + 4), PAD), torch.ones(3, 9, LENGTH + 4, dtype=torch.bool)
+    wider_ids, wider_mask = (
+        torch.full((3, 9, LENGTH + 4), PAD),
+        torch.ones(3, 9, LENGTH + 4, dtype=torch.bool),
+    )
     wider_ids[:, :5, :LENGTH], wider_mask[:, :5, :LENGTH] = ids, mask
     wider = model(wider_ids, wider_mask, return_attention=True)
     assert relative_error(wider["logits"], together["logits"]) < 1e-12
@@ -132,7 +136,11 @@ def test_gradients_with_checkpointed_groups_equal_with_dropout_and_the_same_grou
     real = ~mask.all(dim=2)
     gradients = []
     for checkpointing in (False, True):
-        model = make_model(use_gradient_checkpointing=checkpointing, attention_probs_dropout_prob=0.1).double().train()
+        model = (
+            make_model(use_gradient_checkpointing=checkpointing, attention_probs_dropout_prob=0.1)
+            .double()
+            .train()
+        )
         torch.manual_seed(11)
         if checkpointing:
             vectors = model.encode_chunks(ids[real], mask[real])
@@ -175,6 +183,63 @@ def test_bf16_autocast_gives_fp32_logits_near_the_exact_ones() -> None:
             rounded = model(ids, mask)["logits"]
     assert rounded.dtype == torch.float32
     assert relative_error(rounded, exact) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("pooling", "positions"),
+    [(name, False) for name in POOLINGS] + [(name, True) for name in POSITIONED_POOLINGS],
+)
+def test_each_pooling_ignores_padding_chunks_and_batch_mates(pooling: str, positions: bool) -> None:
+    model = make_model(
+        pooling=pooling, attention_heads=3, max_chunks=6, chunk_position_embeddings=positions
+    ).double()
+    counts = [3, 1, 5]
+    together = model(*make_documents(counts), return_attention=True)
+    ids, mask = make_documents(counts)
+    for document, count in enumerate(counts):
+        alone = model(
+            ids[document : document + 1, :count], mask[document : document + 1, :count], return_attention=True
+        )
+        assert relative_error(together["logits"][document : document + 1], alone["logits"]) < 1e-12
+        weights = together["attention_weights"][document]
+        assert relative_error(weights[:count], alone["attention_weights"][0]) < 1e-12
+        assert not weights[count:].any()
+    has_heads = pooling in {"multihead", "transformer"}
+    assert ("attention_weights_per_head" in together) == has_heads
+    if has_heads:
+        assert together["attention_weights_per_head"].shape == (3, 3, 5)
+
+
+@pytest.mark.parametrize("pooling", POSITIONED_POOLINGS)
+def test_chunk_positions_tell_the_order(pooling: str) -> None:
+    ids, mask = make_documents([4])
+    mask[0, 3] = False  # all chunks of one length
+    order = torch.tensor([2, 0, 3, 1])
+    for positions in (False, True):
+        model = make_model(
+            pooling=pooling, attention_heads=3, max_chunks=6, chunk_position_embeddings=positions
+        )
+        same = relative_error(model(ids[:, order], mask)["logits"], model(ids, mask)["logits"]) < 1e-5
+        assert same == (not positions)
+
+
+def test_more_chunks_than_max_chunks_are_refused_and_padding_does_not_count() -> None:
+    model = make_model(max_chunks=3)
+    ids, mask = make_documents([3], chunks=9)
+    assert model(ids, mask)["logits"].shape == (1, 4)
+    ids, mask = make_documents([4])
+    with pytest.raises(ValueError, match="4 chunks, max_chunks is 3"):
+        model(ids, mask)
+
+
+def test_chunk_positions_that_would_tell_nothing_are_refused() -> None:
+    for changes in (
+        {"max_chunks": None},
+        {"max_chunks": 3, "pooling": "mean"},
+        {"max_chunks": 3, "pooling": "cls"},
+    ):
+        with pytest.raises(ValueError, match="need max_chunks and a pooling of"):
+            make_model(chunk_position_embeddings=True, **changes)
 
 
 def test_bad_input_is_refused() -> None:

@@ -15,7 +15,8 @@ BOUND = {torch.float32: 1e-5, torch.float64: 1e-10}
 DTYPES = tuple(BOUND)
 BACKENDS = ("explicit", "fused")
 
-# (changes of the shape, batch, length): odd head counts, one layer, one token, the longest sequence, one head.
+# (changes of the shape, batch, length): odd head counts, one layer, one token, the longest sequence, one
+# head.
 SHAPES = {
     "3 heads": ({}, 4, 11),
     "5 heads, 3 layers": ({"hidden_size": 35, "num_attention_heads": 5, "num_hidden_layers": 3}, 5, 9),
@@ -26,7 +27,9 @@ SHAPES = {
 }
 
 
-def run_hf(hf: transformers.PreTrainedModel, ids: Tensor, mask: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+def run_hf(
+    hf: transformers.PreTrainedModel, ids: Tensor, mask: Tensor, labels: Tensor | None = None
+) -> dict[str, Tensor]:
     out = hf(input_ids=ids, attention_mask=(~mask).long(), labels=labels, output_hidden_states=True)
     return {"hidden": out.hidden_states[-1], "logits": out.logits, "loss": out.loss}
 
@@ -35,7 +38,9 @@ def run_hf(hf: transformers.PreTrainedModel, ids: Tensor, mask: Tensor, labels: 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_hidden_states_logits_and_loss_equal_hf(shape: str, padding: str, backend: str, dtype: torch.dtype) -> None:
+def test_hidden_states_logits_and_loss_equal_hf(
+    shape: str, padding: str, backend: str, dtype: torch.dtype
+) -> None:
     changes, batch, length = SHAPES[shape]
     hf = make_hf("RobertaForMaskedLM", **changes).to(dtype)
     model = masked_lm_like(hf, backend=backend)
@@ -67,14 +72,16 @@ def test_gradients_equal_hf(padding: str, backend: str, dtype: torch.dtype, boun
     (model.masked_loss(ids, mask, labels) / (labels != -100).sum()).backward()
 
     gradients = {name: parameter.grad for name, parameter in hf.named_parameters()}
-    # The sum rule: a position row of ours collects what theirs collects; the row of token types has no place in ours.
+    # The sum rule: a position row of ours collects what theirs collects; the row of token types has no place
+    # in ours.
     token_types = gradients.pop("roberta.embeddings.token_type_embeddings.weight")
     expected = roberta_state_from_hf(gradients, pad_token_id=PAD)
     found = {name: parameter.grad for name, parameter in model.named_parameters()}
     assert found.keys() == expected.keys()
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
     for name, gradient in expected.items():
-        # The bias of the keys cancels in the softmax: its gradient is rounding alone, so it is measured by the rest.
+        # The bias of the keys cancels in the softmax: its gradient is rounding alone, so it is measured by
+        # the rest.
         scale = max(float(gradient.abs().max()), 1e-3 * largest)
         assert float((found[name] - gradient).abs().max()) / scale < bound, name
     positions = found["encoder.embeddings.position_embeddings.weight"]
@@ -88,7 +95,9 @@ def test_positions_follow_the_pad_token_id(pad_token_id: int) -> None:
     ids, mask = make_batch("inside", length=11)
     ids = ids.clamp(min=6).masked_fill(mask, pad_token_id)
     with torch.no_grad():
-        assert relative_error(model(ids, mask)["logits"][~mask], run_hf(hf, ids, mask)["logits"][~mask]) < 1e-5
+        assert (
+            relative_error(model(ids, mask)["logits"][~mask], run_hf(hf, ids, mask)["logits"][~mask]) < 1e-5
+        )
 
 
 @pytest.mark.slow
@@ -110,5 +119,8 @@ def test_full_shapes_equal_hf(shape: dict[str, int]) -> None:
     ids, mask = make_batch("right", batch=2, length=512)
     with torch.no_grad():
         expected = run_hf(hf, ids, mask)
-        assert relative_error(model.encoder(ids, mask)["last_hidden_state"][~mask], expected["hidden"][~mask]) < 1e-5
+        assert (
+            relative_error(model.encoder(ids, mask)["last_hidden_state"][~mask], expected["hidden"][~mask])
+            < 1e-5
+        )
         assert relative_error(model(ids, mask)["logits"][~mask], expected["logits"][~mask]) < 1e-5

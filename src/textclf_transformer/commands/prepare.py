@@ -16,6 +16,7 @@ from textclf_transformer.commands.text_input import (
     labelled_corpus,
 )
 from textclf_transformer.data.corpus import Corpus
+from textclf_transformer.data.folders import building_folder
 from textclf_transformer.data.splitting import SPLITS, stratified_split
 from textclf_transformer.data.store import Store
 from textclf_transformer.data.store_format import HEADER, Header, all_files
@@ -24,7 +25,6 @@ from textclf_transformer.data.store_writer import write_store
 from textclf_transformer.data.tensor_export import write_tensors
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import DataError, UsageError
-from textclf_transformer.folders import building_folder
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.loading import load_tokenizer, tokenizer_kind
 

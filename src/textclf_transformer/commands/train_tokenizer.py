@@ -13,9 +13,9 @@ from tokenizers import Tokenizer
 from textclf_transformer.commands.common import command_parser, run_command
 from textclf_transformer.commands.text_input import INPUT_HELP, add_column_flags, text_corpus
 from textclf_transformer.data.corpus import Corpus
+from textclf_transformer.data.folders import building_folder
 from textclf_transformer.errors import DataError
-from textclf_transformer.folders import building_folder
-from textclf_transformer.tokenizer.base import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
+from textclf_transformer.tokenizer.files import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
 from textclf_transformer.tokenizer.loading import WRAPPERS
 from textclf_transformer.tokenizer.training import train_byte_level_bpe, train_wordpiece
 

@@ -97,7 +97,7 @@ def open_run(
             where=str(folder.root),
             mend=f"make it with: python experiments/generate_{kind}_experiment.py {arguments.name}{more}",
         )
-    config = resolve_paths(load_config(folder.config, kind, arguments.overrides), Path.cwd())
+    config: Any = resolve_paths(load_config(folder.config, kind, arguments.overrides), Path.cwd())
     if config.experiment.name != arguments.name:
         raise ConfigError(
             "the config names another experiment",

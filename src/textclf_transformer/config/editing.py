@@ -33,7 +33,7 @@ def set_in_text(text: str, key: str, value: Any) -> str:
         raise KeyError(key)
     section = to_plain(node)
     data = section if isinstance(section, dict) else {}
-    apply_overrides(data, [Override(".".join(names), value, key)])
+    apply_overrides(data, [Override(".".join(names), value)])
     return _replace(text, node, data)
 
 

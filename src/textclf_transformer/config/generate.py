@@ -37,7 +37,7 @@ def generate_run(
     Args:
         kind: which kind of run.
         name: its name.
-        given: dotted keys and values that follow from the command's arguments; ``overrides`` must not set them.
+        given: dotted keys and values that follow from the arguments; ``overrides`` must not set them.
         overrides: ``KEY=VALUE`` texts, checked against the schema and written into the file.
         overwrite: replace a run of that name: its config and all its results are deleted.
 
@@ -74,7 +74,7 @@ def fill_template(
     for override in parsed:
         if override.key in given:
             problems += UsageError(
-                "this key follows from the command's arguments", where=f"--set {override.text}"
+                "this key follows from the command's arguments", where=f"--set {override.key}"
             ).lines
     if problems:
         raise ConfigError.from_problems(problems)

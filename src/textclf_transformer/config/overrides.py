@@ -21,31 +21,29 @@ class Override:
     Attributes:
         key: the dotted key.
         value: the value, read as YAML.
-        text: as the user typed it.
     """
 
     key: str
     value: Any
-    text: str
 
 
 def parse_overrides(texts: Sequence[str]) -> tuple[list[Override], list[str]]:
-    """Return the overrides that can be read, and a line for each that cannot."""
+    """Return the overrides that can be read, and a line, without the value, for each that cannot."""
     overrides: list[Override] = []
     problems: list[str] = []
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or _KEY.fullmatch(key) is None:
             error = ConfigError(
-                "not an assignment", where=f"--set {text}", expected="KEY=VALUE, e.g. training.epochs=3"
+                "not an assignment", where=f"--set {key[:80]}", expected="KEY=VALUE, e.g. training.epochs=3"
             )
             problems += error.lines
             continue
         try:
-            overrides.append(Override(key, read_value(value), text))
+            overrides.append(Override(key, read_value(value)))
         except YamlError as error:
             problems += ConfigError(
-                str(error), where=f"--set {text}", mend="put quotes around the value"
+                str(error), where=f"--set {key}", mend="put quotes around the value"
             ).lines
     return overrides, problems
 

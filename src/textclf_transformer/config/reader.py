@@ -60,7 +60,7 @@ def check_config(
     """Read and check a config in which keys may still hold the template's placeholder.
 
     Returns:
-        the config, None if a placeholder stands where it cannot; for each key to fill in, the line that says so.
+        the config (None if a placeholder cannot stand there), and each key to fill in with a line to show.
 
     Raises:
         ConfigError: as ``load_config``, placeholders listed among the problems if there are others.
@@ -89,7 +89,7 @@ def _unfilled(data: dict[str, Any], kind: Kind) -> Iterator[Problem]:
 def _validate(
     data: dict[str, Any], kind: Kind
 ) -> tuple[PretrainingConfig | FinetuningConfig | None, list[Problem]]:
-    """Return the config that ``data`` describes, or None and all that is wrong with it, one problem per key."""
+    """Return the config that ``data`` describes, or None and what is wrong with it, one problem per key."""
     model = CONFIGS[kind]
     try:
         return model.model_validate(_with_required_sections(data, model)), []
@@ -162,7 +162,7 @@ class _Origins:
     def _where(self, key: str, line: int | None) -> str:
         override = self._overridden.get(key)
         if line is None and override is not None:
-            return f"--set {override.text}"
+            return f"--set {override.key}"
         # A key that is missing has no line; the section in which it is missed has one.
         ancestor = key
         while line is None and ancestor:

@@ -1,4 +1,4 @@
-"""The config templates, written from the schema; ``python -m textclf_transformer.config.template`` renews them.
+"""The config templates, from the schema; ``python -m textclf_transformer.config.template`` renews them.
 
 Every key stands there with its meaning, its unit, its default and what it may hold; a key without a default
 holds a placeholder that ``load_config`` refuses.

@@ -163,7 +163,7 @@ def _read_plain_text(path: Path) -> Iterator[Document]:
 
 
 def _read_folder(folder: Path, *, with_labels: bool) -> Iterator[Document]:
-    """Yield one document for each text file below ``folder``; the first sub-folder on its way is the label."""
+    """Yield one document for each text file below ``folder``; the first sub-folder is its label."""
     files = sorted(
         (path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder))),
         key=lambda path: path.relative_to(folder).as_posix(),

@@ -32,8 +32,8 @@ from textclf_transformer.errors import DataError
 
 Int64Array = NDArray[np.int64]
 
-# Ids are compared with the vocabulary when a store is opened up to this size (a tenth of a second); in a
-# larger one the comparison is left to whoever asks for a document, who pays a little each time.
+# Ids are compared with the vocabulary when a store is opened up to this size, which means reading 100 MB. In
+# a larger store the comparison is left to whoever asks for a document, who pays a little each time.
 CHECK_ALL_UP_TO = 50_000_000
 CHECK_AT_A_TIME = 4_000_000
 

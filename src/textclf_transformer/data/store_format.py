@@ -83,7 +83,7 @@ class Header:
     files: dict[str, int]
 
     def expected_sizes(self) -> dict[str, int | None]:
-        """Return file name to the size in bytes that the counts demand; None where it depends on the content."""
+        """Return file name to size in bytes as the counts demand; None where the content decides."""
         offsets = OFFSET_DTYPE.itemsize * (self.documents + 1)
         sizes: dict[str, int | None] = {
             TOKENS: TOKEN_DTYPES[self.token_dtype].itemsize * self.tokens,
@@ -158,13 +158,11 @@ def _strings(name: str, offsets: int) -> dict[str, int | None]:
 
 
 def _checked(content: dict[str, Any], path: Path) -> Header:
-    """Return the header made of ``content`` if each value is of its type and the sizes follow from the counts."""
-    is_count = {
-        name: _is_count(content.get(name)) for name in ("documents", "tokens", "unknown_tokens", "vocab_size")
-    }
+    """Return the header made of ``content`` if values have their types and sizes follow from counts."""
+    counts = ("documents", "tokens", "unknown_tokens", "vocab_size")
     names = content.get("label_names")
     right = {
-        **is_count,
+        **{name: _is_count(content.get(name)) for name in counts},
         "token_dtype": content.get("token_dtype") in tuple(TOKEN_DTYPES),
         "label_names": names is None or _is_list_of_unique_strings(names),
         "multi_label": isinstance(content.get("multi_label"), bool),

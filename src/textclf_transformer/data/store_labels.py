@@ -1,4 +1,4 @@
-"""Numbering labels while documents stream by: names are known at the end, and their order must not depend on the rows'."""
+"""Numbering labels while documents stream by; their order does not depend on the order of the rows."""
 
 from __future__ import annotations
 
@@ -95,7 +95,10 @@ class LabelCodes:
         self._counts.append(len(labels or ()))
 
     def finish(self) -> tuple[tuple[str, ...] | None, NDArray[np.int64] | None]:
-        """Return the names in their order, and the labels: (documents,), or 0/1 of (documents, L); None without labels."""
+        """Return the names in their order and the labels, both None without labels.
+
+        The labels are int64 (documents,), or 0/1 of (documents, L) where documents carry several.
+        """
         if not self._labelled:
             return None, None
         names = self._given if self._given is not None else sorted_names(self._code)

@@ -83,7 +83,7 @@ def write_store(
 
 
 class StoreWriter:
-    """A store that is being written; ``append`` batches, then ``finish``. A context manager that closes the files."""
+    """A store that is being written: ``append`` batches, then ``finish``, inside a ``with`` block."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class StoreWriter:
         self._unknown += batch.unknown
 
     def finish(self) -> Header:
-        """Write labels and header, put everything on the disk and return the header; DataError without documents."""
+        """Write labels and header, flush all to the disk, return the header; DataError without documents."""
         if not self._documents:
             raise DataError("there are no documents")
         names, labels = self._labels.finish()

@@ -1,4 +1,4 @@
-"""Documents from rows with named columns: CSV, TSV and Parquet; and what a row must have, whichever file it is from."""
+"""Documents from rows with named columns: what a row must have, and reading CSV, TSV and Parquet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ PARQUET_ROWS = 256  # rows held at a time; documents may be long
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Names of the columns: ``label`` None means no labels are read; ``id`` and ``group`` None, the default if there."""
+    """Names of the columns.
+
+    ``label`` None: no labels are read; ``id`` or ``group`` None: the column of that name, if there is one.
+    """
 
     text: str
     label: str | None

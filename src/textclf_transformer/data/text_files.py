@@ -1,4 +1,4 @@
-"""What a document of text is, and reading text files line by line: any compression, UTF-8 only, faults named."""
+"""What a document of text is, and reading text files: any compression, UTF-8 only, faults named."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Document:
 
 
 def format_suffix(path: Path) -> str:
-    """Return the suffix that tells the format, lower case, without that of the compression: ``.jsonl`` of a.jsonl.gz."""
+    """Return the suffix that tells the format, in lower case: ``.jsonl`` of ``a.jsonl.gz``."""
     plain = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
     return plain.suffix.lower()
 
@@ -73,7 +73,7 @@ def open_decompressed(path: Path) -> Iterator[IO[bytes]]:
         elif suffix == ".bz2":
             stream = bz2.BZ2File(raw)
         elif suffix == ".xz":
-            stream = lzma.LZMAFile(raw)
+            stream = lzma.LZMAFile(raw)  # noqa: SIM115 (nothing to close: raw is closed)
         else:
             stream = raw
         try:

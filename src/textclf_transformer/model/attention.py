@@ -1,6 +1,7 @@
-"""Attention among the real tokens of each sequence: one function of (query, key, value, layout), one backend each.
+"""Attention among the real tokens of each sequence: a function of (query, key, value, layout), two backends.
 
-Everything else in the model runs on N real tokens without padding; only this file knows that they form sequences.
+Everything else in the model runs on N real tokens without padding; only this file knows that they form
+sequences.
 
 B batch of sequences, S positions in a sequence, N real tokens of the batch, H heads, K head dim.
 """
@@ -16,8 +17,9 @@ from torch.nn import functional as F
 
 from textclf_transformer.model.dropout import dropout
 
-# Score cells (sequences × heads × S × S) handled at a time by the dense backend. 2 million cells of bf16 are 4 MB:
-# they stay in the cache between the product, the softmax and the second product (1.4 times faster than whole batches).
+# Score cells (sequences × heads × S × S) handled at a time by the dense backend. 2 million cells of bf16 are
+# 4 MB: they stay in the cache between the product, the softmax and the second product (1.4 times faster than
+# whole batches).
 _DENSE_CELLS = 2_000_000
 
 
@@ -49,7 +51,8 @@ class SequenceGroup:
         num_sequences: b, sequences in the group.
         length: s, the longest of them in tokens.
         num_tokens: n, real tokens of the group.
-        cells: (n,) int64, place of each token in the flattened (b, s) rectangle; None where there is no padding.
+        cells: (n,) int64, place of each token in the flattened (b, s) rectangle; None where there is no
+            padding.
         padding: (b, 1, 1, s) bool, True = PAD; None where there is none. Never True all along a row.
     """
 
@@ -110,7 +113,8 @@ def _make_group(lengths: list[int], *, device: torch.device) -> SequenceGroup:
         return SequenceGroup(len(lengths), longest, num_tokens, cells=None, padding=None)
     padding = torch.arange(longest) >= torch.tensor(lengths).unsqueeze(1)  # (b, s)
     cells = (~padding).flatten().nonzero().squeeze(1)
-    # A sequence without any token attends to one zero cell and is not collected: a softmax over nothing would be NaN.
+    # A sequence without any token attends to one zero cell and is not collected: a softmax over nothing
+    # would be NaN.
     padding[:, 0] = False
     return SequenceGroup(
         num_sequences=len(lengths),
@@ -137,7 +141,9 @@ def _from_rectangle(rectangle: Tensor, group: SequenceGroup) -> Tensor:
     return tokens if group.cells is None else tokens.index_select(0, group.cells)
 
 
-def _explicit_attention(query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None, dropout_p: float) -> Tensor:
+def _explicit_attention(
+    query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None, dropout_p: float
+) -> Tensor:
     """Softmax attention written out; (b, H, s, K) in and out (Vaswani et al. 2017, section 3.2.1)."""
     scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))  # (b, H, s, s)
     if padding is not None:
@@ -146,7 +152,9 @@ def _explicit_attention(query: Tensor, key: Tensor, value: Tensor, padding: Tens
     return torch.matmul(weights, value)
 
 
-def _fused_attention(query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None, dropout_p: float) -> Tensor:
+def _fused_attention(
+    query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None, dropout_p: float
+) -> Tensor:
     """The same through torch's fused kernels; (b, H, s, K) in and out."""
     keep = None if padding is None else ~padding
     return F.scaled_dot_product_attention(query, key, value, attn_mask=keep, dropout_p=dropout_p)
@@ -184,7 +192,9 @@ def attend(
     attention = _BACKENDS[backend]
     sizes = [group.num_tokens for group in layout.groups]
     outputs = []
-    for group, q, k, v in zip(layout.groups, query.split(sizes), key.split(sizes), value.split(sizes), strict=True):
+    for group, q, k, v in zip(
+        layout.groups, query.split(sizes), key.split(sizes), value.split(sizes), strict=True
+    ):
         if group.num_tokens == 0:
             continue
         q, k, v = (_to_rectangle(tokens, group) for tokens in (q, k, v))

@@ -1,8 +1,8 @@
 """Dropout that costs little on a CPU.
 
-A Bernoulli draw per element is the slowest part of a small encoder's step there; one random byte per element gives the
-same masks several times faster. The drop probability is rounded to a multiple of 1/256 and the scale uses the rounded
-value, so that the expectation stays exact.
+A Bernoulli draw per element is the slowest part of a small encoder's step there; one random byte per element
+gives the same masks several times faster. The drop probability is rounded to a multiple of 1/256 and the
+scale uses the rounded value, so that the expectation stays exact.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _BYTES_PER_WORD = 8
 def _random_bytes(count: int) -> Tensor:
     """Return ``count`` uniform bytes as a uint8 tensor, from torch's global CPU stream.
 
-    The lower bound is given because the default range of ``random_`` for int64 leaves out the sign bit, which would
-    halve the range of every eighth byte.
+    The lower bound is given because the default range of ``random_`` for int64 leaves out the sign bit, which
+    would halve the range of every eighth byte.
     """
     words = torch.empty(-(-count // _BYTES_PER_WORD), dtype=torch.int64).random_(-(2**63), None)
     return words.view(torch.uint8)[:count]
@@ -33,8 +33,8 @@ def dropout(inputs: Tensor, *, p: float, training: bool) -> Tensor:
         training: False returns ``inputs`` as they are.
 
     Returns:
-        A tensor of the same shape and dtype. Draws from torch's global stream of the device, which the training step
-        seeds from (seed, step, micro-batch).
+        A tensor of the same shape and dtype. Draws from torch's global stream of the device, which the
+        training step seeds from (seed, step, micro-batch).
     """
     if not training or p == 0.0:
         return inputs
@@ -42,7 +42,8 @@ def dropout(inputs: Tensor, *, p: float, training: bool) -> Tensor:
         return F.dropout(inputs, p=p, training=True)
     threshold = min(max(round(p * 256), 1), 255)
     keep = _random_bytes(inputs.numel()).view(inputs.shape) >= threshold
-    # The scale comes after the mask, as a Python number: as a bf16 mask it would be rounded, 0.3 % off for p = 0.1.
+    # The scale comes after the mask, as a Python number: in a bf16 mask it would be rounded, 0.3 % off for
+    # p = 0.1.
     return (inputs * keep.to(inputs.dtype)).mul_(256 / (256 - threshold))
 
 

@@ -1,20 +1,28 @@
-"""The RoBERTa encoder (Liu et al. 2019; layers as in Devlin et al. 2018): post-norm, learned positions, no segments.
+"""The RoBERTa encoder (Liu et al. 2019): post-norm, learned positions, no segments.
 
-It runs on the N real tokens of a batch: padding is taken out once before the embeddings and put back, if at all, after
-the last layer.
+It runs on the N real tokens of a batch: padding is taken out once before the embeddings and put back, if at
+all, after the last layer.
 
 B batch of sequences, S positions in a sequence, N real tokens, D hidden size, H heads, V vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from textclf_transformer.model.attention import SequenceLayout, check_attention_mask
+from textclf_transformer.model.hf_config import HfConfig
+from textclf_transformer.model.hf_folder import read_hf_folder, write_hf_folder
 from textclf_transformer.model.initialisation import initialise_weights
 from textclf_transformer.model.layers import Embeddings, EncoderLayer
+from textclf_transformer.model.loading import load_encoder
+from textclf_transformer.model.pretrained import ENCODER_PREFIX, roberta_state_to_hf
 
 
 def unpack(tokens: Tensor, places: Tensor) -> Tensor:
@@ -48,11 +56,12 @@ class RobertaModel(nn.Module):
         attention_probs_dropout_prob: drop probability of attention weights.
         embedding_dropout_prob: drop probability after the embeddings.
         attention_backend: see ``attend``.
-        use_gradient_checkpointing: keep only each layer's input and compute the layer again in the backward pass.
+        use_gradient_checkpointing: keep only each layer's input and compute the layer again in the backward
+            pass.
 
     Raises:
-        ValueError: ``num_attention_heads`` does not divide ``hidden_size``, there is no layer, or the position table
-            has no room.
+        ValueError: ``num_attention_heads`` does not divide ``hidden_size``, there is no layer, or the
+            position table has no room.
     """
 
     def __init__(
@@ -82,7 +91,8 @@ class RobertaModel(nn.Module):
         self.use_gradient_checkpointing = use_gradient_checkpointing
         if self.max_sequence_length < 1:
             raise ValueError(
-                f"max_position_embeddings {max_position_embeddings} leaves no position after pad_token_id {pad_token_id}"
+                f"max_position_embeddings {max_position_embeddings} leaves no position "
+                f"after pad_token_id {pad_token_id}"
             )
         self.embeddings = Embeddings(
             vocab_size=vocab_size,
@@ -105,6 +115,105 @@ class RobertaModel(nn.Module):
             for _ in range(num_hidden_layers)
         )
         initialise_weights(self)
+
+    @classmethod
+    def from_hf(
+        cls,
+        folder: Path | str,
+        *,
+        attention_backend: str = "explicit",
+        use_gradient_checkpointing: bool = False,
+    ) -> Self:
+        """Load the encoder of a Hugging Face RoBERTa, or of any of our exported models.
+
+        Args:
+            folder: with config.json and model.safetensors or pytorch_model.bin.
+            attention_backend: see ``attend``.
+            use_gradient_checkpointing: see the class.
+
+        Returns:
+            The encoder in training mode, in float32. RoBERTa's 514 rows of positions make 512 tokens: the
+            first ``pad_token_id + 1`` rows are not used. Parts of a head are left behind and listed in the
+            log.
+
+        Raises:
+            CheckpointError: a file is missing or damaged, or the encoder's tensors are not all there.
+        """
+        folder = Path(folder)
+        config, state = read_hf_folder(folder)
+        encoder = cls.from_hf_config(
+            config, attention_backend=attention_backend, use_gradient_checkpointing=use_gradient_checkpointing
+        )
+        report = load_encoder(encoder, state, source=str(folder))
+        report.log()
+        return encoder
+
+    @classmethod
+    def from_hf_config(
+        cls,
+        config: HfConfig,
+        *,
+        attention_backend: str = "explicit",
+        use_gradient_checkpointing: bool = False,
+    ) -> Self:
+        """Return a randomly initialised encoder of the shape that a config.json gives."""
+        return cls(
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            num_hidden_layers=config.num_hidden_layers,
+            num_attention_heads=config.num_attention_heads,
+            intermediate_size=config.intermediate_size,
+            max_position_embeddings=config.max_position_embeddings,
+            pad_token_id=config.pad_token_id,
+            layer_norm_eps=config.layer_norm_eps,
+            hidden_dropout_prob=config.hidden_dropout_prob,
+            attention_probs_dropout_prob=config.attention_probs_dropout_prob,
+            embedding_dropout_prob=config.embedding_dropout_prob,
+            attention_backend=attention_backend,
+            use_gradient_checkpointing=use_gradient_checkpointing,
+        )
+
+    def to_hf(self, folder: Path | str) -> None:
+        """Write config.json and model.safetensors that transformers' ``RobertaModel`` loads.
+
+        Args:
+            folder: a new one, or one without a model.
+
+        Raises:
+            UsageError: there is a model in the folder already.
+            StorageError: the disk is full, a permission is missing …
+        """
+        state = {ENCODER_PREFIX + name: tensor for name, tensor in self.state_dict().items()}
+        write_hf_folder(
+            Path(folder),
+            config={"architectures": ["RobertaModel"], **self.hf_settings()},
+            tensors=roberta_state_to_hf(state, encoder_prefix=""),
+        )
+
+    def hf_settings(self) -> Mapping[str, Any]:
+        """Return the encoder's part of a Hugging Face config.json."""
+        layer = self.layers[0]
+        assert isinstance(layer, EncoderLayer)
+        return {
+            "model_type": "roberta",
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "num_hidden_layers": len(self.layers),
+            "num_attention_heads": self.num_attention_heads,
+            "intermediate_size": layer.intermediate.out_features,
+            "max_position_embeddings": self.embeddings.position_embeddings.num_embeddings,
+            "type_vocab_size": 1,
+            "pad_token_id": self.pad_token_id,
+            "bos_token_id": None,
+            "eos_token_id": None,
+            "hidden_act": "gelu",
+            "layer_norm_eps": self.embeddings.norm.eps,
+            "hidden_dropout_prob": layer.dropout.p,
+            "attention_probs_dropout_prob": layer.attention.dropout_prob,
+            "embedding_dropout_prob": self.embeddings.dropout.p,
+            "initializer_range": 0.02,
+            "tie_word_embeddings": True,
+        }
 
     @property
     def vocab_size(self) -> int:
@@ -134,7 +243,8 @@ class RobertaModel(nn.Module):
         Args:
             input_ids: (B, S) int64.
             attention_mask: (B, S) bool, True = PAD.
-            wanted: (B, S) bool, positions whose hidden state is wanted; all must be real. None means all real ones.
+            wanted: (B, S) bool, positions whose hidden state is wanted; all must be real. None means all real
+                ones.
 
         Returns:
             (N', D), the wanted positions in the order of the rows.
@@ -147,7 +257,9 @@ class RobertaModel(nn.Module):
         layout = SequenceLayout.from_mask(attention_mask, num_heads=self.num_attention_heads)
         longest = max(layout.lengths, default=0)
         if longest > self.max_sequence_length:
-            raise ValueError(f"a sequence has {longest} tokens, the position table holds {self.max_sequence_length}")
+            raise ValueError(
+                f"a sequence has {longest} tokens, the position table holds {self.max_sequence_length}"
+            )
         position_ids = self.pad_token_id + (~attention_mask).cumsum(dim=1)  # (B, S)
         token_ids = input_ids.flatten().index_select(0, layout.token_indices)  # (N,)
         hidden = self.embeddings(token_ids, position_ids.flatten().index_select(0, layout.token_indices))

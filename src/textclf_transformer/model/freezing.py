@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Self
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Self
 
 from torch import nn
 
@@ -19,16 +19,20 @@ def count_parameters(modules: Iterable[nn.Module], *, trainable_only: bool = Fal
 class EncoderClassifier(nn.Module):
     """Base of the classifiers: what they can freeze and count.
 
-    A frozen part takes no gradient, so no graph is built for it and an optimizer made afterwards keeps no state. A
-    wholly frozen encoder also runs without dropout, whatever ``train()`` says.
+    A frozen part takes no gradient, so no graph is built for it and an optimizer made afterwards keeps no
+    state. A wholly frozen encoder also runs without dropout, whatever ``train()`` says.
 
     Subclasses have an ``encoder`` and a ``classifier``; whatever else they have counts as the aggregator.
+    Their ``settings`` are the keywords that build the same model again, of the types in ``SETTING_TYPES``.
 
     Args:
         encoder: the encoder; owned by this model from now on.
     """
 
+    SETTING_TYPES: ClassVar[Mapping[str, tuple[type, ...]]]
+    settings: dict[str, str | int | float | bool | None]
     classifier: nn.Module
+    num_labels: int
 
     def __init__(self, encoder: RobertaModel) -> None:
         super().__init__()
@@ -82,8 +86,12 @@ class EncoderClassifier(nn.Module):
         return count_parameters([self], trainable_only=True)
 
     def get_parameter_breakdown(self) -> dict[str, int]:
-        """Return the parameters of ``roberta_embeddings, roberta_encoder, attention_aggregator, classifier, total``."""
-        parts = {
+        """Return the number of parameters of each part, and their sum.
+
+        Returns:
+            ``roberta_embeddings, roberta_encoder, attention_aggregator, classifier, total``.
+        """
+        parts: dict[str, list[nn.Module]] = {
             "roberta_embeddings": [self.encoder.embeddings],
             "roberta_encoder": [self.encoder.layers],
             "attention_aggregator": [

@@ -1,17 +1,24 @@
-"""Masked-language-model head and model (Liu et al. 2019, section 3; head as in Devlin et al. 2018, appendix A).
+"""Masked-language-model head and model (Liu et al. 2019, section 3; Devlin et al. 2018, appendix A).
 
-B batch of sequences, S positions in a sequence, D hidden size, V vocabulary, T targets (masked positions of a batch).
+B batch of sequences, S positions in a sequence, D hidden size, V vocabulary, T targets (masked positions of a
+batch).
 """
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from textclf_transformer.model.encoder import RobertaModel, unpack
+from textclf_transformer.model.hf_folder import read_hf_folder, write_hf_folder
 from textclf_transformer.model.initialisation import initialise_weights
 from textclf_transformer.model.linear_cross_entropy import linear_cross_entropy
+from textclf_transformer.model.loading import load_strict
+from textclf_transformer.model.pretrained import roberta_state_to_hf
 
 IGNORE_INDEX = -100
 
@@ -23,10 +30,13 @@ class MaskedLMHead(nn.Module):
         hidden_size: D.
         vocab_size: V.
         layer_norm_eps: added to the variance.
-        tie_weights: True takes the projection from the word embedding handed to ``forward``; False learns its own.
+        tie_weights: True takes the projection from the word embedding handed to ``forward``; False learns its
+            own.
     """
 
-    def __init__(self, *, hidden_size: int, vocab_size: int, layer_norm_eps: float, tie_weights: bool) -> None:
+    def __init__(
+        self, *, hidden_size: int, vocab_size: int, layer_norm_eps: float, tie_weights: bool
+    ) -> None:
         super().__init__()
         self.dense = nn.Linear(hidden_size, hidden_size)
         self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
@@ -39,7 +49,9 @@ class MaskedLMHead(nn.Module):
 
     def loss(self, hidden: Tensor, word_embedding: Tensor, targets: Tensor) -> Tensor:
         """Return the cross-entropy of (T, D) hidden states against (T,) targets, summed; a float32 scalar."""
-        return linear_cross_entropy(self._transform(hidden), self._projection(word_embedding), self.bias, targets)
+        return linear_cross_entropy(
+            self._transform(hidden), self._projection(word_embedding), self.bias, targets
+        )
 
     def _transform(self, hidden: Tensor) -> Tensor:
         transformed: Tensor = self.norm(F.gelu(self.dense(hidden)))
@@ -58,7 +70,9 @@ class RobertaForMaskedLM(nn.Module):
         tie_weights: whether the head's projection is the word embedding.
     """
 
-    def __init__(self, encoder: RobertaModel, *, layer_norm_eps: float = 1e-5, tie_weights: bool = True) -> None:
+    def __init__(
+        self, encoder: RobertaModel, *, layer_norm_eps: float = 1e-5, tie_weights: bool = True
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = MaskedLMHead(
@@ -69,7 +83,9 @@ class RobertaForMaskedLM(nn.Module):
         )
         initialise_weights(self.head)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Predict every position.
 
         Args:
@@ -78,7 +94,8 @@ class RobertaForMaskedLM(nn.Module):
             labels: (B, S) int64, ``IGNORE_INDEX`` where there is no target; or None.
 
         Returns:
-            ``logits`` (B, S, V), zero on padding; with labels also ``loss``, the mean over targets (NaN without any).
+            ``logits`` (B, S, V), zero on padding; with labels also ``loss``, the mean over targets (NaN
+            without any).
         """
         tokens = self.encoder.encode(input_ids, attention_mask)
         logits = unpack(self.head(tokens, self.encoder.embeddings.word_embeddings.weight), ~attention_mask)
@@ -103,3 +120,50 @@ class RobertaForMaskedLM(nn.Module):
         wanted = (labels != IGNORE_INDEX) & ~attention_mask
         hidden = self.encoder.encode(input_ids, attention_mask, wanted=wanted)  # (T, D)
         return self.head.loss(hidden, self.encoder.embeddings.word_embeddings.weight, labels[wanted])
+
+    @classmethod
+    def from_hf(cls, folder: Path | str) -> Self:
+        """Load a folder that transformers' ``RobertaForMaskedLM``, or ``to_hf``, wrote.
+
+        Args:
+            folder: with config.json and model.safetensors or pytorch_model.bin.
+
+        Returns:
+            The model in training mode, in float32.
+
+        Raises:
+            CheckpointError: a file is missing or damaged, or a tensor of encoder or head is missing or
+                unexpected.
+        """
+        folder = Path(folder)
+        config, state = read_hf_folder(folder)
+        model = cls(
+            RobertaModel.from_hf_config(config),
+            layer_norm_eps=config.layer_norm_eps,
+            tie_weights=config.tie_word_embeddings,
+        )
+        # A tied projection is stored twice in older files; published encoders bring a pooler that MLM never
+        # used.
+        surplus = ("pooler.", "head.decoder.") if config.tie_word_embeddings else ("pooler.",)
+        load_strict(model, state, source=str(folder), leave_behind=surplus).log()
+        return model
+
+    def to_hf(self, folder: Path | str) -> None:
+        """Write config.json and model.safetensors that transformers' ``RobertaForMaskedLM`` loads.
+
+        Args:
+            folder: a new one, or one without a model.
+
+        Raises:
+            UsageError: there is a model in the folder already.
+            StorageError: the disk is full, a permission is missing …
+        """
+        config = {
+            **self.encoder.hf_settings(),
+            "architectures": ["RobertaForMaskedLM"],
+            "tie_word_embeddings": self.head.decoder is None,
+        }
+        tensors = roberta_state_to_hf(self.state_dict(), encoder_prefix="roberta.")
+        if self.head.decoder is not None:  # transformers ties the two biases only together with the weights
+            tensors["lm_head.decoder.bias"] = tensors["lm_head.bias"].clone()
+        write_hf_folder(Path(folder), config=config, tensors=tensors)

@@ -3,11 +3,16 @@
 Hierarchical transformers over chunks: Pappagari et al. 2019 ("Hierarchical Transformers for Long Document
 Classification"); attention pooling: Yang et al. 2016.
 
-B batch of documents, C chunks of a document, M real chunks of all documents of a batch, S positions in a chunk,
-D hidden size, L labels.
+B batch of documents, C chunks of a document, M real chunks of all documents of a batch, S positions in a
+chunk, D hidden size, L labels.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import NoneType
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +23,12 @@ from textclf_transformer.model.attention import check_attention_mask
 from textclf_transformer.model.dropout import Dropout
 from textclf_transformer.model.encoder import RobertaModel, unpack
 from textclf_transformer.model.freezing import EncoderClassifier
+from textclf_transformer.model.head_files import load_classifier, write_classifier
 from textclf_transformer.model.initialisation import initialise_weights
-from textclf_transformer.model.pooling import build_pooling
+from textclf_transformer.model.pooling import POSITIONED_POOLINGS, build_pooling
 
-# Chunks whose activations exist at a time under gradient checkpointing. Fixed, so that results do not depend on memory.
+# Chunks whose activations exist at a time under gradient checkpointing. Fixed, so that results do not depend
+# on memory.
 _CHUNKS_PER_GROUP = 8
 
 
@@ -35,7 +42,9 @@ class ClassifierHead(nn.Module):
         dropout_prob: drop probability before the last layer.
     """
 
-    def __init__(self, *, hidden_size: int, num_labels: int, layer_norm_eps: float, dropout_prob: float) -> None:
+    def __init__(
+        self, *, hidden_size: int, num_labels: int, layer_norm_eps: float, dropout_prob: float
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.dense = nn.Linear(hidden_size, hidden_size // 2)
@@ -61,14 +70,28 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         classifier_dropout: drop probability inside the classifier.
         layer_norm_eps: of the classifier's LayerNorm.
         max_chunks: most chunks of a document; None sets no limit.
-        chunk_position_embeddings: add a learned vector for a chunk's place to its vector, for the poolings that have no
-            order; needs ``max_chunks``.
-        use_gradient_checkpointing: keep only ids and [CLS] vectors of a group of chunks and compute the group again
-            in the backward pass, so that memory hardly grows with the length of a document.
+        chunk_position_embeddings: add a learned vector for a chunk's place to its vector; needs
+            ``max_chunks`` and one of ``POSITIONED_POOLINGS``.
+        use_gradient_checkpointing: keep only ids and [CLS] vectors of a group of chunks and compute the group
+            again in the backward pass, so that memory hardly grows with the length of a document.
 
     Raises:
-        ValueError: the pooling is unknown, its heads do not divide D, or position embeddings have no ``max_chunks``.
+        ValueError: the pooling is unknown, its heads do not divide D, or it has no use for position
+            embeddings.
     """
+
+    SETTING_TYPES: ClassVar[Mapping[str, tuple[type, ...]]] = {
+        "num_labels": (int,),
+        "pooling": (str,),
+        "attention_hidden_size": (int,),
+        "attention_heads": (int,),
+        "attention_dropout": (float, int),
+        "hidden_dropout": (float, int),
+        "classifier_dropout": (float, int),
+        "layer_norm_eps": (float, int),
+        "max_chunks": (int, NoneType),
+        "chunk_position_embeddings": (bool,),
+    }
 
     def __init__(
         self,
@@ -87,13 +110,15 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         use_gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(encoder)
-        if chunk_position_embeddings and max_chunks is None:
-            raise ValueError("chunk_position_embeddings needs max_chunks")
+        if chunk_position_embeddings and (max_chunks is None or pooling not in POSITIONED_POOLINGS):
+            raise ValueError(
+                f"position embeddings need max_chunks and a pooling of {', '.join(POSITIONED_POOLINGS)}; "
+                f"found max_chunks {max_chunks}, pooling {pooling}"
+            )
         self.num_labels = num_labels
         self.max_chunks = max_chunks
         self.use_gradient_checkpointing = use_gradient_checkpointing
-        # What from_hf needs to build the same model again.
-        self.settings: dict[str, str | int | float | bool | None] = {
+        self.settings = {
             "num_labels": num_labels,
             "pooling": pooling,
             "attention_hidden_size": attention_hidden_size,
@@ -106,7 +131,9 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
             "chunk_position_embeddings": chunk_position_embeddings,
         }
         self.chunk_dropout = Dropout(hidden_dropout)
-        self.chunk_positions = nn.Embedding(max_chunks or 0, encoder.hidden_size) if chunk_position_embeddings else None
+        self.chunk_positions = (
+            nn.Embedding(max_chunks or 0, encoder.hidden_size) if chunk_position_embeddings else None
+        )
         self.pooling = build_pooling(
             pooling,
             hidden_size=encoder.hidden_size,
@@ -161,7 +188,9 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
             output["loss"] = F.cross_entropy(output["logits"], labels)
         return output
 
-    def classify_chunks(self, input_ids: Tensor, attention_mask: Tensor, chunk_counts: Tensor) -> dict[str, Tensor]:
+    def classify_chunks(
+        self, input_ids: Tensor, attention_mask: Tensor, chunk_counts: Tensor
+    ) -> dict[str, Tensor]:
         """Classify documents given as their real chunks, one below the other.
 
         Args:
@@ -170,8 +199,8 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
             chunk_counts: (B,) int64, chunks of each document, summing to M.
 
         Returns:
-            ``logits`` (B, L) float32; ``attention_weights`` (B, C) float32, C the largest count; where the pooling has
-            heads, ``attention_weights_per_head`` (B, H, C).
+            ``logits`` (B, L) float32; ``attention_weights`` (B, C) float32, C the largest count; where the
+            pooling has heads, ``attention_weights_per_head`` (B, H, C).
 
         Raises:
             TypeError: the mask is not bool.
@@ -194,16 +223,17 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         if not (self.use_gradient_checkpointing and torch.is_grad_enabled()):
             return self._encode_group(input_ids, attention_mask)
         groups = zip(input_ids.split(_CHUNKS_PER_GROUP), attention_mask.split(_CHUNKS_PER_GROUP), strict=True)
-        return torch.cat([checkpoint(self._encode_group, ids, mask, use_reentrant=False) for ids, mask in groups])
+        return torch.cat(
+            [checkpoint(self._encode_group, ids, mask, use_reentrant=False) for ids, mask in groups]
+        )
 
     def _encode_group(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         first_real = ~attention_mask & ((~attention_mask).cumsum(dim=1) == 1)
         return self.encoder.encode(input_ids, attention_mask, wanted=first_real)
 
     def _classify(self, vectors: Tensor, real: Tensor) -> dict[str, Tensor]:
-        """Pool (M, D) chunk vectors at the True places of ``real`` (B, C) and classify, in float32 or wider."""
-        most = int(real.sum(dim=1).max())
-        if self.max_chunks is not None and most > self.max_chunks:
+        """Pool (M, D) vectors at the True places of ``real`` (B, C) and classify, in float32 or wider."""
+        if self.max_chunks is not None and (most := int(real.sum(dim=1).max())) > self.max_chunks:
             raise ValueError(f"a document has {most} chunks, max_chunks is {self.max_chunks}")
         with torch.autocast(device_type=vectors.device.type, enabled=False):
             wide = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
@@ -215,3 +245,35 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         if pooled.weights_per_head is not None:
             output["attention_weights_per_head"] = pooled.weights_per_head
         return output
+
+    @classmethod
+    def from_hf(cls, folder: Path | str) -> Self:
+        """Load a folder that ``to_hf`` wrote.
+
+        To start from a published encoder instead, hand ``RobertaModel.from_hf(folder)`` to the class: its
+        head is new.
+
+        Args:
+            folder: with the encoder in Hugging Face's layout and the rest in head.json and head.safetensors.
+
+        Returns:
+            The model in training mode, in float32, without gradient checkpointing.
+
+        Raises:
+            CheckpointError: a file is missing or damaged, or a tensor is missing or unexpected.
+        """
+        return load_classifier(cls, Path(folder))
+
+    def to_hf(self, folder: Path | str, *, label_names: Sequence[str] | None = None) -> None:
+        """Write the encoder as transformers' ``RobertaModel`` loads it, and beside it what only we have.
+
+        Args:
+            folder: a new one, or one without a model.
+            label_names: L names in the order of the logits, for config.json; None: LABEL_0, LABEL_1 …
+
+        Raises:
+            UsageError: there is a model in the folder already.
+            StorageError: the disk is full, a permission is missing …
+            ValueError: the names are not L different ones.
+        """
+        write_classifier(self, Path(folder), label_names=label_names)

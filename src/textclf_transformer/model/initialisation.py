@@ -7,7 +7,7 @@ from torch import nn
 
 
 def initialise_weights(module: nn.Module, *, std: float = 0.02) -> None:
-    """Initialise every parameter below ``module`` as published for BERT and RoBERTa, from torch's global stream.
+    """Initialise every parameter below ``module`` as published for RoBERTa, from torch's global stream.
 
     ========================  =========================
     parameter                 value

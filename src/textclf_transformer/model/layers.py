@@ -20,7 +20,8 @@ class Embeddings(nn.Module):
     Args:
         vocab_size: V.
         hidden_size: D.
-        max_position_embeddings: rows of the position table; the first ``pad_token_id + 1`` are never used by tokens.
+        max_position_embeddings: rows of the position table; the first ``pad_token_id + 1`` are never used by
+            tokens.
         pad_token_id: its rows stay zero.
         layer_norm_eps: added to the variance.
         dropout_prob: drop probability of the sum.
@@ -38,7 +39,9 @@ class Embeddings(nn.Module):
     ) -> None:
         super().__init__()
         self.word_embeddings = nn.Embedding(vocab_size, hidden_size, padding_idx=pad_token_id)
-        self.position_embeddings = nn.Embedding(max_position_embeddings, hidden_size, padding_idx=pad_token_id)
+        self.position_embeddings = nn.Embedding(
+            max_position_embeddings, hidden_size, padding_idx=pad_token_id
+        )
         self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.dropout = Dropout(dropout_prob)
 
@@ -66,7 +69,9 @@ class SelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         if hidden_size % num_attention_heads:
-            raise ValueError(f"num_attention_heads {num_attention_heads} does not divide hidden_size {hidden_size}")
+            raise ValueError(
+                f"num_attention_heads {num_attention_heads} does not divide hidden_size {hidden_size}"
+            )
         self.num_attention_heads = num_attention_heads
         self.dropout_prob = attention_probs_dropout_prob
         self.backend = backend
@@ -84,7 +89,7 @@ class SelfAttention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward network, each followed by dropout, residual sum and LayerNorm (post-norm).
+    """Self-attention, then a feed-forward network, each with dropout, residual sum and LayerNorm (post-norm).
 
     Args:
         hidden_size: D.
@@ -127,8 +132,9 @@ class EncoderLayer(nn.Module):
         Args:
             hidden: (N, D).
             layout: which tokens form a sequence.
-            selected: (N',) int64, tokens whose output is wanted; None means all. Attention still reads every token,
-                the rest of the layer runs on these alone, which is exact and saves most of a last layer.
+            selected: (N',) int64, tokens whose output is wanted; None means all. Attention still reads every
+                token, the rest of the layer runs on these alone, which is exact and saves most of a last
+                layer.
 
         Returns:
             (N', D).

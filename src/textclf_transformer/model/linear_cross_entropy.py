@@ -1,8 +1,8 @@
 """Projection onto the vocabulary and cross-entropy in one step.
 
-Written apart from ``F.linear`` and ``F.cross_entropy`` because together they pass the (T, V) logits through memory about
-ten times, in float32. Here the logits stay in the dtype of the product, a few rows at a time become their own gradient
-while they are in the cache, and the two products of the backward pass read that.
+Written apart from ``F.linear`` and ``F.cross_entropy`` because together they pass the (T, V) logits through
+memory about ten times, in float32. Here the logits stay in the dtype of the product, a few rows at a time
+become their own gradient while they are in the cache, and the two products of the backward pass read that.
 
 T targets, D hidden size, V vocabulary.
 """
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-# Cells of the logits handled at a time: 512 K of float32 are 2 MB, which a core's second-level cache nearly holds.
+# Cells of the logits handled at a time: 512 K of float32 are 2 MB, which a core's second-level cache nearly
+# holds.
 _CELLS_PER_BLOCK = 524_288
 
 
@@ -25,7 +26,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         """Return the float32 loss sum and keep the gradient of the logits in their place."""
         logits = torch.addmm(bias, hidden, weight.t())  # (T, V)
         num_targets, vocab_size = logits.shape
-        loss_sum = torch.zeros((), dtype=torch.promote_types(logits.dtype, torch.float32), device=logits.device)
+        loss_sum = torch.zeros(
+            (), dtype=torch.promote_types(logits.dtype, torch.float32), device=logits.device
+        )
         rows_per_block = max(1, _CELLS_PER_BLOCK // vocab_size)
         for start in range(0, num_targets, rows_per_block):
             block = logits[start : start + rows_per_block]
@@ -44,7 +47,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad_loss: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         """Scale the kept gradient and take it back through the product."""
         hidden, weight, logits_gradient = ctx.saved_tensors  # type: ignore[attr-defined]
-        # The scale, 1 / targets of the step, stays float32: rounded to bf16 it is off by up to 0.4 % in all gradients.
+        # The scale, 1 / targets of the step, stays float32: rounded to bf16 it is off by up to 0.4 % in all
+        # gradients.
         grad_hidden = (logits_gradient @ weight).mul_(grad_loss)
         grad_weight = (logits_gradient.t() @ hidden).mul_(grad_loss)
         grad_bias = logits_gradient.sum(dim=0).mul_(grad_loss)
@@ -54,7 +58,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
     """Return the cross-entropy of a linear classifier, summed over rows.
 
-    Under autocast the product runs in the autocast dtype; log-sum-exp and the sum are always float32 or wider.
+    Under autocast the product runs in the autocast dtype; log-sum-exp and the sum are always float32 or
+    wider.
 
     Args:
         hidden: (T, D).

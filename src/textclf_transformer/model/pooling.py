@@ -1,9 +1,10 @@
 """Poolings: (B, C, D) vectors of chunks in, (B, D) vectors of documents and (B, C) weights over chunks out.
 
-A pooling never reads a padding chunk: its weight is exactly 0. Nothing in here is about chunks alone: with positions of
-a sequence in their place, ``mean`` and ``max`` pool over tokens.
+A pooling never reads a padding chunk: its weight is exactly 0. Nothing in here is about chunks alone: with
+positions of a sequence in their place, ``mean`` and ``max`` pool over tokens.
 
-B batch of documents, C chunks of a document, D hidden size, H heads, N real chunks and [CLS] vectors of the batch.
+B batch of documents, C chunks of a document, D hidden size, H heads, N real chunks and [CLS] vectors of the
+batch.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from textclf_transformer.model.encoder import unpack
 from textclf_transformer.model.layers import EncoderLayer
 
 POOLINGS = ("attention", "multihead", "mean", "max", "cls", "transformer")
+
+# Those that chunk positions tell something: the mean of positions is the same in every order, cls reads one
+# chunk.
+POSITIONED_POOLINGS = ("attention", "multihead", "max", "transformer")
 
 _CHUNK_LAYERS = 2
 _CHUNK_FEED_FORWARD = 4  # times the hidden size
@@ -41,8 +46,8 @@ class Pooled(NamedTuple):
 class AttentionPooling(nn.Module):
     """Learned vectors score each chunk; the document is the weighted mean (Yang et al. 2016, section 2.2).
 
-    With several heads each has its own scores, as in Lin et al. 2017 (arXiv 1703.03130), and weighs its own D/H of the
-    dimensions, as in multi-head attention.
+    With several heads each has its own scores, as in Lin et al. 2017 (arXiv 1703.03130), and weighs its own
+    D/H of the dimensions, as in multi-head attention.
 
     Args:
         hidden_size: D.
@@ -105,10 +110,10 @@ class FirstPooling(nn.Module):
 
 
 class TransformerPooling(nn.Module):
-    """A small encoder over a learned [CLS] vector and the chunks (ToBERT, Pappagari et al. 2019, section 3.2).
+    """A small encoder over a learned [CLS] vector and the chunks (ToBERT, Pappagari et al. 2019).
 
-    The document is the last layer's [CLS]; the weights are its attention to the chunks there, the share that goes to
-    itself taken out of each head, the mean over heads.
+    The document is the last layer's [CLS]; the weights are its attention to the chunks there, the share that
+    goes to itself taken out of each head, the mean over heads.
 
     Args:
         hidden_size: D.
@@ -160,7 +165,7 @@ class TransformerPooling(nn.Module):
 
     @torch.no_grad()
     def _cls_attention(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Return (B, H, C), what [CLS] attends to in the last layer, from its input (N, D) and ``mask`` (B, 1 + C)."""
+        """Return (B, H, C): last-layer attention of [CLS]; from its input (N, D) and ``mask`` (B, 1 + C)."""
         last = self.layers[-1]
         assert isinstance(last, EncoderLayer)
         packed = unpack(last.attention.query_key_value(hidden), ~mask)  # (B, 1 + C, 3D)

@@ -1,19 +1,19 @@
-"""Weights in and out: Hugging Face's names of tensors against ours, and strict loading.
+"""Hugging Face's names of tensors against ours, both ways.
 
-Ours differ in three things. Query, key and value are one matrix (their rows below one another). There are no token
-types: RoBERTa's one row of them is the same for every token, so it is added to the position table on the way in and
-written as zeros on the way out; outputs are preserved, these two tensors are not. A model with a head keeps its encoder
-under ``encoder.``, the masked-LM head under ``head.``, a classifier under ``classifier.``.
+Ours differ in three things. Query, key and value are one matrix, their rows below one another. There are no
+token types: RoBERTa's one row of them is the same for every token, so it is added to the position table on
+the way in and written as zeros on the way out; outputs are preserved, these two tensors are not. A model with
+a head keeps its encoder under ``encoder.``, the masked-LM head under ``head.``, a classifier under
+``classifier.``.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from textclf_transformer.errors import CheckpointError
 
@@ -49,7 +49,7 @@ _HEAD_PARTS = (
 
 
 def _rename(name: str, parts: tuple[tuple[str, str], ...]) -> str | None:
-    """Replace the beginning of ``name`` that is the first of a pair by the second; None if there is no such pair."""
+    """Replace the first of a pair, if ``name`` begins with it, by the second; None if none does."""
     for old, new in parts:
         if name.startswith(old):
             return new + name[len(old) :]
@@ -68,8 +68,8 @@ def roberta_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> 
         pad_token_id: the rows of the position table up to it are never read and stay as they are.
 
     Returns:
-        Tensors by our names, the encoder's under ``encoder.``. A name that is not known stays as it is, so that strict
-        loading refuses it.
+        Tensors by our names, the encoder's under ``encoder.``. A name that is not known stays as it is, so
+        that strict loading refuses it.
 
     Raises:
         CheckpointError: a part of a fused tensor is missing, or there is more than one row of token types.
@@ -79,7 +79,9 @@ def roberta_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> 
     token_types = None
     for full_name, tensor in state.items():
         name = full_name.removeprefix("roberta.")
-        if name in _HF_BUFFERS or name == "lm_head.decoder.bias":  # the decoder's bias is lm_head.bias once more
+        if (
+            name in _HF_BUFFERS or name == "lm_head.decoder.bias"
+        ):  # the decoder's bias is lm_head.bias once more
             continue
         if name == _TOKEN_TYPES:
             token_types = tensor
@@ -135,8 +137,8 @@ def roberta_state_to_hf(state: Mapping[str, Tensor], *, encoder_prefix: str) -> 
 
     Args:
         state: tensors by our names, the encoder's under ``encoder.``.
-        encoder_prefix: what Hugging Face puts before the encoder's names: "roberta." in a model with a head, "" in the
-            bare one.
+        encoder_prefix: what Hugging Face puts before the encoder's names: "roberta." in a model with a head,
+            "" in the bare one.
 
     Returns:
         Contiguous tensors that share no memory with each other, by Hugging Face's names.
@@ -156,7 +158,7 @@ def roberta_state_to_hf(state: Mapping[str, Tensor], *, encoder_prefix: str) -> 
             mapped[encoder_prefix + name] = part
     positions = mapped[encoder_prefix + _POSITIONS]
     mapped[encoder_prefix + _TOKEN_TYPES] = positions.new_zeros(1, positions.shape[1])
-    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in mapped.items()}
+    return {name: tensor.detach().clone() for name, tensor in mapped.items()}
 
 
 def _encoder_to_hf(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
@@ -174,103 +176,3 @@ def _encoder_to_hf(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
     if renamed is None:
         raise KeyError(name)
     return [(begin + renamed, tensor)]
-
-
-@dataclass(frozen=True, slots=True)
-class LoadReport:
-    """What a strict load did.
-
-    Attributes:
-        source: where the tensors came from.
-        matched: tensors that were loaded.
-        left_behind: names that the source has and that were not asked for, such as the head beside an encoder.
-        new: names of the model that keep their fresh initialisation, as was asked for.
-    """
-
-    source: str
-    matched: int
-    left_behind: tuple[str, ...] = ()
-    new: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        """Return one line for the log."""
-        parts = [f"{self.source}: {self.matched} tensors loaded"]
-        if self.left_behind:
-            parts.append(f"left behind: {', '.join(self.left_behind)}")
-        if self.new:
-            parts.append(f"newly initialised: {', '.join(self.new)}")
-        return "; ".join(parts)
-
-
-def load_strict(
-    module: nn.Module,
-    state: Mapping[str, Tensor],
-    *,
-    source: str,
-    leave_behind: tuple[str, ...] = (),
-    new: tuple[str, ...] = (),
-) -> LoadReport:
-    """Load tensors by name; all of them must fit, except what is named here.
-
-    Args:
-        module: the module to load into; untouched if anything does not fit.
-        state: tensors by the module's names.
-        source: where they come from, for errors and the report.
-        leave_behind: beginnings of names in ``state`` that are passed over.
-        new: beginnings of names of the module that are meant to stay freshly initialised.
-
-    Returns:
-        What was loaded and what was not.
-
-    Raises:
-        CheckpointError: names are missing or unexpected, or shapes differ; it counts them and gives the first few.
-    """
-    own = module.state_dict()
-    fresh = {name for name in own if name.startswith(new)} if new else set()
-    wanted = own.keys() - fresh
-    passed = {name for name in state.keys() - wanted if name.startswith(leave_behind)} if leave_behind else set()
-    missing = sorted(wanted - state.keys())
-    unexpected = sorted(state.keys() - wanted - passed)
-    if missing or unexpected:
-        raise CheckpointError(
-            "the weights do not fit the model",
-            where=source,
-            found=f"{len(wanted) - len(missing)} matched, {_count('missing', missing)}, {_count('unexpected', unexpected)}",
-        )
-    for name in sorted(wanted):
-        if state[name].shape != own[name].shape:
-            raise CheckpointError(
-                f"the tensor {name} has another shape",
-                where=source,
-                found=tuple(state[name].shape),
-                expected=str(tuple(own[name].shape)),
-            )
-    module.load_state_dict({name: state[name] for name in wanted}, strict=not fresh)
-    return LoadReport(source, len(wanted), left_behind=tuple(sorted(passed)), new=tuple(sorted(fresh)))
-
-
-def _count(kind: str, names: list[str]) -> str:
-    if not names:
-        return f"0 {kind}"
-    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-    return f"{len(names)} {kind} ({shown})"
-
-
-def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], *, source: str) -> LoadReport:
-    """Load an encoder from the state of any of our models that has one; the rest is left behind and listed.
-
-    Args:
-        encoder: a ``RobertaModel``.
-        state: tensors by our names, the encoder's under ``encoder.``.
-        source: where they come from, for errors and the report.
-
-    Returns:
-        What was loaded and what was left behind.
-
-    Raises:
-        CheckpointError: the encoder's tensors do not fit; it counts what matched.
-    """
-    inner = {name.removeprefix(ENCODER_PREFIX): t for name, t in state.items() if name.startswith(ENCODER_PREFIX)}
-    report = load_strict(encoder, inner, source=source)
-    rest = tuple(sorted(name for name in state if not name.startswith(ENCODER_PREFIX)))
-    return LoadReport(source, report.matched, left_behind=rest)

@@ -1,4 +1,4 @@
-"""What every tokenizer of the project does: text to content tokens, the ids of the special tokens, masking."""
+"""What every tokenizer of the project does: text to content tokens, ids of special tokens, masking."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from tokenizers import AddedToken, Encoding, Tokenizer
@@ -15,19 +15,15 @@ from torch import Tensor
 
 from textclf_transformer.atomic import atomic_write_text
 from textclf_transformer.errors import DataError
+from textclf_transformer.tokenizer.files import (
+    TOKENIZER_CONFIG_FILE,
+    TOKENIZER_FILE,
+    find_special_tokens,
+    model_type_of,
+    named_special_tokens,
+    read_tokenizer_text,
+)
 from textclf_transformer.tokenizer.masking import mask_tokens
-
-TOKENIZER_FILE = "tokenizer.json"
-TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
-
-# What the special tokens are called where tokenizer_config.json does not say: BERT's names and RoBERTa's.
-KNOWN_NAMES = {
-    "pad": ("[PAD]", "<pad>"),
-    "unk": ("[UNK]", "<unk>"),
-    "cls": ("[CLS]", "<s>"),
-    "sep": ("[SEP]", "</s>"),
-    "mask": ("[MASK]", "<mask>"),
-}
 
 
 class TokenizerWrapper:
@@ -63,6 +59,7 @@ class TokenizerWrapper:
         self._role_ids = {
             role: _token_id(tokenizer, role, name, origin) for role, name in special_tokens.items()
         }
+        self._refuse_special_tokens_from_text(origin)
         added_special = {
             index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special
         }
@@ -101,13 +98,13 @@ class TokenizerWrapper:
         except Exception as error:  # the library raises plain Exception for whatever it cannot read
             raise DataError("this is no tokenizer file", where=str(path), found=str(error)) from error
         config_path = Path(vocab_dir) / TOKENIZER_CONFIG_FILE
-        named = _named_special_tokens(config_path) if config_path.is_file() else {}
-        return cls(tokenizer, _find_special_tokens(tokenizer, named, str(path)), origin=str(path))
+        named = named_special_tokens(config_path) if config_path.is_file() else {}
+        return cls(tokenizer, find_special_tokens(tokenizer, named, str(path)), origin=str(path))
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Tokenizer) -> Self:
-        """Wrap a tokenizer that was just trained; its special tokens must have the names of BERT or RoBERTa."""
-        return cls(tokenizer, _find_special_tokens(tokenizer, {}, "tokenizer"))
+        """Wrap a tokenizer in memory; its special tokens must have the names of BERT or RoBERTa."""
+        return cls(tokenizer, find_special_tokens(tokenizer, {}, "tokenizer"))
 
     @property
     def pad_token_id(self) -> int:
@@ -136,7 +133,7 @@ class TokenizerWrapper:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of everything that decides which ids a text gets, and of the special tokens' roles."""
+        """SHA-256 (hex) of all that decides which ids a text gets, and of the special tokens' roles."""
         content = {"tokenizer": json.loads(self._tokenizer.to_str()), "special_tokens": self._special_tokens}
         canonical = json.dumps(content, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(canonical.encode("ascii")).hexdigest()
@@ -210,71 +207,21 @@ class TokenizerWrapper:
             generator=generator,
         )
 
+    def _refuse_special_tokens_from_text(self, origin: str) -> None:
+        """Check that no text can become a special token, now that the library itself leaves them alone.
 
-def model_type_of(text: str, path: Path) -> str:
-    """Return ``model.type`` of the ``tokenizer.json`` with this text, ``unknown`` where it has none."""
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError("this is no JSON", where=str(path), found=str(error)) from error
-    model = content.get("model") if isinstance(content, dict) else None
-    model_type = model.get("type") if isinstance(model, dict) else None
-    # Files written before 2020 leave the type out; only BPE has merges.
-    if model_type is None and isinstance(model, dict):
-        model_type = "BPE" if "merges" in model else None
-    return str(model_type or "unknown")
-
-
-def read_tokenizer_text(path: Path) -> str:
-    """Return the text of a tokenizer file; DataError where there is none or it is not UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataError(
-            "there is no tokenizer here",
-            where=str(path),
-            mend="make one with `textclf train-tokenizer`, or name a folder that has a tokenizer.json",
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError("not UTF-8", where=str(path), found=str(error)) from error
-
-
-def _named_special_tokens(path: Path) -> dict[str, str]:
-    """Return role to token as ``tokenizer_config.json`` names them; a token is a string or ``{"content": string}``."""
-    try:
-        config: Any = json.loads(read_tokenizer_text(path))
-    except (ValueError, RecursionError) as error:
-        raise DataError("this is no JSON", where=str(path), found=str(error)) from error
-    if not isinstance(config, dict):
-        raise DataError("not a tokenizer config", where=str(path), expected="a JSON object")
-    named = {}
-    for role in KNOWN_NAMES:
-        token = config.get(f"{role}_token")
-        if isinstance(token, dict):
-            token = token.get("content")
-        if isinstance(token, str):
-            named[role] = token
-    return named
-
-
-def _find_special_tokens(tokenizer: Tokenizer, named: dict[str, str], origin: str) -> dict[str, str]:
-    """Return role to token: as named, or else the known name that is an added special token of the file."""
-    added = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
-    found = dict(named)
-    for role, names in KNOWN_NAMES.items():
-        if role in found:
-            continue
-        candidates = [name for name in names if name in added]
-        if not candidates:
-            raise DataError(
-                f"the tokenizer has no {role} token",
-                where=origin,
-                expected=f"a special token {' or '.join(names)}, or {role}_token in {TOKENIZER_CONFIG_FILE}",
-            )
-        found[role] = candidates[0]
-    if len(set(found.values())) < len(found):
-        raise DataError("two roles share one special token", where=origin, found=str(found))
-    return found
+        A tokenizer that divides text at spaces only may still find ``[MASK]`` among its words.
+        """
+        for role, token in self._special_tokens.items():
+            for text in (token, f"a {token} b"):
+                ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+                if role != "unk" and self._role_ids[role] in ids:
+                    raise DataError(
+                        "the tokenizer turns text into a special token",
+                        where=origin,
+                        found=repr(token),
+                        expected="a pre-tokenizer that takes it apart, as BERT's and RoBERTa's do",
+                    )
 
 
 def _token_id(tokenizer: Tokenizer, role: str, token: str, origin: str) -> int:

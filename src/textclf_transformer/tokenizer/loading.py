@@ -6,13 +6,9 @@ import inspect
 from pathlib import Path
 
 from textclf_transformer.errors import DataError, UsageError
-from textclf_transformer.tokenizer.base import (
-    TOKENIZER_FILE,
-    TokenizerWrapper,
-    model_type_of,
-    read_tokenizer_text,
-)
+from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.byte_bpe_tokenizer_wrapper import ByteLevelBPETokenizerWrapper
+from textclf_transformer.tokenizer.files import TOKENIZER_FILE, model_type_of, read_tokenizer_text
 from textclf_transformer.tokenizer.wordpiece_tokenizer_wrapper import WordPieceTokenizerWrapper
 from textclf_transformer.utils import load_class
 
@@ -57,7 +53,7 @@ def load_tokenizer(wrapper_path: str, vocab_dir: Path, *, trust_code: bool = Fal
         )
     if "generator" not in inspect.signature(wrapper.mask_input_for_mlm).parameters:  # type: ignore[attr-defined]
         raise UsageError(
-            "mask_input_for_mlm of the tokenizer class takes no generator, so its masks could not be repeated",
+            "mask_input_for_mlm of the class takes no generator, so its masks could not be repeated",
             where=wrapper_path,
             mend="add a keyword `generator: torch.Generator` and draw every random number from it",
         )

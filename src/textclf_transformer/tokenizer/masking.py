@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 IGNORE_INDEX = -100
-"""Marks positions without a target in label tensors (the default ``ignore_index`` of torch's cross entropy)."""
+"""Marks positions without a target; the default ``ignore_index`` of torch's cross entropy."""
 
 
 def check_padding_mask(attention_mask: Tensor) -> None:

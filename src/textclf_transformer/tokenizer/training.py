@@ -1,4 +1,4 @@
-"""Learning a vocabulary from text with the ``tokenizers`` library; the same text gives the same tokenizer every time."""
+"""Learning a vocabulary with the ``tokenizers`` library; the same text always gives the same one."""
 
 from __future__ import annotations
 
@@ -78,9 +78,7 @@ def train_wordpiece(
     trained.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trained.decoder = decoders.WordPiece(prefix=CONTINUATION)
     trained.add_special_tokens(list(WORDPIECE_SPECIAL_TOKENS))
-    trained.post_processor = processors.BertProcessing(
-        ("[SEP]", trained.token_to_id("[SEP]")), ("[CLS]", trained.token_to_id("[CLS]"))
-    )
+    trained.post_processor = processors.BertProcessing(_with_id(trained, "[SEP]"), _with_id(trained, "[CLS]"))
     return trained
 
 
@@ -112,8 +110,8 @@ def train_byte_level_bpe(texts: Iterable[str], *, vocab_size: int, min_frequency
     tokenizer.decoder = decoders.ByteLevel()
     # Without trim_offsets a token's characters would include the space before the word.
     tokenizer.post_processor = processors.RobertaProcessing(
-        ("</s>", tokenizer.token_to_id("</s>")),
-        ("<s>", tokenizer.token_to_id("<s>")),
+        _with_id(tokenizer, "</s>"),
+        _with_id(tokenizer, "<s>"),
         trim_offsets=True,
         add_prefix_space=False,
     )
@@ -123,6 +121,11 @@ def train_byte_level_bpe(texts: Iterable[str], *, vocab_size: int, min_frequency
 def _check_size(vocab_size: int, smallest: int) -> None:
     if vocab_size < smallest:
         raise UsageError("the vocabulary is too small", found=vocab_size, expected=f"at least {smallest}")
+
+
+def _with_id(tokenizer: Tokenizer, token: str) -> tuple[str, int]:
+    """Return a token that is in the vocabulary, with its id."""
+    return token, tokenizer.get_vocab(with_added_tokens=True)[token]
 
 
 def _alphabet(texts: Iterable[str], normalizer: normalizers.Normalizer, *, limit: int) -> list[str]:

@@ -163,13 +163,13 @@ class TrainingLoop(Generic[BatchT]):
 
     def _train_step(self, micro_batches: Sequence[BatchT]) -> None:
         state = self.state
-        learning_rate = self.learning_rate * self.schedule(state.position)
+        state.learning_rate = self.learning_rate * self.schedule(state.position)
         result = train_step(
             self.model,
             micro_batches,
             loss=self.loss,
             optimizer=self.optimizer,
-            learning_rate=learning_rate,
+            learning_rate=state.learning_rate,
             max_grad_norm=self.max_grad_norm,
             device=self.device,
             amp_dtype=self.amp_dtype,
@@ -241,7 +241,7 @@ class TrainingLoop(Generic[BatchT]):
             "epoch": round(state.position / self.batches.steps_per_epoch, 4),
             "split": split,
             "loss": loss,
-            "learning_rate": self.learning_rate * self.schedule(state.position - 1),
+            "learning_rate": state.learning_rate,
             "grad_norm": state.grad_norm,
             "tokens_seen": state.tokens_seen,
             "elapsed_seconds": time.monotonic() - self._start,

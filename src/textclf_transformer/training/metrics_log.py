@@ -158,9 +158,7 @@ class MetricsLog:
             while written < len(self._pending):  # a nearly full disk takes a part
                 written += self._file.write(self._pending[written:]) or 0
         except OSError as fault:
-            with contextlib.suppress(
-                OSError
-            ):  # else the length in the checkpoint cuts it off at the next start
+            with contextlib.suppress(OSError):  # the next resume cuts it too
                 self._file.truncate(self._length)
             return fault
         self._length += len(self._pending)

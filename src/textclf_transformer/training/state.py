@@ -56,6 +56,7 @@ class LoopState:
         tokens_seen: real tokens trained on.
         loss_sum: sum of the losses since the last row of the log, in nats.
         target_count: targets that ``loss_sum`` is over.
+        learning_rate: of the last step.
         grad_norm: global norm of the last step's gradient, before clipping.
         best_metric: the best value so far of the metric that decides; None before the first evaluation.
         best_step: the step it was reached at.
@@ -70,6 +71,7 @@ class LoopState:
     tokens_seen: int = 0
     loss_sum: float = 0.0
     target_count: int = 0
+    learning_rate: float = 0.0
     grad_norm: float = 0.0
     best_metric: float | None = None
     best_step: int | None = None
@@ -78,7 +80,7 @@ class LoopState:
     elapsed_seconds: float = 0.0
 
     def count_evaluation(self, value: float, *, mode: Literal["min", "max"]) -> bool:
-        """Take note of the deciding metric at the present step and return whether it is the best; NaN never is."""
+        """Note the deciding metric of the present step; return whether it is the best. NaN never is."""
         self.evaluated_step = self.step
         best = self.best_metric
         is_best = not math.isnan(value) and (

@@ -1,0 +1,186 @@
+"""Classification of one sequence: encoder, pooling over tokens, Hugging Face's classification head.
+
+B batch of sequences, S positions in a sequence, D hidden size, L labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from textclf_transformer.model.attention import check_attention_mask
+from textclf_transformer.model.dropout import Dropout
+from textclf_transformer.model.encoder import RobertaModel, unpack
+from textclf_transformer.model.freezing import EncoderClassifier
+from textclf_transformer.model.head_files import load_classifier, write_classifier
+from textclf_transformer.model.hf_folder import (
+    HEAD_CONFIG_FILE,
+    label_entries,
+    read_hf_folder,
+    write_hf_folder,
+)
+from textclf_transformer.model.initialisation import initialise_weights
+from textclf_transformer.model.loading import load_strict
+from textclf_transformer.model.pooling import MaxPooling, MeanPooling
+from textclf_transformer.model.pretrained import roberta_state_to_hf
+
+TOKEN_POOLINGS = ("cls", "mean", "max")
+
+
+class SequenceHead(nn.Module):
+    """Dropout, Linear(D → D), tanh, dropout, Linear(→ L), as in transformers' ``RobertaClassificationHead``.
+
+    Args:
+        hidden_size: D.
+        num_labels: L.
+        dropout_prob: drop probability before both layers.
+    """
+
+    def __init__(self, *, hidden_size: int, num_labels: int, dropout_prob: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dropout = Dropout(dropout_prob)
+        self.output = nn.Linear(hidden_size, num_labels)
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        """Map (B, D) to logits (B, L)."""
+        logits: Tensor = self.output(self.dropout(torch.tanh(self.dense(self.dropout(sequences)))))
+        return logits
+
+
+class RobertaForSequenceClassification(EncoderClassifier):
+    """Encoder and classification head for texts of one sequence.
+
+    Args:
+        encoder: the encoder; owned by this model from now on.
+        num_labels: L.
+        pooling: "cls" (the first real token, as in Hugging Face), "mean" or "max" over the real tokens.
+        classifier_dropout: drop probability in the head.
+
+    Raises:
+        ValueError: the pooling is unknown.
+    """
+
+    SETTING_TYPES: ClassVar[Mapping[str, tuple[type, ...]]] = {
+        "num_labels": (int,),
+        "pooling": (str,),
+        "classifier_dropout": (float, int),
+    }
+
+    def __init__(
+        self, encoder: RobertaModel, *, num_labels: int, pooling: str = "cls", classifier_dropout: float = 0.1
+    ) -> None:
+        super().__init__(encoder)
+        if pooling not in TOKEN_POOLINGS:
+            raise ValueError(f"unknown pooling {pooling!r}, expected one of {', '.join(TOKEN_POOLINGS)}")
+        self.num_labels = num_labels
+        self.settings = {
+            "num_labels": num_labels,
+            "pooling": pooling,
+            "classifier_dropout": classifier_dropout,
+        }
+        self.token_pooling = {"cls": None, "mean": MeanPooling(), "max": MaxPooling()}[pooling]
+        self.classifier = SequenceHead(
+            hidden_size=encoder.hidden_size, num_labels=num_labels, dropout_prob=classifier_dropout
+        )
+        initialise_weights(self.classifier)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Classify a batch.
+
+        Args:
+            input_ids: (B, S) int64.
+            attention_mask: (B, S) bool, True = PAD.
+            labels: (B,) int64; or None.
+
+        Returns:
+            ``logits`` (B, L), float32 or wider; with labels ``loss``, the mean cross-entropy.
+
+        Raises:
+            TypeError: the mask is not bool.
+            ValueError: shapes differ, or a row has no real token.
+        """
+        check_attention_mask(attention_mask, input_ids.shape)
+        if bool(attention_mask.all(dim=1).any()):
+            raise ValueError("a row has no real token")
+        sequences = self._pool(input_ids, attention_mask)
+        with torch.autocast(device_type=sequences.device.type, enabled=False):
+            logits = self.classifier(sequences.to(torch.promote_types(sequences.dtype, torch.float32)))
+        output = {"logits": logits}
+        if labels is not None:
+            output["loss"] = F.cross_entropy(logits, labels)
+        return output
+
+    def _pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Encode and return (B, D)."""
+        if self.token_pooling is None:
+            first_real = ~attention_mask & ((~attention_mask).cumsum(dim=1) == 1)
+            return self.encoder.encode(input_ids, attention_mask, wanted=first_real)
+        tokens = unpack(self.encoder.encode(input_ids, attention_mask), ~attention_mask)
+        pooled: Tensor = self.token_pooling(tokens, attention_mask).vectors
+        return pooled
+
+    @classmethod
+    def from_hf(cls, folder: Path | str) -> Self:
+        """Load a folder that transformers' ``RobertaForSequenceClassification``, or ``to_hf``, wrote.
+
+        To start from a published encoder instead, hand ``RobertaModel.from_hf(folder)`` to the class: its
+        head is new.
+
+        Args:
+            folder: with config.json and model.safetensors or pytorch_model.bin.
+
+        Returns:
+            The model in training mode, in float32.
+
+        Raises:
+            CheckpointError: a file is missing or damaged, or a tensor of encoder or head is missing or
+                unexpected.
+        """
+        folder = Path(folder)
+        if (folder / HEAD_CONFIG_FILE).exists():
+            return load_classifier(cls, folder)
+        config, state = read_hf_folder(folder)
+        output = state.get("classifier.output.bias")
+        model = cls(
+            RobertaModel.from_hf_config(config),
+            # Without a head any number will do: strict loading then says what is missing.
+            num_labels=1 if output is None else len(output),
+            classifier_dropout=config.classifier_dropout,
+        )
+        load_strict(model, state, source=str(folder), leave_behind=("pooler.",)).log()
+        return model
+
+    def to_hf(self, folder: Path | str, *, label_names: Sequence[str] | None = None) -> None:
+        """Write the model so that transformers' ``RobertaForSequenceClassification`` loads it.
+
+        With pooling mean or max, which Hugging Face has no class for, the encoder is written as its
+        ``RobertaModel`` and the rest beside it in head.json and head.safetensors.
+
+        Args:
+            folder: a new one, or one without a model.
+            label_names: L names in the order of the logits, for config.json; None: LABEL_0, LABEL_1 …
+
+        Raises:
+            UsageError: there is a model in the folder already.
+            StorageError: the disk is full, a permission is missing …
+            ValueError: the names are not L different ones.
+        """
+        if self.token_pooling is not None:
+            write_classifier(self, Path(folder), label_names=label_names)
+            return
+        config = {
+            **self.encoder.hf_settings(),
+            "architectures": ["RobertaForSequenceClassification"],
+            "classifier_dropout": self.settings["classifier_dropout"],
+            **label_entries(label_names, self.num_labels),
+        }
+        tensors = roberta_state_to_hf(self.state_dict(), encoder_prefix="roberta.")
+        write_hf_folder(Path(folder), config=config, tensors=tensors)

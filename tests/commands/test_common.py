@@ -1,0 +1,171 @@
+"""What every command does with errors, and its exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from textclf_transformer import __version__
+from textclf_transformer.commands.common import add_override_flag, command_parser, run_command, warn
+from textclf_transformer.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    NonFiniteError,
+    RunInUseError,
+    StorageError,
+    UsageError,
+)
+
+
+def run(body: Callable[[argparse.Namespace], int | None], *argv: str) -> int:
+    parser = command_parser("textclf test", "A command for tests.")
+    add_override_flag(parser)
+    return run_command(parser, argv, body)
+
+
+def raising(error: BaseException) -> Callable[[argparse.Namespace], None]:
+    def body(arguments: argparse.Namespace) -> None:
+        raise error
+
+    return body
+
+
+def test_flags_reach_the_body() -> None:
+    seen = []
+    argv = ("--debug", "--quiet", "--trust-code", "--set", "a.b=1", "--set", "c=x=y")
+    assert run(lambda arguments: seen.append(arguments), *argv) == 0
+    (arguments,) = seen
+    assert arguments.debug and arguments.quiet and arguments.trust_code
+    assert arguments.overrides == ["a.b=1", "c=x=y"]
+    assert run(lambda arguments: seen.append(arguments)) == 0
+    assert not (seen[1].debug or seen[1].quiet or seen[1].trust_code or seen[1].overrides)
+
+
+def test_the_code_of_the_body_is_returned() -> None:
+    assert run(lambda arguments: 143) == 143
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("x"), 2),
+        (ConfigError("x"), 2),
+        (DataError("x"), 3),
+        (CheckpointError("x"), 4),
+        (NonFiniteError("x"), 5),
+        (StorageError("x"), 6),
+        (RunInUseError("x"), 7),
+    ],
+)
+def test_errors_of_users_are_one_line_with_their_code(
+    error: Exception, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(raising(error)) == code
+    assert capsys.readouterr() == ("", "error: x\n")
+
+
+def test_several_problems_are_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(raising(ConfigError.from_problems(["one", "two\x1b[31m"]))) == 2
+    assert capsys.readouterr().err == "error: one\nerror: two\\x1b[31m\n"
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EDQUOT, errno.ESTALE]
+)
+def test_disk_and_permission_faults_are_6(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(raising(OSError(number, os.strerror(number), "/data/x"))) == 6
+    assert capsys.readouterr().err == f"error: {os.strerror(number)}; /data/x\n"
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a\nb"), FileNotFoundError(2, "No such file", "x"), MemoryError()]
+)
+def test_faults_of_ours_are_1_and_one_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(raising(error)) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: a fault of ours: {type(error).__name__}") and err.count("\n") == 1
+    assert "--debug" in err
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), DataError("x")])
+def test_debug_shows_the_traceback(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    run(raising(error), "--debug")
+    err = capsys.readouterr().err
+    assert "Traceback" in err and "in raising" not in err and "in body" in err
+    assert err.splitlines()[-1].startswith("error: ")
+
+
+def test_ctrl_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
+@pytest.mark.parametrize("argv", [["--unknown"], ["--set"], ["extra"], ["--de"]])
+def test_usage_errors_are_2_and_one_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(raising(AssertionError("the body must not run")), *argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1 and "textclf test --help" in err
+
+
+def test_version_and_help_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(raising(AssertionError()), "--version") == 0
+    assert capsys.readouterr() == (f"textclf_transformer {__version__}\n", "")
+    assert run(raising(AssertionError()), "--help") == 0
+    assert "--trust-code" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("size", "code"), [("2", 2), ("x", 2), ("1", 0), ("", 0)])
+def test_more_than_one_process_is_refused(size: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    assert run(lambda arguments: None) == code
+
+
+def test_help_is_answered_under_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert run(raising(AssertionError()), "--help") == 0
+
+
+def test_warnings_are_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    warn("two\nlines")
+    assert capsys.readouterr() == ("", "warning: two\\nlines\n")
+
+
+CLOSED_PIPE = """
+import sys
+from textclf_transformer.commands.common import command_parser, run_command
+
+def body(arguments):
+    try:
+        for number in range(int(sys.argv[1])):
+            print(number)
+        sys.stdout.flush()
+    finally:
+        print("still in the buffer when the interpreter ends")
+
+sys.exit(run_command(command_parser("x", "y"), [], body))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes break otherwise there")
+@pytest.mark.parametrize("lines", [10, 1_000_000])
+def test_a_reader_that_leaves_is_no_error(lines: int) -> None:
+    """As with ``| head -0``, with output that fits a buffer and with output that does not."""
+    # Unbuffered output would leave nothing for the interpreter to stumble over at its end.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", CLOSED_PIPE, str(lines)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        err = process.stderr.read()
+    assert (process.returncode, err) == (0, b"")

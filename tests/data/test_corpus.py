@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import json
+import lzma
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from textclf_transformer.data.corpus import Corpus, read_documents
+from textclf_transformer.data.text_files import Document
+from textclf_transformer.errors import DataError, UsageError
+
+
+def write_jsonl(path: Path, records: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode("utf-8"))
+    return path
+
+
+def read(*inputs: Path, **options: Any) -> list[Document]:
+    return list(read_documents(inputs, **options))
+
+
+RECORDS = [
+    {"text": "NA", "label": "no", "id": "007", "group": "g1"},
+    {"text": "zwei\nZeilen, ein Komma; „Zitat“", "label": "NA", "id": "1e5", "group": "g2"},
+]
+EXPECTED = [("NA", "no", "007", "g1"), ("zwei\nZeilen, ein Komma; „Zitat“", "NA", "1e5", "g2")]
+
+
+def fields(documents: list[Document]) -> list[tuple[Any, ...]]:
+    return [(document.text, document.label, document.id, document.group) for document in documents]
+
+
+def table(path: Path, delimiter: str) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["id", "label", "text", "group"], delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(RECORDS)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv", "a.parquet"])
+def test_every_format_gives_the_same_text(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name.endswith(".jsonl"):
+        write_jsonl(path, RECORDS)
+    elif name.endswith(".parquet"):
+        pyarrow = pytest.importorskip("pyarrow")
+        pyarrow.parquet = pytest.importorskip("pyarrow.parquet")
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(RECORDS), path)
+    else:
+        table(path, "," if name.endswith(".csv") else "\t")
+    assert fields(read(path)) == EXPECTED
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip), (".bz2", bz2), (".xz", lzma)])
+@pytest.mark.parametrize("plain", ["a.jsonl", "a.csv", "a.txt"])
+def test_compressed_files_read_like_plain_ones(
+    tmp_path: Path, suffix: str, compress: Any, plain: str
+) -> None:
+    path = tmp_path / plain
+    if plain.endswith("csv"):
+        table(path, ",")
+    elif plain.endswith("jsonl"):
+        write_jsonl(path, RECORDS)
+    else:
+        write(path, "one\n\ntwo\n")
+    packed = tmp_path / f"{plain}{suffix}"
+    packed.write_bytes(compress.compress(path.read_bytes()))
+    assert fields(read(packed)) == fields(read(path))
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip), (".bz2", bz2), (".xz", lzma)])
+def test_cut_off_and_damaged_compression_name_the_file(tmp_path: Path, suffix: str, compress: Any) -> None:
+    # Text that does not compress away, so that half a stream still holds some of it.
+    whole = compress.compress("\n\n".join(str(hash((i, "x"))) for i in range(20_000)).encode())
+    cut = tmp_path / f"cut.txt{suffix}"
+    cut.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=f"cut off.*cut.txt{suffix}"):
+        read(cut)
+    damaged = tmp_path / f"damaged.txt{suffix}"
+    damaged.write_bytes(b"this was never compressed")
+    with pytest.raises(DataError, match=f"damaged.*damaged.txt{suffix}"):
+        read(damaged)
+
+
+def test_plain_text_is_divided_at_blank_lines(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "\ufeff\n\none\ntwo\n \t \n\nthree\r\n\r\nfour")
+    documents = read(path)
+    assert [document.text for document in documents] == ["one\ntwo", "three", "four"]
+    assert [document.id for document in documents] == ["a:1", "a:2", "a:3"]
+    assert [document.source for document in documents] == [f"{path}:3", f"{path}:7", f"{path}:9"]
+    assert {document.label for document in documents} == {None}
+
+
+def test_byte_order_mark_is_dropped(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "\ufefftext,label\nx,y\n")
+    assert fields(read(path)) == [("x", "y", "a:1", None)]
+
+
+def test_folder_of_text_files(tmp_path: Path) -> None:
+    for name in ("pos/b.txt", "neg/a.txt", "pos/deep/c.txt", ".hidden/x.txt", "pos/.DS_Store"):
+        write(tmp_path / "set" / name, f"text of {name}\n\nwith a blank line")
+    (tmp_path / "set" / "pos" / "d.txt.gz").write_bytes(gzip.compress(b"packed"))
+    documents = read(tmp_path / "set")
+    assert [(document.id, document.label) for document in documents] == [
+        ("neg/a.txt", "neg"),
+        ("pos/b.txt", "pos"),
+        ("pos/d.txt.gz", "pos"),
+        ("pos/deep/c.txt", "pos"),
+    ]
+    assert documents[0].text == "text of neg/a.txt\n\nwith a blank line"
+    assert {document.label for document in read(tmp_path / "set", label_column=None)} == {None}
+
+
+def test_folder_with_something_else_in_it_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "set" / "pos" / "a.txt", "x")
+    write(tmp_path / "set" / "pos" / "b.pdf", "x")
+    with pytest.raises(DataError, match=r"not a text file.*b\.pdf"):
+        read(tmp_path / "set")
+
+
+def test_columns_have_the_names_one_gives_them(tmp_path: Path) -> None:
+    path = write_jsonl(
+        tmp_path / "a.jsonl", [{"body": "b", "y": "l", "key": "k", "author": "a", "id": "unused"}]
+    )
+    found = read(path, text_column="body", label_column="y", id_column="key", group_column="author")
+    assert fields(found) == [("b", "l", "k", "a")]
+
+
+def test_labels_may_be_numbers_truth_values_and_lists(tmp_path: Path) -> None:
+    labels = [3, -1, True, ["a", "b"], [], [1, 2]]
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "x", "label": label} for label in labels])
+    assert [document.label for document in read(path)] == ["3", "-1", "true", ("a", "b"), (), ("1", "2")]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"text": 7, "label": "a"}, "text; found int '7'"),
+        ({"text": None, "label": "a"}, "text; found nothing"),
+        ({"text": "x", "label": 1.5}, "label; found float"),
+        ({"text": "x", "label": None}, "label; found nothing"),
+        ({"text": "x", "label": {"a": 1}}, "label; found dict"),
+        ({"text": "x", "label": ["a", "a"]}, "stands twice"),
+        ({"text": "x"}, "no column 'label'.*--no-labels"),
+        ({"label": "x"}, "no column 'text'.*--text-column"),
+        ({"text": " \n ", "label": "a"}, "text is empty"),
+        ({"text": "\ud800", "label": "a"}, "no valid character"),
+        ([1], "found list, expected an object"),
+    ],
+)
+def test_bad_record_is_named_with_its_line(tmp_path: Path, record: Any, message: str) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "x", "label": "a"}, record])
+    with pytest.raises(DataError, match=message) as caught:
+        read(path)
+    assert f"{path}:2" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "text", '{"text": "a", "text": "b", "label": "c"}', "[" * 50_000, "9" * 5000]
+)
+def test_bad_json_is_named_with_its_line(tmp_path: Path, line: str) -> None:
+    path = write(tmp_path / "a.jsonl", '{"text": "x", "label": "a"}\n\n' + line + "\n")
+    with pytest.raises(DataError, match=r"a\.jsonl:3"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt"])
+def test_bad_utf8_is_named_with_line_and_byte(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"text,label\nfine,a\n\xc3\xa9 ok \xff,a\n")
+    if name == "a.jsonl":
+        path.write_bytes(b'{"text": "x", "label": "a"}\n\n\xc3\xa9 ok \xff\n')
+    with pytest.raises(DataError, match=rf"not UTF-8; .*{name}:3, byte 7; found 0xff"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("text,label\na,b\nc\n", "a.csv:3; found 1, expected 2"),
+        ("text,label\na,b\nc,d,e\n", "a.csv:3; found 3, expected 2"),
+        ('text,label\n"a\nb",c\nd\n', "a.csv:4; found 1, expected 2"),
+        ('text,label\n"a,b\n', "a.csv:2.*unexpected end"),
+        ("text,text,label\na,b,c\n", "a.csv:1"),
+        ("body,label\na,b\n", "no column 'text'; .*a.csv:1; found 'body', 'label'"),
+        ("", "file is empty"),
+    ],
+)
+def test_bad_csv_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read(write(tmp_path / "a.csv", text))
+
+
+def test_csv_cells_may_be_long_and_odd(tmp_path: Path) -> None:
+    odd = "a\x00b\r\nc,'\"\t" + "long " * 100_000
+    with (tmp_path / "a.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["text", "label"], [odd, " 007 "], [], ["x", "None"]])
+    documents = read(tmp_path / "a.csv")
+    assert [(document.text, document.label) for document in documents] == [(odd, " 007 "), ("x", "None")]
+
+
+def test_parquet_without_pyarrow_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(UsageError, match=r"textclf_transformer\[parquet\]"):
+        read(write(tmp_path / "a.parquet", "x"))
+
+
+def test_damaged_parquet_is_a_data_error(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    with pytest.raises(DataError, match=r"a\.parquet"):
+        read(write(tmp_path / "a.parquet", "this is no parquet file"))
+
+
+def test_unknown_format_and_missing_file_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"unknown format.*\.jsonl, \.csv"):
+        read(write(tmp_path / "a.docx", "x"))
+    with pytest.raises(DataError, match="no such file or folder"):
+        read(tmp_path / "gone.jsonl")
+
+
+def test_a_corpus_can_be_read_again_and_counts_what_it_skips(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": text, "label": "a"} for text in ("x", "", " ", "y")])
+    corpus = Corpus([path, path], skip_empty=True)
+    for _ in range(2):
+        assert [document.text for document in corpus] == ["x", "y", "x", "y"]
+        assert corpus.skipped == 4
+
+
+def test_reading_is_lazy(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"text": "x", "label": "a"}\n{broken\n')
+    assert next(read_documents([path])).text == "x"

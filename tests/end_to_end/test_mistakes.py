@@ -1,0 +1,179 @@
+"""What a user can get wrong around the training commands: one line, the right exit code, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+import finetune
+import pretrain
+from end_to_end.conftest import Checkout
+
+Main = Callable[[Sequence[str]], int]
+
+
+def fails(capsys: pytest.CaptureFixture[str], main: Main, *arguments: str) -> tuple[int, str]:
+    """Return exit code and the error line of a command that must fail."""
+    capsys.readouterr()
+    code = main(list(arguments))
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) >= 1
+    assert not any("fault of ours" in line for line in errors), errors
+    return code, "\n".join(errors)
+
+
+def snapshot(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def test_unknown_experiment(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = fails(capsys, pretrain.main, "nowhere")
+    assert code == 2
+    assert "generate_pretraining_experiment.py nowhere" in line
+
+
+def test_name_that_leaves_the_folder(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fails(capsys, pretrain.main, "../evil")[0] == 2
+
+
+def test_all_config_faults_at_once(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    checkout.pretraining("pre")
+    code, lines = fails(
+        capsys, pretrain.main, "pre", "--set", "training.lerning_rate=1", "--set", "training.epochs=none"
+    )
+    assert code == 2
+    assert "training.learning_rate" in lines
+    assert "training.epochs" in lines
+
+
+def test_missing_data(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    checkout.pretraining("pre")
+    code, line = fails(capsys, pretrain.main, "pre", "--set", "data.train.dataset_path=absent")
+    assert code == 3
+    assert "data.train.dataset_path" in line
+
+
+def test_other_tokenizer(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    from textclf_transformer.commands import train_tokenizer
+
+    checkout.pretraining("pre")
+    other = checkout.root / "other"
+    checkout.run(train_tokenizer.main, checkout.root / "corpus.jsonl", "--out", other, "--vocab-size", 100)
+    code, line = fails(capsys, pretrain.main, "pre", "--set", f"tokenizer.vocab_dir={other}")
+    assert code == 3
+    assert "vocabular" in line
+
+
+def test_resume_never_and_overwrite(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = pretrained.root / "experiments" / "pretraining" / "pre"
+    before = snapshot(folder)
+    code, line = fails(capsys, pretrain.main, "pre", "--resume", "never")
+    assert code == 4
+    assert "--overwrite" in line
+    assert snapshot(folder) == before
+    pretrained.run(pretrain.main, "pre", "--resume", "never", "--overwrite", "--quiet")
+
+
+def test_changed_architecture_is_refused(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = pretrained.root / "experiments" / "pretraining" / "pre"
+    before = snapshot(folder)
+    code, line = fails(capsys, pretrain.main, "pre", "--set", "architecture.num_layers=1")
+    assert code == 4
+    assert "architecture.num_layers" in line
+    assert snapshot(folder) == before
+
+
+def test_more_epochs_need_the_flag(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = fails(capsys, pretrain.main, "pre", "--set", "training.epochs=3")
+    assert code == 4
+    assert "--allow-changed training.epochs" in line
+    pretrained.run(
+        pretrain.main, "pre", "--quiet", "--set", "training.epochs=3", "--allow-changed", "training.epochs"
+    )
+
+
+def test_finetuning_without_checkpoint(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    checkout.pretraining("pre")
+    checkout.finetuning("ft", "pre")
+    code, line = fails(capsys, finetune.main, "ft")
+    assert code == 4
+    assert "pretrain.py pre" in line
+
+
+def test_finetuning_from_a_swapped_tokenizer(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    pretrained.finetuning("ft", "pre")
+    tokenizer = pretrained.root / "experiments" / "pretraining" / "pre" / "tokenizer" / "tokenizer.json"
+    content = json.loads(tokenizer.read_text(encoding="utf-8"))
+    words = content["model"]["vocab"]
+    first, second = sorted(words, key=words.__getitem__)[-2:]
+    words[first], words[second] = words[second], words[first]
+    tokenizer.write_text(json.dumps(content), encoding="utf-8")
+    code, line = fails(capsys, finetune.main, "ft")
+    assert code == 4
+    assert "tokenizer" in line
+
+
+def test_unlabelled_data(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    from textclf_transformer.commands import prepare
+
+    plain = pretrained.root / "plain"
+    arguments = [pretrained.root / "corpus.jsonl", "--out", plain, "--tokenizer", pretrained.root / "tokenizer"]
+    pretrained.run(prepare.main, *arguments, "--no-labels")
+    pretrained.finetuning("ft", "pre")
+    code, line = fails(capsys, finetune.main, "ft", "--set", f"data.train.dataset_path={plain}")
+    assert code == 3
+    assert "no labels" in line
+
+
+def test_chunk_longer_than_positions(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    pretrained.finetuning("ft", "pre")
+    code, line = fails(capsys, finetune.main, "ft", "--set", "chunking.chunk_size=25")
+    assert code == 2
+    assert "chunking.chunk_size" in line
+
+
+def test_number_of_labels(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    pretrained.finetuning("ft", "pre")
+    code, line = fails(capsys, finetune.main, "ft", "--set", "classification_head.num_labels=5")
+    assert code == 2
+    assert "garden" in line
+
+
+def test_finetuning_from_a_finetuning_run(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = pretrained.finetuning("ft", "pre", "--set", "training.epochs=1")
+    pretrained.run(finetune.main, "ft", "--quiet")
+    pretrained.finetuning("again", "pre")
+    code, line = fails(capsys, finetune.main, "again", "--set", f"pretrained_experiment.path={folder}")
+    assert code == 4
+    assert "finetuning run" in line
+
+
+def test_damaged_checkpoint_falls_back(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = pretrained.root / "experiments" / "pretraining" / "pre"
+    shutil.copy(folder / "model.ckpt", folder / "model.ckpt.prev")
+    content = bytearray((folder / "model.ckpt").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (folder / "model.ckpt").write_bytes(bytes(content))
+    capsys.readouterr()
+    pretrained.run(pretrain.main, "pre", "--quiet")
+    assert "model.ckpt.prev" in capsys.readouterr().err
+
+
+def test_run_in_use(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    from textclf_transformer.experiment import RunFolder, RunLock
+
+    with RunLock(RunFolder.locate("pretraining", "pre")):
+        code, line = fails(capsys, pretrain.main, "pre")
+    assert code == 7
+    assert "process" in line
+
+
+def test_distributed_is_refused(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert fails(capsys, pretrain.main, "pre")[0] == 2

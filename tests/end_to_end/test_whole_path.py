@@ -1,0 +1,107 @@
+"""The commands from text to test scores, as a user types them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+import finetune
+import pretrain
+from end_to_end.conftest import Checkout
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_text_to_scores(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    pre = pretrained.root / "experiments" / "pretraining" / "pre"
+    losses = [float(row["loss"]) for row in rows(pre / "metrics" / "train" / "metrics.csv")]
+    assert losses[-1] < losses[0]
+    environment = json.loads((pre / "run.json").read_text(encoding="utf-8"))["environment"]
+    assert environment["torch"] == str(torch.__version__)
+
+    folder = pretrained.finetuning("ft", "pre", "--set", "training.epochs=20")
+    capsys.readouterr()
+    pretrained.run(finetune.main, "ft")
+    output = capsys.readouterr().out
+    assert "test accuracy" in output
+    test_row = [row for row in rows(folder / "metrics" / "eval" / "metrics.csv") if row["split"] == "test"]
+    assert len(test_row) == 1
+    assert float(test_row[0]["accuracy"]) > 0.6  # a third by chance
+    report = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert report["status"] == "finished"
+    assert report["labels"] == ["garden", "harbour", "kitchen"]
+    for name in ("config.yaml", "config.resolved.yaml", "model.ckpt", "best.ckpt", "tokenizer/tokenizer.json"):
+        assert (folder / name).is_file(), name
+
+
+def test_first_loss_is_near_ln_vocabulary(checkout: Checkout) -> None:
+    folder = checkout.pretraining("first", "--set", "logging.log_every=1", "--set", "training.epochs=1")
+    checkout.run(pretrain.main, "first", "--quiet")
+    first = float(rows(folder / "metrics" / "train" / "metrics.csv")[0]["loss"])
+    tokenizer = json.loads((checkout.root / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
+    assert first == pytest.approx(math.log(len(tokenizer["model"]["vocab"])), rel=0.05)
+
+
+def test_finished_run_is_a_no_op(pretrained: Checkout) -> None:
+    folder = pretrained.root / "experiments" / "pretraining" / "pre"
+    before = {path: path.read_bytes() for path in folder.rglob("*.csv")} | {
+        path: path.stat().st_mtime_ns for path in folder.glob("*.ckpt")
+    }
+    pretrained.run(pretrain.main, "pre", "--quiet")
+    after = {path: path.read_bytes() for path in folder.rglob("*.csv")} | {
+        path: path.stat().st_mtime_ns for path in folder.glob("*.ckpt")
+    }
+    assert before == after
+
+
+def test_dry_run_touches_nothing(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = checkout.pretraining("plan")
+    before = sorted(path for path in checkout.root.rglob("*"))
+    capsys.readouterr()
+    checkout.run(pretrain.main, "plan", "--dry-run", "--set", "training.epochs=7")
+    output = capsys.readouterr().out
+    assert "epochs: 7" in output
+    assert "optimizer steps" in output
+    assert "memory, about" in output
+    assert sorted(path for path in checkout.root.rglob("*")) == before
+    assert not (folder / "model.ckpt").exists()
+
+
+def test_weights_come_from_pretraining(pretrained: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    # with a learning rate of next to nothing the finetuned encoder is the pretrained one
+    folder = pretrained.finetuning(
+        "still", "pre", "--set", "training.epochs=1", "--set", "training.learning_rate=1e-12"
+    )
+    pretrained.run(finetune.main, "still", "--quiet")
+    source = torch.load(pretrained.root / "experiments/pretraining/pre/best.ckpt", weights_only=True)["model"]
+    target = torch.load(folder / "model.ckpt", weights_only=True)["model"]
+    encoder = [name for name in target if name.startswith("encoder.")]
+    assert encoder
+    for name in encoder:
+        torch.testing.assert_close(target[name], source[name], atol=1e-6, rtol=0)
+
+
+def test_set_of_pretraining_reaches_finetuning(checkout: Checkout) -> None:
+    checkout.pretraining("wide")
+    checkout.run(pretrain.main, "wide", "--quiet", "--set", "architecture.embedding_dim=48")
+    folder = checkout.finetuning("ft", "wide", "--set", "training.epochs=1")
+    checkout.run(finetune.main, "ft", "--quiet")
+    state = torch.load(folder / "model.ckpt", weights_only=True)
+    assert state["architecture"]["embedding_dim"] == 48
+
+
+def test_chunks_read_the_whole_document(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    pretrained.finetuning("ft", "pre", "--set", "chunking.max_chunks=2", "--set", "training.epochs=1")
+    capsys.readouterr()
+    pretrained.run(finetune.main, "ft", "--quiet")
+    output = capsys.readouterr().out
+    assert "max_chunks cuts" in output
+    assert "tokens are not read" in output

@@ -1,0 +1,291 @@
+"""Whole folders, both ways, without a missing or unexpected key; bad folders."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from model_cases import PAD, make_batch, make_encoder, make_hf, relative_error, spread_weights
+from torch import Tensor
+
+from textclf_transformer.errors import CheckpointError, UsageError, UserError
+from textclf_transformer.model.encoder import RobertaModel
+from textclf_transformer.model.heads import RobertaForMaskedLM
+from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
+from textclf_transformer.model.pooling import POOLINGS, POSITIONED_POOLINGS
+from textclf_transformer.model.sequence_classification import RobertaForSequenceClassification
+
+NAMES = ("no", "NA", "ünique")
+
+
+def theirs_of(folder: Path, kind: str, **options: object) -> transformers.PreTrainedModel:
+    """Load with transformers; no key may be missing, unexpected or of another shape."""
+    model, info = getattr(transformers, kind).from_pretrained(folder, output_loading_info=True, **options)
+    assert not any(info.values()), info
+    return model.eval()
+
+
+def run_theirs(model: transformers.PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
+    out = model(input_ids=ids, attention_mask=(~mask).long())
+    return out["logits"] if "logits" in out else out["last_hidden_state"]
+
+
+def test_encoder_out_and_in(tmp_path: Path) -> None:
+    ours = spread_weights(make_encoder(attention_probs_dropout_prob=0.05, embedding_dropout_prob=0.3)).eval()
+    ours.to_hf(tmp_path / "a b")
+    ids, mask = make_batch("left")
+    expected = ours(ids, mask)["last_hidden_state"]
+    theirs = theirs_of(tmp_path / "a b", "RobertaModel", add_pooling_layer=False)
+    assert relative_error(run_theirs(theirs, ids, mask)[~mask], expected[~mask]) < 1e-5
+    assert theirs.config.attention_probs_dropout_prob == 0.05
+
+    back = RobertaModel.from_hf(str(tmp_path / "a b")).eval()
+    assert torch.equal(back(ids, mask)["last_hidden_state"], expected)
+    assert back.hf_settings() == ours.hf_settings()
+    assert back.embeddings.dropout.p == 0.3
+
+
+def test_auto_model_misses_nothing_but_its_own_pooler(tmp_path: Path) -> None:
+    make_encoder().to_hf(tmp_path)
+    _, info = transformers.AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert set(info["missing_keys"]) == {"pooler.dense.weight", "pooler.dense.bias"}
+    assert not info["unexpected_keys"]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_masked_lm_out_and_in(tied: bool, tmp_path: Path) -> None:
+    ours = spread_weights(RobertaForMaskedLM(make_encoder(), tie_weights=tied)).eval()
+    ours.to_hf(tmp_path)
+    ids, mask = make_batch("inside")
+    expected = ours(ids, mask)["logits"]
+    theirs = theirs_of(tmp_path, "AutoModelForMaskedLM")
+    assert relative_error(run_theirs(theirs, ids, mask)[~mask], expected[~mask]) < 1e-5
+    back = RobertaForMaskedLM.from_hf(tmp_path).eval()
+    assert torch.equal(back(ids, mask)["logits"], expected)
+    assert (back.head.decoder is None) == tied
+
+
+def test_sequence_classification_out_and_in(tmp_path: Path) -> None:
+    model = RobertaForSequenceClassification(make_encoder(), num_labels=3, classifier_dropout=0.25)
+    ours = spread_weights(model).eval()
+    ours.to_hf(tmp_path, label_names=NAMES)
+    ids, mask = make_batch("right")
+    expected = ours(ids, mask)["logits"]
+    theirs = theirs_of(tmp_path, "AutoModelForSequenceClassification")
+    assert relative_error(run_theirs(theirs, ids, mask), expected) < 1e-5
+    assert theirs.config.id2label == dict(enumerate(NAMES))
+    back = RobertaForSequenceClassification.from_hf(tmp_path).eval()
+    assert torch.equal(back(ids, mask)["logits"], expected)
+    assert back.classifier.dropout.p == 0.25
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_sequence_classification_that_hf_has_no_class_for(pooling: str, tmp_path: Path) -> None:
+    ours = spread_weights(
+        RobertaForSequenceClassification(make_encoder(), num_labels=3, pooling=pooling)
+    ).eval()
+    ours.to_hf(tmp_path, label_names=NAMES)
+    ids, mask = make_batch("right")
+    theirs = theirs_of(tmp_path, "RobertaModel", add_pooling_layer=False)
+    hidden = ours.encoder(ids, mask)["last_hidden_state"]
+    assert relative_error(run_theirs(theirs, ids, mask)[~mask], hidden[~mask]) < 1e-5
+    back = RobertaForSequenceClassification.from_hf(tmp_path).eval()
+    assert torch.equal(back(ids, mask)["logits"], ours(ids, mask)["logits"])
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_hierarchical_out_and_in(pooling: str, tmp_path: Path) -> None:
+    ours = HierarchicalRobertaForClassification(
+        make_encoder(),
+        num_labels=3,
+        pooling=pooling,
+        attention_heads=3,
+        max_chunks=6,
+        chunk_position_embeddings=pooling in POSITIONED_POOLINGS,
+    )
+    spread_weights(ours).eval()
+    ours.to_hf(tmp_path, label_names=NAMES)
+    ids, mask = make_batch("right")
+    counts = torch.tensor([3, 1])
+    back = HierarchicalRobertaForClassification.from_hf(tmp_path).eval()
+    assert torch.equal(
+        back.classify_chunks(ids, mask, counts)["logits"], ours.classify_chunks(ids, mask, counts)["logits"]
+    )
+    assert back.settings == ours.settings
+    theirs = theirs_of(tmp_path, "RobertaModel", add_pooling_layer=False)
+    hidden = ours.encoder(ids, mask)["last_hidden_state"]
+    assert relative_error(run_theirs(theirs, ids, mask)[~mask], hidden[~mask]) < 1e-5
+
+
+@pytest.mark.parametrize("pickled", [False, True], ids=["safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("kind", ["RobertaModel", "RobertaForMaskedLM", "RobertaForSequenceClassification"])
+def test_their_folders_load(
+    kind: str, pickled: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hf = make_hf(kind, pad_token_id=PAD)
+    hf.save_pretrained(tmp_path)
+    if pickled:  # as published in 2019, with a position buffer and the decoder twice
+        state = dict(hf.state_dict())
+        state["roberta.embeddings.position_ids"] = torch.arange(18).unsqueeze(0)
+        torch.save({name: tensor.clone() for name, tensor in state.items()}, tmp_path / "pytorch_model.bin")
+        (tmp_path / "model.safetensors").unlink()
+    ids, mask = make_batch("right")
+    with caplog.at_level(logging.INFO):
+        ours = globals()[kind].from_hf(tmp_path).eval()
+        encoder = RobertaModel.from_hf(tmp_path).eval()
+    found = ours(ids, mask)
+    found = found["logits"] if "logits" in found else found["last_hidden_state"]
+    expected = run_theirs(hf, ids, mask)
+    if expected.dim() == 3:
+        found, expected = found[~mask], expected[~mask]
+    assert relative_error(found, expected) < 1e-5
+    hidden = encoder(ids, mask)["last_hidden_state"]
+    their_hidden = (hf if kind == "RobertaModel" else hf.roberta)(ids, (~mask).long()).last_hidden_state
+    assert relative_error(hidden[~mask], their_hidden[~mask]) < 1e-5
+    left = {"RobertaModel": "pooler.dense.weight", "RobertaForMaskedLM": "head.bias"}.get(
+        kind, "classifier.dense.bias"
+    )
+    assert f"{len(encoder.state_dict())} tensors loaded; left behind: " in caplog.records[-1].getMessage()
+    assert left in caplog.records[-1].getMessage()
+
+
+def test_a_head_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    make_encoder().to_hf(tmp_path)
+    with pytest.raises(CheckpointError, match="5 missing"):
+        RobertaForMaskedLM.from_hf(tmp_path)
+    with pytest.raises(CheckpointError, match="4 missing"):
+        RobertaForSequenceClassification.from_hf(tmp_path)
+    with pytest.raises(CheckpointError, match=r"no head\.json"):
+        HierarchicalRobertaForClassification.from_hf(tmp_path)
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    make_encoder().to_hf(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UsageError, match="already"):
+        RobertaForMaskedLM(make_encoder(seed=1)).to_hf(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_label_names_must_fit(tmp_path: Path) -> None:
+    model = RobertaForSequenceClassification(make_encoder(), num_labels=3)
+    for names in (["a", "b"], ["a", "b", "b"], ["a", "b", "c", "c"]):
+        with pytest.raises(ValueError, match="3 label names"):
+            model.to_hf(tmp_path / "out", label_names=names)
+    assert not (tmp_path / "out").exists()
+
+
+BAD_CONFIGS = {
+    "another model": {"model_type": "bert"},
+    "another activation": {"hidden_act": "relu"},
+    "relative positions": {"position_embedding_type": "relative_key"},
+    "a decoder": {"is_decoder": True},
+    "text for a number": {"hidden_size": "24"},
+    "true for a number": {"num_hidden_layers": True},
+    "absurd vocabulary": {"vocab_size": 10**13},
+    "absurd depth": {"num_hidden_layers": 10**9},
+    "absurd width": {"intermediate_size": 10**13},
+    "absurd positions": {"max_position_embeddings": 10**13},
+    "negative": {"num_attention_heads": -3},
+    "heads that do not divide": {"num_attention_heads": 5},
+    "pad outside": {"pad_token_id": 59},
+    "dropout 1": {"hidden_dropout_prob": 1.0},
+    "eps NaN": {"layer_norm_eps": float("nan")},
+    "tie": {"tie_word_embeddings": "yes"},
+}
+
+
+@pytest.mark.parametrize("case", BAD_CONFIGS)
+def test_a_config_that_does_not_fit_is_refused_in_one_line(case: str, tmp_path: Path) -> None:
+    make_encoder().to_hf(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | BAD_CONFIGS[case]), encoding="utf-8"
+    )
+    with pytest.raises(CheckpointError) as caught:
+        RobertaModel.from_hf(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b"\xff", b"[" * 100_000, b'"' + b"x" * 10_000_001], ids=range(5)
+)
+def test_a_config_that_is_no_json_object_is_refused(content: bytes, tmp_path: Path) -> None:
+    make_encoder().to_hf(tmp_path)
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(
+        CheckpointError, match="too large" if len(content) > 10_000_000 else r"JSON.*config\.json"
+    ):
+        RobertaModel.from_hf(tmp_path)
+
+
+def test_the_head_is_compared_with_its_settings_before_memory_is_taken(tmp_path: Path) -> None:
+    HierarchicalRobertaForClassification(make_encoder(), num_labels=3).to_hf(tmp_path)
+    path = tmp_path / "head.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("256", str(10**13)), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"another shape.*\(256,\).*\(10000000000000,\)"):
+        HierarchicalRobertaForClassification.from_hf(tmp_path)
+
+
+def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        RobertaModel.from_hf(tmp_path / "nowhere")
+    make_encoder().to_hf(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    content = weights.read_bytes()
+    for damaged in (content[: len(content) // 2], content[:4], b"", b"\xff" * 64):
+        weights.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"model\.safetensors.*"):
+            RobertaModel.from_hf(tmp_path)
+    weights.unlink()
+    with pytest.raises(CheckpointError, match=r"neither model\.safetensors nor pytorch_model\.bin"):
+        RobertaModel.from_hf(tmp_path)
+    torch.save([1, 2], tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="no tensors by name"):
+        RobertaModel.from_hf(tmp_path)
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "ran",))  # type: ignore[return-value]
+
+    make_encoder().to_hf(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({"x": Evil()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError):
+        RobertaModel.from_hf(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+BAD_HEADS = {
+    "another class": {"model": "RobertaForSequenceClassification"},
+    "no settings": {"settings": None},
+    "absurd width": {"attention_hidden_size": 10**13},
+    "negative width": {"attention_hidden_size": -4},
+    "another width": {"attention_hidden_size": 7},
+    "unknown pooling": {"pooling": "os.system"},
+    "a surplus key": {"encoder": 1},
+    "a wrong type": {"num_labels": 3.0},
+    "true for a number": {"max_chunks": True},
+}
+
+
+@pytest.mark.parametrize("case", BAD_HEADS)
+def test_a_head_that_does_not_fit_is_refused(case: str, tmp_path: Path) -> None:
+    model = HierarchicalRobertaForClassification(make_encoder(), num_labels=3, attention_hidden_size=8)
+    model.to_hf(tmp_path)
+    path = tmp_path / "head.json"
+    head = json.loads(path.read_text(encoding="utf-8"))
+    changes = BAD_HEADS[case]
+    head |= changes if changes.keys() <= head.keys() else {"settings": head["settings"] | changes}
+    path.write_text(json.dumps(head), encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        HierarchicalRobertaForClassification.from_hf(tmp_path)
+    assert isinstance(caught.value, CheckpointError)
+    assert str(tmp_path) in str(caught.value)

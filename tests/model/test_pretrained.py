@@ -1,0 +1,124 @@
+"""Names of tensors against Hugging Face's, and strict loading."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from model_cases import PAD, make_encoder, make_hf, spread_weights
+
+from textclf_transformer.errors import CheckpointError
+from textclf_transformer.model.heads import RobertaForMaskedLM
+from textclf_transformer.model.loading import LoadReport, load_encoder, load_strict
+from textclf_transformer.model.pretrained import roberta_state_from_hf, roberta_state_to_hf
+
+POSITIONS = "embeddings.position_embeddings.weight"
+TOKEN_TYPES = "embeddings.token_type_embeddings.weight"
+
+
+@pytest.mark.parametrize("kind", ["RobertaModel", "RobertaForMaskedLM", "RobertaForSequenceClassification"])
+def test_out_and_in_again_gives_every_tensor_back(kind: str) -> None:
+    theirs = make_hf(kind).state_dict()
+    prefix = "" if kind == "RobertaModel" else "roberta."
+    theirs = {name: t for name, t in theirs.items() if not name.startswith(("pooler.", "lm_head.decoder."))}
+    back = roberta_state_to_hf(roberta_state_from_hf(theirs, pad_token_id=PAD), encoder_prefix=prefix)
+    assert back.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        if name == prefix + TOKEN_TYPES:
+            assert not back[name].any()
+        elif name == prefix + POSITIONS:
+            assert torch.equal(back[name][: PAD + 1], tensor[: PAD + 1])
+            assert torch.equal(back[name][PAD + 1 :], tensor[PAD + 1 :] + theirs[prefix + TOKEN_TYPES][0])
+        else:
+            assert torch.equal(back[name], tensor), name
+
+
+def test_the_source_is_not_changed_and_memory_is_not_shared() -> None:
+    theirs = make_hf("RobertaModel").state_dict()
+    before = {name: tensor.clone() for name, tensor in theirs.items()}
+    ours = roberta_state_from_hf(theirs, pad_token_id=PAD)
+    assert all(torch.equal(theirs[name], before[name]) for name in theirs)
+    ours.pop("pooler.dense.weight"), ours.pop("pooler.dense.bias")
+    out = roberta_state_to_hf(ours, encoder_prefix="")
+    pointers = [tensor.untyped_storage().data_ptr() for tensor in out.values()]
+    assert len(set(pointers)) == len(pointers)
+
+
+def test_half_precision_positions_are_added_up_in_float32() -> None:
+    theirs = {name: tensor.half() for name, tensor in make_hf("RobertaModel").state_dict().items()}
+    positions = roberta_state_from_hf(theirs, pad_token_id=PAD)["encoder." + POSITIONS]
+    assert positions.dtype == torch.float32
+    assert torch.equal(positions[5], theirs[POSITIONS][5].float() + theirs[TOKEN_TYPES][0].float())
+
+
+def test_segments_and_torn_attention_are_refused() -> None:
+    theirs = make_hf("RobertaModel", type_vocab_size=2).state_dict()
+    with pytest.raises(CheckpointError, match="2 rows"):
+        roberta_state_from_hf(theirs, pad_token_id=PAD)
+    theirs = make_hf("RobertaModel").state_dict()
+    del theirs["encoder.layer.1.attention.self.key.bias"]
+    with pytest.raises(CheckpointError, match=r"attention\.self\.key is missing"):
+        roberta_state_from_hf(theirs, pad_token_id=PAD)
+
+
+def test_a_name_without_counterpart_is_an_error_on_the_way_out() -> None:
+    with pytest.raises(KeyError, match="pooling"):
+        roberta_state_to_hf({"pooling.score.weight": torch.zeros(1)}, encoder_prefix="")
+    with pytest.raises(KeyError, match="extra"):
+        roberta_state_to_hf({"encoder.layers.0.extra": torch.zeros(1)}, encoder_prefix="")
+
+
+def test_strict_loading_counts_and_names_what_does_not_fit() -> None:
+    source = spread_weights(make_encoder(seed=1)).state_dict()
+    model = make_encoder()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    total = len(source)
+    broken = dict(source)
+    broken["layers.7.output.bias"] = broken.pop("layers.1.output.bias")
+    with pytest.raises(CheckpointError) as caught:
+        load_strict(model, broken, source="some/folder")
+    assert f"some/folder; found {total - 1} matched, 1 missing (layers.1.output.bias)" in str(caught.value)
+    assert "1 unexpected (layers.7.output.bias)" in str(caught.value)
+    for case, message in ((source | {"extra": torch.zeros(1)}, "0 missing, 1 unexpected"), ({}, "0 matched")):
+        with pytest.raises(CheckpointError, match=message):
+            load_strict(model, case, source="x")
+    wrong_shape = source | {"embeddings.norm.bias": torch.zeros(5)}
+    with pytest.raises(CheckpointError, match=r"embeddings\.norm\.bias.*\(5,\).*\(24,\)"):
+        load_strict(model, wrong_shape, source="x")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items()), (
+        "partly loaded"
+    )
+
+
+def test_strict_loading_lists_what_is_new_and_left_behind() -> None:
+    source = spread_weights(RobertaForMaskedLM(make_encoder(seed=1))).state_dict()
+    encoder = make_encoder()
+    report = load_encoder(encoder, source, source="run")
+    assert report.matched == len(encoder.state_dict())
+    assert report.left_behind == (
+        "head.bias",
+        "head.dense.bias",
+        "head.dense.weight",
+        "head.norm.bias",
+        "head.norm.weight",
+    )
+    assert torch.equal(encoder.layers[1].output.weight, source["encoder.layers.1.output.weight"])
+
+    model = RobertaForMaskedLM(make_encoder())
+    only_encoder = {name: tensor for name, tensor in source.items() if name.startswith("encoder.")}
+    with pytest.raises(CheckpointError, match="5 missing"):
+        load_strict(model, only_encoder, source="run")
+    fresh = load_strict(model, only_encoder, source="run", new=("head.",))
+    assert fresh.new == report.left_behind
+    assert torch.equal(model.encoder.layers[1].output.weight, source["encoder.layers.1.output.weight"])
+    assert "newly initialised: head.bias" in str(fresh)
+
+
+def test_an_encoder_that_is_not_there_is_never_left_random() -> None:
+    renamed = {"model." + name: tensor for name, tensor in make_encoder().state_dict().items()}
+    with pytest.raises(CheckpointError, match="0 matched"):
+        load_encoder(make_encoder(), renamed, source="x")
+
+
+def test_report_reads_as_one_line() -> None:
+    report = LoadReport("folder", 3, left_behind=("head.bias",))
+    assert str(report) == "folder: 3 tensors loaded; left behind: head.bias"

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from textclf_transformer.errors import DataError, UsageError
+from textclf_transformer.tokenizer.loading import load_tokenizer, tokenizer_kind
+from textclf_transformer.tokenizer.training import train_byte_level_bpe, train_wordpiece
+from textclf_transformer.tokenizer.wordpiece_tokenizer_wrapper import WordPieceTokenizerWrapper
+
+TEXTS = ["some words to learn from, some more words"] * 5
+
+FOREIGN = """
+from textclf_transformer.tokenizer.wordpiece_tokenizer_wrapper import WordPieceTokenizerWrapper
+
+class Mine(WordPieceTokenizerWrapper):
+    pass
+
+class Old(WordPieceTokenizerWrapper):
+    def mask_input_for_mlm(self, input_ids, attention_mask, mask_p, mask_token_p, random_token_p):
+        raise AssertionError
+
+class Empty:
+    pass
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    trained = train_wordpiece(TEXTS, vocab_size=200, min_frequency=1, lowercase=True)
+    WordPieceTokenizerWrapper.from_tokenizer(trained).save(tmp_path / "tok")
+    return tmp_path / "tok"
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    file = tmp_path / "foreign.py"
+    file.write_text(FOREIGN, encoding="utf-8")
+    return file
+
+
+def test_names_choose_the_class(folder: Path, tmp_path: Path) -> None:
+    assert isinstance(load_tokenizer("wordpiece", folder), WordPieceTokenizerWrapper)
+    assert tokenizer_kind(folder) == "wordpiece"
+    bpe = train_byte_level_bpe(TEXTS, vocab_size=300, min_frequency=1)
+    (tmp_path / "bpe").mkdir()
+    bpe.save(str(tmp_path / "bpe" / "tokenizer.json"))
+    assert tokenizer_kind(tmp_path / "bpe") == "byte_bpe"
+    assert load_tokenizer("byte_bpe", tmp_path / "bpe").vocab_size == bpe.get_vocab_size()
+
+
+def test_unknown_name_lists_the_known_ones(folder: Path) -> None:
+    with pytest.raises(UsageError, match="wordpiece, byte_bpe"):
+        load_tokenizer("sentencepiece", folder)
+
+
+def test_foreign_class_needs_consent(folder: Path, foreign: Path) -> None:
+    with pytest.raises(UsageError, match="--trust-code"):
+        load_tokenizer(f"{foreign}:Mine", folder)
+    loaded = load_tokenizer(f"{foreign}:Mine", folder, trust_code=True)
+    assert type(loaded).__name__ == "Mine"
+
+
+def test_foreign_class_without_generator_is_refused(folder: Path, foreign: Path) -> None:
+    with pytest.raises(UsageError, match="no generator"):
+        load_tokenizer(f"{foreign}:Old", folder, trust_code=True)
+
+
+def test_foreign_class_without_the_methods_is_refused(folder: Path, foreign: Path) -> None:
+    with pytest.raises(UsageError, match=r"lacks methods.*encode_batch"):
+        load_tokenizer(f"{foreign}:Empty", folder, trust_code=True)
+
+
+def test_kind_without_a_wrapper_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}', encoding="utf-8")
+    with pytest.raises(DataError, match="Unigram"):
+        tokenizer_kind(tmp_path)

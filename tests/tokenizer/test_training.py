@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from tokenizers import Tokenizer
+
+from textclf_transformer.errors import UsageError
+from textclf_transformer.tokenizer.training import train_byte_level_bpe, train_wordpiece
+
+
+def generated_texts(count: int = 200) -> list[str]:
+    """Texts of made-up words, so many of them that merges tie and their order matters."""
+    random_ = random.Random(7)
+    words = [
+        "".join(random_.choices("abcdefghijklmnopqrstuvwxyz", k=random_.randint(2, 9))) for _ in range(400)
+    ]
+    return [" ".join(random_.choices(words, k=50)) + "." for _ in range(count)]
+
+
+def wordpiece(texts: list[str], vocab_size: int = 500, lowercase: bool = True) -> Tokenizer:
+    return train_wordpiece(texts, vocab_size=vocab_size, min_frequency=2, lowercase=lowercase)
+
+
+def bpe(texts: list[str], vocab_size: int = 500) -> Tokenizer:
+    return train_byte_level_bpe(texts, vocab_size=vocab_size, min_frequency=2)
+
+
+@pytest.mark.parametrize("train", [wordpiece, bpe])
+def test_same_text_gives_the_same_tokenizer(train) -> None:
+    texts = generated_texts()
+    assert {train(texts).to_str() for _ in range(4)} == {train(texts).to_str()}
+
+
+def test_wordpiece_special_tokens_come_first() -> None:
+    tokenizer = wordpiece(generated_texts())
+    assert [tokenizer.id_to_token(i) for i in range(5)] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    assert special == {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
+    assert tokenizer.get_vocab_size() == 500
+
+
+def test_bpe_special_tokens_stand_as_in_roberta() -> None:
+    tokenizer = bpe(generated_texts())
+    assert [tokenizer.id_to_token(i) for i in range(4)] == ["<s>", "<pad>", "</s>", "<unk>"]
+    assert tokenizer.id_to_token(tokenizer.get_vocab_size() - 1) == "<mask>"
+    assert tokenizer.get_vocab_size() == 500
+
+
+def test_trained_tokenizers_add_the_special_tokens_for_other_programs() -> None:
+    tokens = wordpiece(generated_texts()).encode("ab").tokens
+    assert (tokens[0], tokens[-1]) == ("[CLS]", "[SEP]")
+    tokens = bpe(generated_texts()).encode("ab").tokens
+    assert (tokens[0], tokens[-1]) == ("<s>", "</s>")
+
+
+def test_frequent_words_become_one_token_and_case_is_folded_only_if_wanted() -> None:
+    texts = ["Gradient descent, Gradient ascent."] * 50
+    assert wordpiece(texts).encode("GRADIENT", add_special_tokens=False).tokens == ["gradient"]
+    cased = wordpiece(texts, lowercase=False)
+    assert cased.encode("Gradient", add_special_tokens=False).tokens == ["Gradient"]
+    assert cased.encode("gradient", add_special_tokens=False).tokens != ["Gradient"]
+
+
+def test_rare_characters_do_not_fill_the_vocabulary() -> None:
+    texts = ["the cat sat on the mat"] * 100 + ["".join(chr(0x4E00 + i) for i in range(3000))]
+    tokenizer = wordpiece(texts, vocab_size=200)
+    assert tokenizer.get_vocab_size() <= 200
+    assert tokenizer.encode("cat", add_special_tokens=False).tokens == ["cat"]
+
+
+def test_bpe_writes_what_it_never_saw() -> None:
+    tokenizer = bpe(generated_texts())
+    text = "naïve 中文 🙂\x00"
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids) == text
+
+
+@pytest.mark.parametrize("train", [wordpiece, bpe])
+def test_tiny_vocabulary_is_refused(train) -> None:
+    with pytest.raises(UsageError, match="vocabulary is too small"):
+        train(generated_texts(1), vocab_size=50)
+
+
+def test_wordpiece_refuses_texts_that_pass_only_once() -> None:
+    def once() -> Iterator[str]:
+        yield from generated_texts(3)
+
+    with pytest.raises(UsageError, match="second pass"):
+        train_wordpiece(once(), vocab_size=500, min_frequency=2, lowercase=True)

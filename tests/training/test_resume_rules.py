@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import re
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from toys import toy_net
+
+from textclf_transformer.errors import CheckpointError, UsageError
+from textclf_transformer.training.resume import check_resume, load_model_state
+
+
+def carried() -> dict[str, Any]:
+    return {
+        "config": {
+            "experiment": {"name": "a", "seed": 1},
+            "logging": {"log_every": 10, "eval_every": None},
+            "architecture": {"num_layers": 4, "dropouts": {"hidden": 0.1}},
+            "training": {
+                "epochs": 3,
+                "learning_rate": 0.1,
+                "batch_size": 8,
+                "save_every": 5,
+                "device": "auto",
+            },
+            "data": {"train": {"dataset_path": "/old"}},
+            "tokenizer": {"wrapper_path": "wordpiece", "vocab_dir": "/old"},
+        },
+        "labels": ["x", "y"],
+        "fingerprints": {"data": {"train": "aa", "val": "bb", "test": "cc"}, "tokenizer": "dd"},
+        "environment": {"code": "abc", "torch": "2.13", "threads": 2},
+    }
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    now = deepcopy(carried())
+    *parents, last = path.split("/")
+    target: Any = now
+    for parent in parents:
+        target = target[parent]
+    target[last] = value
+    return now
+
+
+def test_nothing_changed() -> None:
+    assert check_resume(carried(), {**carried(), "labels": ("x", "y")}, allow_changed=[]) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "line"),
+    [
+        ("config/logging/log_every", 20, "logging.log_every: 10 -> 20"),
+        ("config/training/save_every", None, "training.save_every: 5 -> None"),
+        ("config/data/train", {"dataset_path": "/new"}, "data.train.dataset_path: /old -> /new"),
+        ("config/tokenizer/vocab_dir", "/new", "tokenizer.vocab_dir: /old -> /new"),
+        ("environment/threads", 1, "environment.threads: 2 -> 1 .*to rounding, not to the bit"),
+        ("config/training/device", "cpu", "training.device: auto -> cpu .*to rounding"),
+    ],
+)
+def test_harmless_differences_pass_and_are_shown(path: str, value: Any, line: str) -> None:
+    (note,) = check_resume(carried(), changed(path, value), allow_changed=[])
+    assert re.search(line, note)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "key"),
+    [
+        ("config/training/epochs", 5, "training.epochs"),
+        ("config/training/learning_rate", 0.2, "training.learning_rate"),
+        ("config/training/batch_size", 4, "training.batch_size"),
+        ("config/experiment/seed", 2, "experiment.seed"),
+        ("config/logging/eval_every", 7, "logging.eval_every"),
+        ("config/architecture/dropouts", {"hidden": 0.2}, "architecture.dropouts.hidden"),
+        ("fingerprints/data", {"train": "aa", "val": "bb", "test": "zz"}, "fingerprints.data.test"),
+    ],
+)
+def test_some_need_the_flag(path: str, value: Any, key: str) -> None:
+    now = changed(path, value)
+    with pytest.raises(CheckpointError, match=f"add --allow-changed {key}") as caught:
+        check_resume(carried(), now, allow_changed=[])
+    assert caught.value.exit_code == 4
+    (note,) = check_resume(carried(), now, allow_changed=[key])
+    assert key in note
+    assert check_resume(carried(), carried(), allow_changed=[key]) == []  # the same command once more
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "key"),
+    [
+        ("config/architecture/num_layers", 6, "architecture.num_layers"),
+        ("config/tokenizer/wrapper_path", "byte_bpe", "tokenizer.wrapper_path"),
+        ("labels", ["y", "x"], "labels"),
+        ("fingerprints/tokenizer", "zz", "fingerprints.tokenizer"),
+        ("fingerprints/data", {"train": "zz", "val": "bb", "test": "cc"}, "fingerprints.data.train"),
+        ("fingerprints/data", {"train": "aa", "test": "cc"}, "fingerprints.data.val"),
+    ],
+)
+def test_some_are_refused_whatever_the_flag(path: str, value: Any, key: str) -> None:
+    with pytest.raises(CheckpointError, match=f"cannot be resumed.*{key}: .* -> "):
+        check_resume(carried(), changed(path, value), allow_changed=[key])
+
+
+def test_all_differences_are_shown_at_once() -> None:
+    now = changed("config/training/epochs", 5)
+    now["config"]["training"]["batch_size"] = 4
+    with pytest.raises(CheckpointError, match=r"epochs: 3 -> 5, training\.batch_size: 8 -> 4"):
+        check_resume(carried(), now, allow_changed=[])
+
+
+def test_a_flag_with_a_typo_is_named() -> None:
+    with pytest.raises(UsageError, match=r"did you mean training\.epochs"):
+        check_resume(carried(), carried(), allow_changed=["training.epoch"])
+
+
+def test_true_is_not_one() -> None:
+    assert check_resume(carried(), changed("config/training/epochs", 3.0), allow_changed=[]) == []
+    with pytest.raises(CheckpointError):
+        check_resume(
+            changed("config/training/epochs", 1), changed("config/training/epochs", True), allow_changed=[]
+        )
+
+
+def test_weights_load_strictly_or_not_at_all() -> None:
+    model, other = toy_net(), toy_net()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter += 1
+    state = other.state_dict()
+    load_model_state(model, state)
+    assert all(torch.equal(model.state_dict()[name], state[name]) for name in state)
+
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    broken = {**toy_net().state_dict(), "output.weight": torch.zeros(2, 2), "strange": torch.zeros(1)}
+    del broken["norm.bias"]
+    with pytest.raises(
+        CheckpointError, match=r"3 of 5 match.*norm\.bias missing, strange unknown, output"
+    ) as caught:
+        load_model_state(model, broken)
+    assert caught.value.exit_code == 4
+    assert all(torch.equal(model.state_dict()[name], before[name]) for name in before)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from toys import Run, ToyBatches, same_bits
+
+from textclf_transformer.training.checkpoint import load_checkpoint
+from textclf_transformer.training.signals import StopSignal
+
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_the_first_signal_is_only_noted_and_handlers_come_back(number: signal.Signals, code: int) -> None:
+    before = signal.getsignal(number)
+    with StopSignal() as stop:
+        assert stop.requested is None
+        os.kill(os.getpid(), number)
+        assert stop.requested == code
+        assert signal.getsignal(number) is not before
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize(("first", "second", "code"), [("SIGINT", "SIGINT", 130), ("SIGINT", "SIGTERM", 143)])
+def test_the_second_signal_leaves_at_once(first: str, second: str, code: int) -> None:
+    program = f"""
+import os, signal
+from textclf_transformer.training.signals import StopSignal
+with StopSignal() as stop:
+    try:
+        os.kill(os.getpid(), signal.{first})
+        os.kill(os.getpid(), signal.{second})
+    finally:
+        print("not reached")
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout) == (code, b"")
+    assert b"saving at the end of this step" in result.stderr
+    assert b"without saving" in result.stderr
+
+
+def test_outside_the_main_thread_nothing_is_caught() -> None:
+    seen: list[object] = []
+
+    def work() -> None:
+        with StopSignal() as stop:
+            seen.append(stop.requested)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [None]
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_a_real_signal_saves_and_the_resume_has_the_same_bits(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    whole, run = Run.at(tmp_path / "whole"), Run.at(tmp_path / "stopped")
+    whole.start().run()
+
+    def send(epoch: int, index: int) -> None:
+        if (epoch, index) == (1, 2):
+            os.kill(os.getpid(), number)
+
+    with StopSignal() as stop, pytest.raises(SystemExit) as caught:
+        run.start(batches=ToyBatches(on_step=send), stop_signal=stop).run()
+    assert caught.value.code == code
+    assert 3 <= load_checkpoint(run.folder.checkpoint)["loop"]["step"] <= 7
+    run.start().run()
+    assert same_bits(load_checkpoint(run.folder.checkpoint), load_checkpoint(whole.folder.checkpoint))
+    assert run.rows("train") == whole.rows("train")
+    assert run.rows("val") == whole.rows("val")
