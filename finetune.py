@@ -9,7 +9,13 @@ from textclf_transformer.commands.building import build_classifier, build_encode
 from textclf_transformer.commands.common import print_result, run_command
 from textclf_transformer.commands.plan import show_plan
 from textclf_transformer.commands.pretrained import PretrainedRun, load_pretrained_run
-from textclf_transformer.commands.training_run import RunContext, open_run, open_splits, tokenizer_facts, training_parser
+from textclf_transformer.commands.training_run import (
+    RunContext,
+    open_run,
+    open_splits,
+    tokenizer_facts,
+    training_parser,
+)
 from textclf_transformer.commands.training_session import Evaluation, Task, train
 from textclf_transformer.config import ArchitectureSection, FinetuningConfig, config_to_dict
 from textclf_transformer.data.batches import DocumentBatches
@@ -141,7 +147,8 @@ def report_coverage(batches: Mapping[str, DocumentBatches]) -> None:
         read = split_batches.coverage
         line = f"{read.documents:,} documents, {read.tokens_read:,} of {read.tokens:,} tokens read"
         if read.tokens_dropped:
-            line += f"; max_chunks cuts {read.documents_cut:,} documents, {read.tokens_dropped:,} tokens are not read"
+            line += f"; max_chunks cuts {read.documents_cut:,} documents"
+            line += f", {read.tokens_dropped:,} tokens are not read"
         lines[split] = line
     print_result(lines)
 

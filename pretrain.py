@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 from textclf_transformer.commands.building import build_masked_lm
 from textclf_transformer.commands.common import print_result, run_command
 from textclf_transformer.commands.plan import show_plan
-from textclf_transformer.commands.training_run import RunContext, open_run, open_splits, tokenizer_facts, training_parser
+from textclf_transformer.commands.training_run import (
+    RunContext,
+    open_run,
+    open_splits,
+    tokenizer_facts,
+    training_parser,
+)
 from textclf_transformer.commands.training_session import Evaluation, Task, train
 from textclf_transformer.config import PretrainingConfig, config_to_dict
 from textclf_transformer.data.batches import MlmBatches
@@ -24,7 +30,9 @@ from textclf_transformer.utils import seed_everything
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return run_command(training_parser("pretrain.py", "Pretrain an encoder on text, as its config says."), argv, pretrain)
+    return run_command(
+        training_parser("pretrain.py", "Pretrain an encoder on text, as its config says."), argv, pretrain
+    )
 
 
 def pretrain(arguments: argparse.Namespace) -> None:

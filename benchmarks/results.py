@@ -2,8 +2,9 @@
 
     python benchmarks/results.py --data FOLDER [--only NAME]
 
-FOLDER holds one sub-folder per data set with train, val and test as ``.jsonl.xz`` (text, label). Everything goes through
-the commands that a user types; runs that are finished are not repeated, so the script goes on where it stopped.
+FOLDER holds one sub-folder per data set with train, val and test as ``.jsonl.xz`` (text, label). Everything
+goes through the commands that a user types; runs that are finished are not repeated, so the script goes on
+where it stopped.
 """
 
 from __future__ import annotations
@@ -143,7 +144,11 @@ def test_row(folder: RunFolder) -> dict[str, float]:
     """Return the scores on test and the training time of a finished run."""
     with folder.eval_metrics.open(encoding="utf-8", newline="") as file:
         row = next(row for row in csv.DictReader(file) if row["split"] == "test")
-    return {"accuracy": float(row["accuracy"]), "f1_macro": float(row["f1_macro"]), "seconds": seconds_of(folder)}
+    return {
+        "accuracy": float(row["accuracy"]),
+        "f1_macro": float(row["f1_macro"]),
+        "seconds": seconds_of(folder),
+    }
 
 
 def seconds_of(folder: RunFolder) -> float:
@@ -167,7 +172,12 @@ def measure(name: str, data: Path) -> dict[str, Any]:
     recipe = RECIPES[name]
     store = prepare(name, data)
     store_keys = {f"data.{split}.dataset_path": store / split for split in ("train", "val")}
-    values = {**SMALL_ENCODER, **recipe.pretraining, **store_keys, "tokenizer.vocab_dir": WORK / name / "tokenizer"}
+    values = {
+        **SMALL_ENCODER,
+        **recipe.pretraining,
+        **store_keys,
+        "tokenizer.vocab_dir": WORK / name / "tokenizer",
+    }
     pretraining = train("pretraining", f"results-{name}", values)
     result_file = WORK / f"{name}.json"
     result: dict[str, Any] = {"baselines": baselines(store), "pretraining_seconds": seconds_of(pretraining)}
@@ -201,13 +211,18 @@ def table(name: str, result: dict[str, Any]) -> str:
     lines = [f"### {recipe.title}", "", f"Source: {recipe.source}.", ""]
     lines += ["| model | accuracy | macro-F1 | seeds | minutes of finetuning |", "|---|---|---|---|---|"]
     for row, scores in result["baselines"].items():
-        lines.append(f"| {BASELINES[row]} | {100 * scores['accuracy']:.1f} | {100 * scores['f1_macro']:.1f} | | |")
+        lines.append(
+            f"| {BASELINES[row]} | {100 * scores['accuracy']:.1f} | {100 * scores['f1_macro']:.1f} | | |"
+        )
     for row, runs in result["rows"].items():
         columns = [spread([run[key] for run in runs]) for key in ("accuracy", "f1_macro")]
         minutes = statistics.mean(run["seconds"] for run in runs) / 60
         seeds = ", ".join(str(run["seed"]) for run in runs)
         lines.append(f"| {row} | {columns[0]} | {columns[1]} | {seeds} | {minutes:.1f} |")
-    lines += ["", f"Pretraining took {result['pretraining_seconds'] / 60:.1f} minutes. Settings beside the templates':"]
+    lines += [
+        "",
+        f"Pretraining took {result['pretraining_seconds'] / 60:.1f} minutes. Settings beside the templates':",
+    ]
     shown = {**SMALL_ENCODER, **recipe.pretraining}
     lines += ["", "    pretraining: " + " ".join(f"{key}={value}" for key, value in shown.items())]
     lines += ["    finetuning: " + " ".join(f"{key}={value}" for key, value in recipe.finetuning.items()), ""]
@@ -228,7 +243,9 @@ def write_page() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder with a sub-folder per data set")
     parser.add_argument("--only", choices=sorted(RECIPES), help="measure one data set")
     arguments = parser.parse_args(argv)

@@ -1,8 +1,8 @@
 """The whole path in a few minutes, on text that every machine has after the install.
 
-The documentation inside the installed scientific libraries is the corpus: one source file's docstrings are one document,
-the library is its label. The demo types the commands that a user would type, shows each, and ends with a table. A second
-run goes on where the first one stopped.
+The documentation inside the installed scientific libraries is the corpus: one source file's docstrings are
+one document, the library is its label. The demo types the commands that a user would type, shows each, and
+ends with a table. A second run goes on where the first one stopped.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from rich.console import Console
 from rich.table import Table
 
 from textclf_transformer.atomic import atomic_write_text
-from textclf_transformer.data.documentation_corpus import DEMO_INPUT, LIBRARIES
+from textclf_transformer.data.documentation_corpus import LIBRARIES, documentation_documents
 from textclf_transformer.data.store import Store
 from textclf_transformer.evaluation.baselines import LabelledTexts, baseline_metrics
 from textclf_transformer.experiment import CHECKOUT, Kind, RunFolder
 
 TOKENIZER = CHECKOUT / "tokenizers" / "demo"
 STORE = CHECKOUT / "stores" / "demo"
+CORPUS = CHECKOUT / "stores" / "demo.jsonl"
 VERSIONS = STORE / "versions.json"
 
 # Small enough for minutes on two cores; the templates' defaults are what a real run starts from.
@@ -34,10 +35,10 @@ PRETRAINING = {
     "data.train.dataset_path": STORE / "train",
     "data.val.dataset_path": STORE / "val",
     "architecture.max_sequence_length": 128,
-    "architecture.embedding_dim": 192,
-    "architecture.num_layers": 3,
-    "architecture.ffn_dim": 768,
-    "architecture.attention.num_heads": 3,
+    "architecture.embedding_dim": 128,
+    "architecture.num_layers": 2,
+    "architecture.ffn_dim": 512,
+    "architecture.attention.num_heads": 2,
     "training.learning_rate": 1e-3,
     "training.epochs": 1,
 }
@@ -45,10 +46,26 @@ FINETUNING = {
     "data.train.dataset_path": STORE / "train",
     "data.val.dataset_path": STORE / "val",
     "data.test.dataset_path": STORE / "test",
-    "chunking.max_chunks": 16,
-    "training.learning_rate": 5e-4,
-    "training.epochs": 2,
+    "chunking.max_chunks": 8,
+    "training.learning_rate": 1e-3,
+    "training.epochs": 3,
 }
+
+
+NEXT = """\
+Files: experiments/pretraining/demo and experiments/finetuning/demo: config.yaml, metrics/, checkpoints.
+
+Your own data next: a CSV or JSONL file with the columns text and label.
+  source .venv/bin/activate
+  textclf train-tokenizer my.jsonl --out tokenizers/mine
+  textclf prepare my.jsonl --out stores/mine --tokenizer tokenizers/mine --split 0.8/0.1/0.1
+  python experiments/generate_pretraining_experiment.py pre_v1 \\
+      --set tokenizer.vocab_dir=tokenizers/mine --set data.train.dataset_path=stores/mine/train
+  python pretrain.py pre_v1
+  python experiments/generate_finetuning_experiment.py ft_v1 pre_v1 \\
+      --set data.train.dataset_path=stores/mine/train --set data.val.dataset_path=stores/mine/val
+  python finetune.py ft_v1
+"""
 
 
 def run(*command: object) -> None:
@@ -76,9 +93,13 @@ def prepare_data() -> None:
             f"tokenizer and data are there: {TOKENIZER.relative_to(CHECKOUT)}, {STORE.relative_to(CHECKOUT)}"
         )
         return
-    run("textclf", "train-tokenizer", DEMO_INPUT, "--out", TOKENIZER, "--vocab-size", 8000, "--overwrite")
+    print(f"reading the documentation inside {', '.join(LIBRARIES)} …", flush=True)
+    lines = (json.dumps({"text": d.text, "label": d.label, "id": d.id}) for d in documentation_documents())
+    CORPUS.parent.mkdir(exist_ok=True)
+    atomic_write_text(CORPUS, "".join(f"{line}\n" for line in lines))
+    run("textclf", "train-tokenizer", CORPUS, "--out", TOKENIZER, "--vocab-size", 8000, "--overwrite")
     split = ["--split", "0.8/0.1/0.1", "--seed", 42, "--overwrite"]
-    run("textclf", "prepare", DEMO_INPUT, "--out", STORE, "--tokenizer", TOKENIZER, *split)
+    run("textclf", "prepare", CORPUS, "--out", STORE, "--tokenizer", TOKENIZER, *split)
     kinds: tuple[Kind, ...] = ("pretraining", "finetuning")
     for kind in kinds:
         run_folder = RunFolder.locate(kind, "demo")
@@ -125,18 +146,7 @@ def show(scores: dict[str, dict[str, float]]) -> None:
         table.add_row(name, f"{values['accuracy']:.1%}", f"{values['f1_macro']:.1%}")
     console = Console(width=100)
     console.print(table)
-    print(
-        "Files: experiments/pretraining/demo and experiments/finetuning/demo (config.yaml, metrics/, model.ckpt, best.ckpt)\n"
-        "\nYour own data next (a CSV or JSONL file with the columns text and label; plain text to pretrain on):\n"
-        "  textclf train-tokenizer my.jsonl --out tokenizers/mine\n"
-        "  textclf prepare my.jsonl --out stores/mine --tokenizer tokenizers/mine --split 0.8/0.1/0.1\n"
-        "  python experiments/generate_pretraining_experiment.py pre_v1"
-        " --set tokenizer.vocab_dir=tokenizers/mine --set data.train.dataset_path=stores/mine/train\n"
-        "  python pretrain.py pre_v1\n"
-        "  python experiments/generate_finetuning_experiment.py ft_v1 pre_v1"
-        " --set data.train.dataset_path=stores/mine/train --set data.val.dataset_path=stores/mine/val\n"
-        "  python finetune.py ft_v1"
-    )
+    print(NEXT)
 
 
 def main(argv: Sequence[str] = ()) -> int:

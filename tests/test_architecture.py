@@ -63,10 +63,18 @@ def test_loop_knows_neither_yaml_nor_roberta() -> None:
 
 
 def test_one_door_for_loading() -> None:
-    forbidden = {("torch", "load"), ("yaml", "load"), ("yaml", "unsafe_load"), ("yaml", "full_load"), ("numpy", "load")}
+    forbidden = {
+        ("torch", "load"),
+        ("yaml", "load"),
+        ("yaml", "unsafe_load"),
+        ("yaml", "full_load"),
+        ("numpy", "load"),
+    }
     for path in modules():
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        imported = {
+            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+        }
         assert not imported & {"pickle", "dill", "joblib", "marshal", "shelve"}, path
         if path.name == "safe_load.py":
             continue
@@ -93,4 +101,6 @@ def test_every_text_file_is_opened_as_utf8() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
                 if name in {"read_text", "write_text"}:
-                    assert any(keyword.arg == "encoding" for keyword in node.keywords), f"{path}:{node.lineno}"
+                    assert any(keyword.arg == "encoding" for keyword in node.keywords), (
+                        f"{path}:{node.lineno}"
+                    )

@@ -1,7 +1,7 @@
 """The errors that a user can cause: each is one line that says what, where, found, expected and how to mend.
 
-Every class carries the exit code of the commands, so that scripts can tell a bad config from bad data. Anything that is
-not a ``UserError`` is a fault of this project and ends with exit code 1.
+Every class carries the exit code of the commands, so that scripts can tell a bad config from bad data.
+Anything that is not a ``UserError`` is a fault of this project and ends with exit code 1.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 def printable(text: str) -> str:
-    """Return ``text`` on one line, control characters written as escapes so that they cannot drive a terminal."""
+    """Return ``text`` on one line, with escapes for control characters, which could drive a terminal."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 

@@ -94,9 +94,7 @@ def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return spec
 
     monkeypatch.setattr(documentation_corpus.importlib.util, "find_spec", find)
-    documentation_corpus._parsed.cache_clear()
-    yield tmp_path
-    documentation_corpus._parsed.cache_clear()
+    return tmp_path
 
 
 def test_one_file_is_one_document_and_the_library_its_label(libraries: Path) -> None:
@@ -112,7 +110,7 @@ def test_no_library_at_all_is_an_error(libraries: Path) -> None:
     for package in ("torch", "numpy"):
         (libraries / package).rename(libraries / f"un{package}")
     with pytest.raises(DataError, match="none of the libraries"):
-        documentation_documents()
+        list(documentation_documents())
 
 
 def test_the_installed_libraries_are_read_and_not_imported() -> None:

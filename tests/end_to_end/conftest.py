@@ -16,12 +16,18 @@ from experiments import generate_finetuning_experiment, generate_pretraining_exp
 from textclf_transformer import experiment
 from textclf_transformer.commands import prepare, train_tokenizer
 
-TOPICS = {"garden": "soil seed root leaf bloom", "harbour": "ship rope tide crane anchor", "kitchen": "oven salt"}
-NEUTRAL = "the a of and then with some people who said that it was early late once again there".split()
+TOPICS = {
+    "garden": "soil seed root leaf bloom",
+    "harbour": "ship rope tide crane anchor",
+    "kitchen": "oven salt",
+}
+NEUTRAL = ["the", "a", "of", "and", "then", "with", "some", "people", "who", "said", "that", "it", "was"]
 
 
 def write_corpus(path: Path, *, documents: int, seed: int) -> None:
-    """Write labelled documents of very different lengths; a few words among many neutral ones carry the label."""
+    """Write labelled documents of very different lengths; a few words among many neutral ones carry the
+    label.
+    """
     random_source = random.Random(seed)
     with path.open("w", encoding="utf-8") as file:
         for number in range(documents):
@@ -62,9 +68,18 @@ class Checkout:
         return self.root / "experiments" / "pretraining" / name
 
     def finetuning(self, name: str, pretrained: str, *more: str) -> Path:
-        values = {f"data.{split}.dataset_path": self.root / "store" / split for split in ("train", "val", "test")}
+        values = {
+            f"data.{split}.dataset_path": self.root / "store" / split for split in ("train", "val", "test")
+        }
         options = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
-        fixed = ["--set", "training.learning_rate=3e-3", "--set", "training.batch_size=8", "--set", "training.epochs=4"]
+        fixed = [
+            "--set",
+            "training.learning_rate=3e-3",
+            "--set",
+            "training.batch_size=8",
+            "--set",
+            "training.epochs=4",
+        ]
         self.run(generate_finetuning_experiment.main, name, pretrained, *options, *fixed, *more)
         return self.root / "experiments" / "finetuning" / name
 

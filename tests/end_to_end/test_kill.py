@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+from end_to_end.conftest import Checkout
 
 import pretrain
-from end_to_end.conftest import Checkout
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

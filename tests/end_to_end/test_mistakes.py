@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from end_to_end.conftest import Checkout
 
 import finetune
 import pretrain
-from end_to_end.conftest import Checkout
 
 Main = Callable[[Sequence[str]], int]
 
@@ -104,7 +104,9 @@ def test_finetuning_without_checkpoint(checkout: Checkout, capsys: pytest.Captur
     assert "pretrain.py pre" in line
 
 
-def test_finetuning_from_a_swapped_tokenizer(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+def test_finetuning_from_a_swapped_tokenizer(
+    pretrained: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
     pretrained.finetuning("ft", "pre")
     tokenizer = pretrained.root / "experiments" / "pretraining" / "pre" / "tokenizer" / "tokenizer.json"
     content = json.loads(tokenizer.read_text(encoding="utf-8"))
@@ -121,7 +123,13 @@ def test_unlabelled_data(pretrained: Checkout, capsys: pytest.CaptureFixture[str
     from textclf_transformer.commands import prepare
 
     plain = pretrained.root / "plain"
-    arguments = [pretrained.root / "corpus.jsonl", "--out", plain, "--tokenizer", pretrained.root / "tokenizer"]
+    arguments = [
+        pretrained.root / "corpus.jsonl",
+        "--out",
+        plain,
+        "--tokenizer",
+        pretrained.root / "tokenizer",
+    ]
     pretrained.run(prepare.main, *arguments, "--no-labels")
     pretrained.finetuning("ft", "pre")
     code, line = fails(capsys, finetune.main, "ft", "--set", f"data.train.dataset_path={plain}")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from end_to_end.conftest import Checkout
 
 import finetune
 import pretrain
-from end_to_end.conftest import Checkout
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -38,7 +38,13 @@ def test_text_to_scores(pretrained: Checkout, capsys: pytest.CaptureFixture[str]
     report = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert report["status"] == "finished"
     assert report["labels"] == ["garden", "harbour", "kitchen"]
-    for name in ("config.yaml", "config.resolved.yaml", "model.ckpt", "best.ckpt", "tokenizer/tokenizer.json"):
+    for name in (
+        "config.yaml",
+        "config.resolved.yaml",
+        "model.ckpt",
+        "best.ckpt",
+        "tokenizer/tokenizer.json",
+    ):
         assert (folder / name).is_file(), name
 
 

@@ -47,7 +47,9 @@ def build_masked_lm(
         attention_backend=attention_backend,
         use_gradient_checkpointing=use_gradient_checkpointing,
     )
-    return RobertaForMaskedLM(encoder, layer_norm_eps=architecture.layer_norm_eps, tie_weights=tie_mlm_weights)
+    return RobertaForMaskedLM(
+        encoder, layer_norm_eps=architecture.layer_norm_eps, tie_weights=tie_mlm_weights
+    )
 
 
 def build_classifier(
@@ -58,7 +60,7 @@ def build_classifier(
     layer_norm_eps: float,
     use_gradient_checkpointing: bool,
 ) -> HierarchicalRobertaForClassification:
-    """Return the long-document classifier around ``encoder``, its pooling and classifier randomly initialised."""
+    """Return the long-document classifier around ``encoder``; pooling and classifier start at random."""
     return HierarchicalRobertaForClassification(
         encoder,
         num_labels=num_labels,

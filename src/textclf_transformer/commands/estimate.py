@@ -1,8 +1,9 @@
-"""What a run will cost, before it starts: parameters, memory and time, from config and shapes and one short timing.
+"""What a run will cost, before it starts: parameters, memory and time, from config, shapes and one timing.
 
-The figures are estimates to plan with. Memory counts weights, gradients and optimizer state exactly and activations by
-the tensors that the layers keep for the backward pass; time divides the floating-point operations of a step by the rate
-of a matrix product measured here and now, times a share that training reaches in practice.
+The figures are estimates to plan with. Memory counts weights, gradients and optimizer state exactly and
+activations by the tensors that the layers keep for the backward pass. Time divides the floating-point
+operations of a step by the rate of a matrix product measured here and now, times a share that training
+reaches in practice.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class CostEstimate:
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the operations per second of a square matrix product on this device, measured for a tenth of a second."""
+    """Return the operations per second of a square matrix product, measured for a tenth of a second."""
     matrix = torch.randn(_MATMUL_SIZE, _MATMUL_SIZE, device=device).to(dtype)
     product = matrix @ matrix
     repetitions, elapsed = 0, 0.0
@@ -92,7 +93,9 @@ def estimate_cost(
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    layer_flops = 2 * (4 * hidden_size**2 + 2 * hidden_size * intermediate_size) + 4 * sequence_length * hidden_size
+    layer_flops = (
+        2 * (4 * hidden_size**2 + 2 * hidden_size * intermediate_size) + 4 * sequence_length * hidden_size
+    )
     passes = 4 if gradient_checkpointing else 3  # forward, twice that backward, and perhaps the forward again
     step_flops = passes * tokens_per_step * (num_hidden_layers * layer_flops + head_flops_per_token)
     width = 2 if amp_dtype is not None else 4  # bytes of an operand

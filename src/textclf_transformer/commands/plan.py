@@ -45,7 +45,9 @@ def show_plan(
         {
             "run folder": context.run.root,
             "device": context.device,
-            "matrix products in": "float32" if context.amp_dtype is None else str(context.amp_dtype).split(".")[1],
+            "matrix products in": "float32"
+            if context.amp_dtype is None
+            else str(context.amp_dtype).split(".")[1],
             "parameters": f"{cost.parameters:,} ({cost.trainable_parameters:,} trained)",
             "samples per epoch": f"{samples_per_epoch:,}",
             "tokens per epoch": f"{tokens_per_epoch:,}",

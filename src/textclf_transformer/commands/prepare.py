@@ -10,12 +10,11 @@ from pathlib import Path
 from textclf_transformer.commands.common import command_parser, run_command
 from textclf_transformer.commands.prepare_summary import Split, print_summary
 from textclf_transformer.commands.text_input import (
-    INPUT_HELP,
     add_column_flags,
     add_label_flags,
     labelled_corpus,
 )
-from textclf_transformer.data.corpus import Corpus
+from textclf_transformer.data.corpus import FORMATS, Corpus
 from textclf_transformer.data.folders import building_folder
 from textclf_transformer.data.splitting import SPLITS, stratified_split
 from textclf_transformer.data.store import Store
@@ -37,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser(
         "textclf prepare", "Read text, tokenise it, and write a memory-mapped token store."
     )
-    parser.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help=INPUT_HELP)
+    parser.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help=FORMATS)
     for split in SPLITS:
         parser.add_argument(
             f"--{split}", nargs="+", type=Path, metavar="INPUT", help=f"inputs of the {split} split"

@@ -21,7 +21,8 @@ from textclf_transformer.training.checkpoint import compute_digests, load_checkp
 from textclf_transformer.training.resume import load_model_state
 from textclf_transformer.training.state import require_keys
 
-_ENCODER_PREFIX = "encoder."  # of the encoder's tensors in a masked language model; the others are the MLM head's
+# Of the encoder's tensors in a masked language model; the others are the MLM head's.
+_ENCODER_PREFIX = "encoder."
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from textclf_transformer.data.corpus import FORMATS, Corpus
-from textclf_transformer.data.documentation_corpus import DEMO_INPUT
-
-INPUT_HELP = f"{FORMATS}; {DEMO_INPUT} stands for the documentation inside the installed libraries"
+from textclf_transformer.data.corpus import Corpus
 
 
 def add_column_flags(parser: argparse.ArgumentParser) -> None:

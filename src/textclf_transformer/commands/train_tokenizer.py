@@ -11,8 +11,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from textclf_transformer.commands.common import command_parser, run_command
-from textclf_transformer.commands.text_input import INPUT_HELP, add_column_flags, text_corpus
-from textclf_transformer.data.corpus import Corpus
+from textclf_transformer.commands.text_input import add_column_flags, text_corpus
+from textclf_transformer.data.corpus import FORMATS, Corpus
 from textclf_transformer.data.folders import building_folder
 from textclf_transformer.errors import DataError
 from textclf_transformer.tokenizer.files import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser(
         "textclf train-tokenizer", "Learn a vocabulary from text and write a tokenizer folder."
     )
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help=INPUT_HELP)
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help=FORMATS)
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="the folder to write")
     parser.add_argument("--kind", choices=list(WRAPPERS), default="wordpiece", help="(default: wordpiece)")
     parser.add_argument(

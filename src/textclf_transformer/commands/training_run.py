@@ -1,4 +1,4 @@
-"""How the training commands begin: the command line, the run as its config describes it, its lock, its data."""
+"""How the training commands begin: the command line, the run that the config describes, its lock, its data."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from textclf_transformer.utils import resolve_device
 
 ConfigT = TypeVar("ConfigT", PretrainingConfig, FinetuningConfig)
 
-# Tokens computed at once when the config says "auto": enough to keep the matrix units busy. Fixed per kind of device and
-# not taken from free memory, so that a run repeats itself.
+# Tokens computed at once when the config says "auto": enough to keep the matrix units busy. Fixed per kind of
+# device and not taken from free memory, so that a run repeats itself.
 _AUTO_MICRO_BATCH = {"cpu": 16_384, "cuda": 65_536}
 
 
@@ -75,7 +75,9 @@ def training_parser(prog: str, description: str) -> argparse.ArgumentParser:
         help="go on although this key changed since the checkpoint; may be repeated",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="print config, parameters, steps, time and memory; touch nothing"
+        "--dry-run",
+        action="store_true",
+        help="print config, parameters, steps, time and memory; touch nothing",
     )
     return parser
 
@@ -97,7 +99,8 @@ def open_run(
             where=str(folder.root),
             mend=f"make it with: python experiments/generate_{kind}_experiment.py {arguments.name}{more}",
         )
-    config: Any = resolve_paths(load_config(folder.config, kind, arguments.overrides), Path.cwd())
+    unresolved: Any = load_config(folder.config, kind, arguments.overrides)
+    config = resolve_paths(unresolved, Path.cwd())
     if config.experiment.name != arguments.name:
         raise ConfigError(
             "the config names another experiment",
@@ -142,7 +145,7 @@ def _clear_or_refuse(context: RunContext[Any]) -> None:
 def open_splits(
     config: PretrainingConfig | FinetuningConfig, tokenizer: TokenizerWrapper
 ) -> dict[str, Documents]:
-    """Open the splits that the config names; documents of train that stand in another split too are a warning.
+    """Open the splits that the config names; documents that stand in train as well are a warning.
 
     Raises:
         DataError: a split is not there, is faulty, or was made with another tokenizer.

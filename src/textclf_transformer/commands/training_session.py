@@ -1,4 +1,4 @@
-"""Driving the loop from start-up to the last file: resume, train, evaluate on test, leave a readable folder."""
+"""Driving the loop from start-up to the last file: resume, train, evaluate on test, leave a readable run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class Task(Generic[ModelT]):
         evaluate_val: the validation metrics, or None without validation data.
         evaluate_test: the test metrics, or None without test data.
         best_mode: whether a lower or a higher ``training.best_metric`` is better.
-        facts: what the checkpoints carry besides config and environment: architecture, labels, tokenizer, fingerprints.
+        facts: what the checkpoints carry besides config and environment: architecture, labels, tokenizer and
+            fingerprints.
         data_report: what is known of each split, for run.json.
     """
 
@@ -83,7 +84,9 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
     with (
         StopSignal() as stop_signal,
         MetricsLog(run.inside(config.logging.train_csv), TRAIN_COLUMNS, warn=warn) as train_log,
-        MetricsLog(run.inside(config.logging.eval_csv), eval_columns(task.metric_names), warn=warn) as eval_log,
+        MetricsLog(
+            run.inside(config.logging.eval_csv), eval_columns(task.metric_names), warn=warn
+        ) as eval_log,
     ):
         saved = checkpointer.load()
         if saved is not None:
@@ -93,7 +96,9 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
         loop = _build_loop(context, task, checkpointer, train_log, eval_log, stop_signal, progress, wandb_log)
         if saved is not None:
             loop.load_state_dict(saved)
-            progress.message("the run is finished" if loop.finished else f"going on after step {loop.state.step}")
+            progress.message(
+                "the run is finished" if loop.finished else f"going on after step {loop.state.step}"
+            )
         report = {**_run_report(context, task), "data": dict(task.data_report)}
         _write_run_files(run, config_dict, task.tokenizer, report)
         loop.run()

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from textclf_transformer.data.documentation_corpus import DEMO_INPUT, documentation_documents
 from textclf_transformer.data.tables import Columns, read_csv, read_parquet, row_document
 from textclf_transformer.data.text_files import Document, format_suffix, plain_stem, read_lines, read_whole
 from textclf_transformer.errors import DataError
@@ -26,8 +25,7 @@ class Corpus:
     """The documents of some files and folders; each pass over it reads them anew.
 
     Args:
-        inputs: files, or folders whose sub-folders are the labels; ``demo:documentation`` stands for the
-            documentation inside the installed libraries.
+        inputs: files, or folders whose sub-folders are the labels.
         text_column: the column, or JSON key, of the text.
         label_column: that of the label; None: labels are not read. Plain text files have none.
         id_column: that of the id, which must be there; None: ``id`` where there is one.
@@ -97,8 +95,6 @@ def read_documents(
 
 
 def _read_input(path: Path, columns: Columns) -> Iterator[Document]:
-    if str(path) == DEMO_INPUT:
-        return documentation_documents()
     if path.is_dir():
         return _read_folder(path, with_labels=columns.label is not None)
     if not path.exists():

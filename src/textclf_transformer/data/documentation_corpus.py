@@ -13,14 +13,10 @@ import importlib.util
 import re
 import warnings
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import DataError
-
-DEMO_INPUT = "demo:documentation"
-"""The word that stands for this corpus where a command expects a file."""
 
 # Label to the package's name, which is the folder's; all of them come with the project's own dependencies.
 LIBRARIES = {
@@ -74,18 +70,11 @@ def documentation_documents() -> Iterator[Document]:
     Raises:
         DataError: none of the libraries is installed.
     """
-    return iter(_parsed())
-
-
-# About 25 MB; parsing takes some 15 seconds, and a split goes through the corpus several times.
-@cache
-def _parsed() -> tuple[Document, ...]:
     folders = {label: folder for label, package in LIBRARIES.items() if (folder := _package_folder(package))}
     if not folders:
         raise DataError(
             "none of the libraries of the demo corpus is installed", expected=", ".join(LIBRARIES)
         )
-    documents = []
     for label, folder in folders.items():
         for path in sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(folder).as_posix()):
             source = path.read_bytes()
@@ -95,8 +84,7 @@ def _parsed() -> tuple[Document, ...]:
             text = without_names(docstrings(source))
             if len(text.split()) >= MIN_WORDS:
                 identity = f"{label}/{path.relative_to(folder).as_posix()}"
-                documents.append(Document(text, label, identity, None, str(path)))
-    return tuple(documents)
+                yield Document(text, label, identity, None, str(path))
 
 
 def docstrings(source: bytes) -> str:

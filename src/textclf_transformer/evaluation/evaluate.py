@@ -1,4 +1,4 @@
-"""Run a model over a whole split: the mean masked-LM loss, or every document's logits in the order of the data."""
+"""Run a model over a whole split: the mean masked-LM loss, or the logits of every document."""
 
 from __future__ import annotations
 

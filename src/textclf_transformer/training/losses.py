@@ -1,4 +1,4 @@
-"""The two tasks' losses, as sums over targets: what the loop is handed to tell pretraining from finetuning."""
+"""The losses of the two tasks, as sums over targets: what tells pretraining from finetuning in the loop."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: (documents, L).
-        labels: (documents,) int64: cross-entropy; or 0/1 of (documents, L): the mean over labels of the binary
-            cross-entropies of each.
+        labels: (documents,) int64: cross-entropy; or 0/1 of (documents, L): binary cross-entropy, the mean over
+            labels.
     """
     if labels.ndim == 1:
         return F.cross_entropy(logits.float(), labels, reduction="sum")
