@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 
-from textclf_transformer.commands.building import build_classifier, build_encoder
 from textclf_transformer.commands.common import print_result, run_command
 from textclf_transformer.commands.plan import show_plan
 from textclf_transformer.commands.pretrained import PretrainedRun, load_pretrained_run
@@ -24,6 +23,7 @@ from textclf_transformer.errors import ConfigError, DataError
 from textclf_transformer.evaluation.evaluate import evaluate_documents
 from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
+from textclf_transformer.training.building import build_classifier, build_encoder
 from textclf_transformer.training.losses import document_loss
 from textclf_transformer.utils import seed_everything
 
@@ -209,6 +209,7 @@ def make_task(
         facts={
             "architecture": config_to_dict(pretrained.architecture),
             "labels": list(label_names),
+            "multi_label": documents["train"].labels is not None and documents["train"].labels.ndim == 2,
             "tokenizer": tokenizer_facts(pretrained.wrapper_path, tokenizer),
             "fingerprints": {
                 "tokenizer": tokenizer.fingerprint,

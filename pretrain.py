@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 
-from textclf_transformer.commands.building import build_masked_lm
 from textclf_transformer.commands.common import print_result, run_command
 from textclf_transformer.commands.plan import show_plan
 from textclf_transformer.commands.training_run import (
@@ -24,6 +23,7 @@ from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.loading import load_tokenizer
+from textclf_transformer.training.building import build_masked_lm
 from textclf_transformer.training.losses import masked_lm_loss
 from textclf_transformer.utils import seed_everything
 

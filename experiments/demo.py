@@ -48,7 +48,7 @@ FINETUNING = {
     "data.test.dataset_path": STORE / "test",
     "chunking.max_chunks": 8,
     "training.learning_rate": 1e-3,
-    "training.epochs": 3,
+    "training.epochs": 5,
 }
 
 

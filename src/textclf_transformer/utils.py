@@ -125,7 +125,7 @@ def load_class(wrapper_path: str, *, trust_code: bool) -> type:
         )
     try:
         module = _import_file(Path(location)) if is_file else importlib.import_module(location)
-    except Exception as error:  # whatever foreign code raises while it is imported
+    except (Exception, SystemExit) as error:  # whatever foreign code raises while it is imported
         raise UsageError(
             "this code cannot be imported", where=wrapper_path, found=f"{type(error).__name__}: {error}"
         ) from error

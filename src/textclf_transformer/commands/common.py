@@ -11,13 +11,17 @@ A command is a parser and a body::
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn, TextIO
 
+import textclf_transformer
 from textclf_transformer import __version__
 from textclf_transformer.errors import StorageError, UsageError, UserError, printable
 
@@ -89,6 +93,33 @@ def warn(message: str) -> None:
     print(f"warning: {printable(message)}", file=sys.stderr)
 
 
+@contextlib.contextmanager
+def own_warnings_as_lines() -> Iterator[None]:
+    """Show the warnings that this package raises as ``warn`` does, each text once; those of others stay as they are."""
+    package = str(Path(textclf_transformer.__file__).parent)
+    shown: set[str] = set()
+
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not filename.startswith(package):
+                others(message, category, filename, lineno, file, line)
+            elif str(message) not in shown:
+                shown.add(str(message))
+                warn(str(message))
+
+        warnings.showwarning = show
+        yield
+
+
 def print_result(values: Mapping[str, object]) -> None:
     """Print results to stdout, a line each, the values aligned."""
     width = max(map(len, values), default=0)
@@ -141,7 +172,8 @@ def _parse_and_run(
         sys.stdout.flush()
         return leaving.code if isinstance(leaving.code, int) else 0
     refuse_distributed()
-    code = body(parsed)
+    with own_warnings_as_lines():
+        code = body(parsed)
     # A closed pipe shows itself here, where it is handled, and not when the interpreter shuts down.
     sys.stdout.flush()
     return code or 0
@@ -165,8 +197,24 @@ def describe_error(error: Exception) -> tuple[tuple[str, ...], int]:
     if isinstance(error, OSError) and (error.errno in STORAGE_ERRNOS or isinstance(error, PermissionError)):
         named = f"; {error.filename}" if error.filename is not None else ""
         return (printable(f"{error.strerror or error}{named}"),), EXIT_STORAGE
+    if _is_out_of_memory(error):
+        line = (
+            "the memory does not suffice; "
+            f"found {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}; "
+            "lower training.tokens_per_micro_batch or the sizes in architecture, or set training.gradient_checkpointing=true"
+        )
+        return (printable(line),), UsageError.exit_code
     fault = f"a fault of ours: {type(error).__name__}: {error}"
     return (printable(f"{fault}; run again with --debug for the traceback"),), EXIT_FAULT
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # By name and text: this module starts without torch, and torch's CPU allocator has no class of its own.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
 
 
 def _leave_closed_pipe() -> int:

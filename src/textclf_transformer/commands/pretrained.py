@@ -16,9 +16,9 @@ from textclf_transformer.errors import CheckpointError, ConfigError
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.tokenizer.base import TokenizerWrapper
-from textclf_transformer.tokenizer.loading import load_tokenizer
 from textclf_transformer.training.checkpoint import compute_digests, load_checkpoint
 from textclf_transformer.training.resume import load_model_state
+from textclf_transformer.training.run_tokenizer import load_run_tokenizer
 from textclf_transformer.training.state import require_keys
 
 # Of the encoder's tensors in a masked language model; the others are the MLM head's.
@@ -84,15 +84,7 @@ def load_pretrained_run(config: FinetuningConfig, *, trust_code: bool) -> Pretra
             expected="one of a pretraining run",
         )
     facts = content["tokenizer"]
-    tokenizer = load_tokenizer(facts["wrapper_path"], run.tokenizer_dir, trust_code=trust_code)
-    if tokenizer.fingerprint != facts["fingerprint"]:
-        raise CheckpointError(
-            "the tokenizer in the run folder is not the one that the checkpoint was trained with",
-            where=str(run.tokenizer_dir),
-            found=f"tokenizer {tokenizer.fingerprint[:16]}…, {tokenizer.vocab_size} tokens",
-            expected=f"{facts['fingerprint'][:16]}…, {facts['vocab_size']} tokens",
-            mend="put the run's own tokenizer back",
-        )
+    tokenizer = load_run_tokenizer(facts, run.tokenizer_dir, trust_code=trust_code)
     return PretrainedRun(
         checkpoint=path,
         architecture=_with_dropouts(content["architecture"], config.architecture.dropouts),

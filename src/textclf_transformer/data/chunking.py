@@ -68,6 +68,16 @@ def chunk_counts(lengths: ArrayLike, *, chunk_size: int, stride: int, max_chunks
     return np.minimum(1 + -(-beyond_first // stride), max_chunks)
 
 
+def tokens_read(lengths: Int64Array, *, chunk_size: int, stride: int, max_chunks: int) -> Int64Array:
+    """Return how many of each document's content tokens stand in a chunk: int64 (documents,).
+
+    Raises:
+        ConfigError: see ``check_chunking``.
+    """
+    counts = chunk_counts(lengths, chunk_size=chunk_size, stride=stride, max_chunks=max_chunks)
+    return np.minimum(lengths, (counts - 1) * stride + chunk_size - SPECIAL_TOKENS_PER_ROW)
+
+
 @dataclass(frozen=True)
 class Coverage:
     """How much of a split's documents is read.
@@ -96,8 +106,7 @@ def coverage(lengths: Int64Array, *, chunk_size: int, stride: int, max_chunks: i
     Raises:
         ConfigError: see ``check_chunking``.
     """
-    counts = chunk_counts(lengths, chunk_size=chunk_size, stride=stride, max_chunks=max_chunks)
-    read = np.minimum(lengths, (counts - 1) * stride + chunk_size - SPECIAL_TOKENS_PER_ROW)
+    read = tokens_read(lengths, chunk_size=chunk_size, stride=stride, max_chunks=max_chunks)
     return Coverage(
         documents=len(lengths),
         documents_cut=int((read < lengths).sum()),

@@ -7,17 +7,27 @@ streamed, so that memory does not grow with them.
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from textclf_transformer.data.tables import Columns, read_csv, read_parquet, row_document
-from textclf_transformer.data.text_files import Document, format_suffix, plain_stem, read_lines, read_whole
+from textclf_transformer.data.text_files import (
+    STDIN,
+    Document,
+    format_suffix,
+    plain_stem,
+    read_lines,
+    read_whole,
+)
 from textclf_transformer.errors import DataError
 
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
 TEXT_SUFFIXES = (".txt", ".text")
+STDIN_FORMATS = ("auto", "jsonl", "csv", "tsv", "txt")
 FORMATS = ".jsonl, .csv, .tsv, .parquet, .txt (also with .gz, .bz2 or .xz), or a folder of .txt files"
 
 
@@ -31,6 +41,8 @@ class Corpus:
         id_column: that of the id, which must be there; None: ``id`` where there is one.
         group_column: that of the group, which must be there; None: ``group`` where there is one.
         skip_empty: whether documents without text are left out, and counted, instead of being an error.
+        stdin_format: one of ``STDIN_FORMATS``, of the input ``-``, which can be read once; ``auto`` takes it
+            for JSONL where it begins with a brace, else for plain text. None: ``-`` is not read.
 
     Attributes:
         skipped: documents left out in the last pass.
@@ -45,7 +57,9 @@ class Corpus:
         id_column: str | None = None,
         group_column: str | None = None,
         skip_empty: bool = False,
+        stdin_format: str | None = None,
     ) -> None:
+        self._stdin_format = stdin_format
         self._inputs = tuple(inputs)
         self._columns = Columns(text_column, label_column, id_column, group_column)
         self._skip_empty = skip_empty
@@ -61,7 +75,7 @@ class Corpus:
         """
         self.skipped = 0
         for path in self._inputs:
-            for document in _read_input(path, self._columns):
+            for document in _read_input(path, self._columns, self._stdin_format):
                 if document.text and not document.text.isspace():
                     yield document
                 elif self._skip_empty:
@@ -94,12 +108,15 @@ def read_documents(
     )
 
 
-def _read_input(path: Path, columns: Columns) -> Iterator[Document]:
-    if path.is_dir():
+def _read_input(path: Path, columns: Columns, stdin_format: str | None) -> Iterator[Document]:
+    if str(path) == STDIN and stdin_format is not None:
+        suffix = f".{_stdin_format() if stdin_format == 'auto' else stdin_format}"
+    elif path.is_dir():
         return _read_folder(path, with_labels=columns.label is not None)
-    if not path.exists():
+    elif not path.exists():
         raise DataError("there is no such file or folder", where=str(path))
-    suffix = format_suffix(path)
+    else:
+        suffix = format_suffix(path)
     if suffix in JSONL_SUFFIXES:
         return _read_jsonl(path, columns)
     if suffix in (".csv", ".tsv"):
@@ -109,6 +126,13 @@ def _read_input(path: Path, columns: Columns) -> Iterator[Document]:
     if suffix in TEXT_SUFFIXES:
         return _read_plain_text(path)
     raise DataError("unknown format", where=str(path), found=repr(path.name), expected=FORMATS)
+
+
+def _stdin_format() -> str:
+    """Return the format that standard input begins like; nothing of it is consumed."""
+    stream = sys.stdin.buffer
+    begin = stream.peek(io.DEFAULT_BUFFER_SIZE) if isinstance(stream, io.BufferedReader) else b""
+    return "jsonl" if begin.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else "txt"
 
 
 def _read_jsonl(path: Path, columns: Columns) -> Iterator[Document]:

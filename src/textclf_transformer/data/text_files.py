@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from textclf_transformer.errors import DataError
 
 COMPRESSIONS = (".gz", ".bz2", ".xz")
 BYTE_ORDER_MARK = "\ufeff"
+
+STDIN = "-"
+"""Stands for standard input where a path is asked for."""
 
 # A line, and so a document of a line-based format, is held in memory; a file without line ends must not fill
 # it.
@@ -48,19 +52,25 @@ def format_suffix(path: Path) -> str:
 
 
 def plain_stem(path: Path) -> str:
-    """Return the file's name without the suffixes of format and compression: ``a`` of a.jsonl.gz."""
+    """Return the file's name without the suffixes of format and compression: ``a`` of a.jsonl.gz.
+
+    Standard input is called ``stdin``.
+    """
     plain = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
-    return plain.stem
+    return "stdin" if str(plain) == STDIN else plain.stem
 
 
 @contextmanager
 def open_decompressed(path: Path) -> Iterator[IO[bytes]]:
     """Open ``path`` for reading bytes, decompressing by its suffix; damage found while reading is a
-    DataError.
+    DataError. ``STDIN`` is not opened and not closed.
 
     Raises:
         DataError: there is no such file, or the compressed stream is cut off or damaged.
     """
+    if str(path) == STDIN:
+        yield sys.stdin.buffer
+        return
     try:
         raw = path.open("rb")
     except FileNotFoundError as error:

@@ -206,7 +206,21 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
             TypeError: the mask is not bool.
             ValueError: shapes differ, or a document has more than ``max_chunks`` chunks.
         """
-        vectors = self.encode_chunks(input_ids, attention_mask)
+        return self.classify_vectors(self.encode_chunks(input_ids, attention_mask), chunk_counts)
+
+    def classify_vectors(self, vectors: Tensor, chunk_counts: Tensor) -> dict[str, Tensor]:
+        """Classify documents given as the vectors of their chunks, as ``encode_chunks`` returns them.
+
+        Args:
+            vectors: (M, D), the chunks of a document adjacent and in order.
+            chunk_counts: (B,) int64, chunks of each document, summing to M.
+
+        Returns:
+            As ``classify_chunks``.
+
+        Raises:
+            ValueError: a document has more than ``max_chunks`` chunks.
+        """
         places = torch.arange(int(chunk_counts.max()), device=chunk_counts.device)
         return self._classify(vectors, places < chunk_counts.unsqueeze(1))
 

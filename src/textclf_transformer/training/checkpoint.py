@@ -117,7 +117,7 @@ def load_latest(
             continue
         if path != checkpoint:
             reason = f"({faults[0]})" if faults else f"(there is no {checkpoint.name})"
-            warn(f"warning: going on from {path}, the state before the last one {reason}")
+            warn(f"going on from {path}, the state before the last one {reason}")
         return state, path
     if not faults:
         return None

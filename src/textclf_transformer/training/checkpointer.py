@@ -99,5 +99,5 @@ class Checkpointer:
 
     def _report_failure(self, fault: StorageError) -> None:
         if not self._failing:  # once, not at every step until the disk is well
-            self._warn(f"warning: saving failed and is tried again after each step: {fault}")
+            self._warn(f"saving failed and is tried again after each step: {fault}")
         self._failing = True

@@ -122,7 +122,7 @@ class MetricsLog:
         try:
             kept = self._read(min(length, self._length))
             if len(kept) < length or (kept and not kept.endswith(b"\n")):
-                self._warn(f"warning: {self.path} is shorter than the checkpoint knows it; rows are missing")
+                self._warn(f"{self.path} is shorter than the checkpoint knows it; rows are missing")
                 kept = kept[: kept.rfind(b"\n") + 1]
             if kept and not kept.startswith(_csv_line(self.columns)):
                 raise CheckpointError(

@@ -172,6 +172,9 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _differs(then: Any, now: Any) -> bool:
+    # a section that is null on one side has no keys there: data.test is null, data.test.dataset_path is absent
+    if {str(then), str(now)} == {_ABSENT, "None"}:
+        return False
     # 1 and 1.0 are the same number, 1 and True are not the same setting
     return bool(then != now) or isinstance(then, bool) != isinstance(now, bool)
 

@@ -112,4 +112,4 @@ class WandbLog:
             call()
         except Exception as fault:  # a mirror that breaks must not take the run with it
             self._run = None
-            self._warn(f"warning: W&B failed, going on without it: {type(fault).__name__}: {fault}")
+            self._warn(f"W&B failed, going on without it: {type(fault).__name__}: {fault}")

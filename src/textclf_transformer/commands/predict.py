@@ -1,0 +1,111 @@
+"""``textclf predict``: a label for each new document."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from textclf_transformer.atomic import atomic_write, storage_errors
+from textclf_transformer.commands.common import command_parser, run_command
+from textclf_transformer.commands.prediction_lines import csv_lines, jsonl_lines
+from textclf_transformer.commands.text_input import add_column_flags
+from textclf_transformer.data.corpus import FORMATS, STDIN_FORMATS, Corpus
+from textclf_transformer.data.text_files import STDIN, Document
+from textclf_transformer.errors import UsageError, printable
+from textclf_transformer.evaluation.loaded_run import load_run
+from textclf_transformer.evaluation.predict import predict_documents
+
+RUN_HELP = "name of a finetuning run, or the path of its folder (with a / in it)"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = command_parser("textclf predict", "Classify documents with a finetuning run, in their order.")
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument(
+        "inputs", nargs="+", type=Path, metavar="INPUT", help=f"{FORMATS}; {STDIN} is standard input"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write here, replacing the file, in place of standard output"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("csv", "jsonl"),
+        help="of the output (default: jsonl where FILE ends so, else csv); in CSV a text cell that begins "
+        "with = + - or @ gets an apostrophe in front, so that no spreadsheet takes it for a formula",
+    )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="add the passages that decided, by attention over chunks and by occlusion",
+    )
+    parser.add_argument(
+        "--stdin-format",
+        choices=STDIN_FORMATS,
+        default="auto",
+        help="of standard input; auto (default): jsonl if it begins with a brace, else txt",
+    )
+    parser.add_argument("--id-column", metavar="NAME", help="column of the id (default: id, if there is one)")
+    add_column_flags(parser)
+    return run_command(parser, argv, _predict)
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    _check(arguments)
+    run = load_run(arguments.run, trust_code=arguments.trust_code)
+    corpora = [_corpus(arguments, path) for path in arguments.inputs]
+    predictions = predict_documents(run, _documents(arguments.inputs, corpora), explain=arguments.explain)
+    if _format(arguments) == "jsonl":
+        lines = jsonl_lines(predictions)
+    else:
+        lines = csv_lines(predictions, label_names=run.label_names, explain=arguments.explain)
+    if arguments.out is None:
+        _print(lines)
+    else:
+        atomic_write(arguments.out, lambda stream: stream.writelines(line.encode("utf-8") for line in lines))
+    skipped = sum(corpus.skipped for corpus in corpora)
+    if skipped:
+        print(f"left out: {skipped} documents without text", file=sys.stderr)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if sum(str(path) == STDIN for path in arguments.inputs) > 1:
+        raise UsageError("standard input can be read once", found=f"{STDIN} twice")
+    if arguments.out is not None and arguments.out.resolve() in {p.resolve() for p in arguments.inputs}:
+        raise UsageError("the output would replace an input", where=f"--out {arguments.out}")
+
+
+def _format(arguments: argparse.Namespace) -> str:
+    by_name = "jsonl" if arguments.out is not None and arguments.out.suffix == ".jsonl" else "csv"
+    return str(arguments.format or by_name)
+
+
+def _corpus(arguments: argparse.Namespace, path: Path) -> Corpus:
+    return Corpus(
+        [path],
+        text_column=arguments.text_column,
+        label_column=None,
+        id_column=arguments.id_column,
+        skip_empty=arguments.skip_empty,
+        stdin_format=arguments.stdin_format,
+    )
+
+
+def _documents(paths: Sequence[Path], corpora: Sequence[Corpus]) -> Iterator[Document]:
+    """Yield the documents of all inputs; a disk fault names the input, not the output being written."""
+    for path, corpus in zip(paths, corpora, strict=True):
+        with storage_errors(path):
+            yield from corpus
+
+
+def _print(lines: Iterator[str]) -> None:
+    # a document's id or label must not drive the terminal; a file or a pipe gets them as they are
+    is_terminal = sys.stdout.isatty()
+    for line in lines:
+        sys.stdout.write(printable(line.removesuffix("\n")) + "\n" if is_terminal else line)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

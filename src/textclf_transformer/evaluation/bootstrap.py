@@ -1,0 +1,108 @@
+"""How far a score could have come out otherwise: percentile bootstrap over documents (Efron 1979).
+
+The scores of many resamples are computed at once from weighted counts; a test compares them with
+scikit-learn's on the resampled documents themselves.
+
+N documents, L labels, R resamples.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textclf_transformer.evaluation.metrics import IntArray
+from textclf_transformer.evaluation.probabilities import Float64Array
+from textclf_transformer.evaluation.scores import one_hot
+from textclf_transformer.utils import derive_seed
+
+RESAMPLES = 1_000
+_RESAMPLES_AT_ONCE = 50
+
+
+def bootstrap_intervals(
+    labels: IntArray, predictions: IntArray, *, num_labels: int, seed: int
+) -> dict[str, tuple[float, float]]:
+    """Return score name → the 2.5 % and 97.5 % points over ``RESAMPLES`` resamples of the documents.
+
+    Args:
+        labels: (N,) of 0 … L − 1, or 0/1 of (N, L).
+        predictions: of the shape of ``labels``.
+        num_labels: L.
+        seed: decides the resamples, which are the same for all models judged on the same documents.
+    """
+    generator = np.random.Generator(np.random.PCG64(derive_seed("bootstrap", seed)))
+    true, predicted = (one_hot(values, num_labels=num_labels) for values in (labels, predictions))
+    several = labels.ndim == 2
+    parts = []
+    for start in range(0, RESAMPLES, _RESAMPLES_AT_ONCE):
+        count = min(_RESAMPLES_AT_ONCE, RESAMPLES - start)
+        weights = resample_weights(len(labels), count, generator)
+        parts.append(weighted_scores(weights, true, predicted, several=several))
+    return {
+        name: (float(low), float(high))
+        for name in parts[0]
+        for low, high in [np.nanpercentile(np.concatenate([part[name] for part in parts]), [2.5, 97.5])]
+    }
+
+
+def resample_weights(num_documents: int, count: int, generator: np.random.Generator) -> Float64Array:
+    """Return (count, N): how often each document stands in each resample of N documents."""
+    drawn = generator.integers(num_documents, size=(count, num_documents))
+    return np.stack([np.bincount(row, minlength=num_documents) for row in drawn]).astype(np.float64)
+
+
+def weighted_scores(
+    weights: Float64Array, true: NDArray[np.bool_], predicted: NDArray[np.bool_], *, several: bool
+) -> dict[str, Float64Array]:
+    """Return the scores of ``scores.SCORE_NAMES``, each (R,), of documents that count ``weights`` times.
+
+    Args:
+        weights: (R, N).
+        true: (N, L), the labels that each document carries.
+        predicted: (N, L).
+        several: whether documents carry any number of labels.
+    """
+    hits = weights @ (true & predicted)  # (R, L), true positives of each label; the next two alike
+    support, chosen = weights @ true, weights @ predicted
+    with np.errstate(invalid="ignore", divide="ignore"):
+        by_label = 2 * hits / (support + chosen)  # NaN where a label is neither there nor predicted
+        f1_micro = 2 * hits.sum(axis=1) / (support + chosen).sum(axis=1)
+        f1_weighted = np.nansum(by_label * support, axis=1) / support.sum(axis=1)
+    totals = weights.sum(axis=1)
+    if several:
+        mcc = _binary_mcc(hits.sum(axis=1), support.sum(axis=1), chosen.sum(axis=1), totals * true.shape[1])
+    else:
+        mcc = _multiclass_mcc(hits.sum(axis=1), support, chosen, totals)
+    exact = (true == predicted).all(axis=1)
+    with_f1 = ~np.isnan(by_label)
+    f1_macro = np.where(with_f1, by_label, 0.0).sum(axis=1) / np.maximum(with_f1.sum(axis=1), 1)
+    return {
+        "accuracy": weights @ exact / totals,
+        "f1_macro": f1_macro,
+        "f1_micro": f1_micro,
+        "f1_weighted": f1_weighted,
+        "mcc": mcc,
+    }
+
+
+def _multiclass_mcc(
+    hits: Float64Array, support: Float64Array, chosen: Float64Array, totals: Float64Array
+) -> Float64Array:
+    """Return (R,): Gorodkin 2004; 0 where all labels or all predictions are one, as scikit-learn has it."""
+    covariance = hits * totals - (support * chosen).sum(axis=1)
+    spread = (totals**2 - (support**2).sum(axis=1)) * (totals**2 - (chosen**2).sum(axis=1))
+    return np.where(spread > 0, covariance / np.sqrt(np.where(spread > 0, spread, 1.0)), 0.0)
+
+
+def _binary_mcc(
+    hits: Float64Array, support: Float64Array, chosen: Float64Array, totals: Float64Array
+) -> Float64Array:
+    """Return (R,): that of yes-or-no decisions, from the counts of yes."""
+    misses = totals - support - chosen + hits  # true negatives
+    return _multiclass_mcc(
+        hits + misses,
+        np.stack([support, totals - support], axis=1),
+        np.stack([chosen, totals - chosen], axis=1),
+        totals,
+    )

@@ -1,0 +1,54 @@
+"""Documents to logits: the one way from batches through the model, for training, evaluate and predict."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import numpy as np
+import torch
+from torch import nn
+
+from textclf_transformer.data.batches import DocumentBatches
+from textclf_transformer.data.prefetch import prefetch
+from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
+from textclf_transformer.training.numerics import autocast
+from textclf_transformer.training.signals import EvaluationInterrupted
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` in evaluation mode without gradients; its mode is restored afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def document_logits(
+    model: HierarchicalRobertaForClassification,
+    batches: DocumentBatches,
+    *,
+    device: torch.device,
+    amp_dtype: torch.dtype | None,
+    should_stop: Callable[[], bool],
+) -> np.ndarray:
+    """Return (documents, L) float32 logits in the order of the data, whatever the order of the batches.
+
+    Raises:
+        EvaluationInterrupted: ``should_stop()`` turned true.
+    """
+    logits = np.full((batches.num_samples, model.num_labels), np.nan, dtype=np.float32)
+    with evaluation_mode(model), closing(prefetch(batches.evaluation())) as upcoming:
+        for batch in upcoming:
+            if should_stop():
+                raise EvaluationInterrupted
+            batch = batch.to(device)
+            with autocast(device, amp_dtype):
+                output = model.classify_chunks(batch.input_ids, batch.attention_mask, batch.chunk_counts)
+            logits[batch.sample_indices.numpy()] = output["logits"].float().cpu().numpy()
+    return logits

@@ -1,0 +1,254 @@
+"""A finished finetuning run, ready to classify: model, tokenizer, chunking and labels from its folder alone.
+
+``evaluate`` and ``predict`` go through here, so that both compute the same numbers. Nothing outside the
+folder is read; paths that the config names are only remembered.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from textclf_transformer.config import ArchitectureSection, ChunkingSection, ClassificationHeadSection
+from textclf_transformer.data.batches import DocumentBatches
+from textclf_transformer.data.documents import Documents
+from textclf_transformer.errors import CheckpointError, ConfigError, NonFiniteError
+from textclf_transformer.evaluation.inference import document_logits
+from textclf_transformer.experiment import RunFolder
+from textclf_transformer.model.attention import choose_attention_backend
+from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
+from textclf_transformer.tokenizer.base import TokenizerWrapper
+from textclf_transformer.training.building import build_classifier, build_encoder
+from textclf_transformer.training.checkpoint import load_checkpoint
+from textclf_transformer.training.resume import load_model_state
+from textclf_transformer.training.run_tokenizer import load_run_tokenizer
+from textclf_transformer.training.state import require_keys
+from textclf_transformer.utils import resolve_device
+
+FloatArray = NDArray[np.floating]
+
+MICRO_BATCH_TOKENS = {"cpu": 16_384, "cuda": 65_536}
+"""Padded tokens computed at once, by kind of device; labels do not depend on it, logits to rounding only."""
+
+_CHECKPOINT_KEYS = ("model", "architecture", "tokenizer", "config", "labels", "multi_label")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRun:
+    """What a run classifies with.
+
+    Attributes:
+        run: the folder.
+        checkpoint: the file that the weights come from: best.ckpt, or model.ckpt where there is no best.
+        step: the optimizer step of these weights.
+        model: in evaluation mode, float32, on ``device``.
+        tokenizer: the copy in the run folder.
+        label_names: in the order of the logits.
+        multi_label: whether a document carries any number of labels (a sigmoid for each) or one (softmax).
+        chunk_size: tokens of the longest chunk, [CLS] and [SEP] included.
+        stride: content tokens from one chunk's start to the next.
+        max_chunks: chunks of a document that are read.
+        seed: the run's seed.
+        data_paths: split → where training found it; it need not be there any more.
+        device: where the model is.
+    """
+
+    run: RunFolder
+    checkpoint: Path
+    step: int
+    model: HierarchicalRobertaForClassification
+    tokenizer: TokenizerWrapper
+    label_names: tuple[str, ...]
+    multi_label: bool
+    chunk_size: int
+    stride: int
+    max_chunks: int
+    seed: int
+    data_paths: Mapping[str, Path]
+    device: torch.device
+
+    def batches(
+        self,
+        documents: Documents,
+        *,
+        max_chunks: int | None = None,
+        tokens_per_micro_batch: int | None = None,
+    ) -> DocumentBatches:
+        """Return ``documents`` in chunks, as the model was trained on, labels in the model's order.
+
+        Args:
+            documents: made with the run's tokenizer.
+            max_chunks: another number of chunks to read; None: the run's.
+            tokens_per_micro_batch: padded tokens computed at once; None: ``MICRO_BATCH_TOKENS``.
+
+        Raises:
+            DataError: there is no document, a given chunk is too long, or a label is unknown to the model.
+        """
+        return DocumentBatches(
+            documents,
+            cls_token_id=self.tokenizer.cls_token_id,
+            sep_token_id=self.tokenizer.sep_token_id,
+            pad_token_id=self.tokenizer.pad_token_id,
+            chunk_size=self.chunk_size,
+            stride=self.stride,
+            max_chunks=max_chunks or self.max_chunks,
+            samples_per_step=1,  # of training, which nobody asks for here
+            tokens_per_micro_batch=tokens_per_micro_batch or MICRO_BATCH_TOKENS[self.device.type],
+            seed=self.seed,
+            label_names=self.label_names,
+        )
+
+    def logits(self, batches: DocumentBatches) -> NDArray[np.float32]:
+        """Return (documents, L) float32 logits in the order of the documents, computed in float32.
+
+        Raises:
+            NonFiniteError: a logit is NaN or infinite; its document is named.
+        """
+        logits = document_logits(
+            self.model, batches, device=self.device, amp_dtype=None, should_stop=lambda: False
+        )
+        check_finite(logits)
+        return logits
+
+
+def check_finite(logits: FloatArray) -> None:
+    """Raise NonFiniteError, naming the document, if a logit is NaN or infinite."""
+    faulty = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if faulty.size:
+        raise NonFiniteError("a logit is NaN or infinite", where=f"document {faulty[0]} (from 0)")
+
+
+def load_run(run: str | os.PathLike[str], *, trust_code: bool = False) -> LoadedRun:
+    """Load the best weights of a finetuning run, or the last where there are no best ones.
+
+    Args:
+        run: the run's name, or the path of its folder, which may have been moved.
+        trust_code: whether a tokenizer class outside this package may be run.
+
+    Raises:
+        ConfigError: there is no such run.
+        CheckpointError: it has no checkpoint, one that cannot be read, or one of another kind.
+        DataError: its tokenizer cannot be read.
+        UsageError: the name is not allowed, or code is not trusted.
+    """
+    folder = find_run(run)
+    path = _choose_checkpoint(folder)
+    content = load_checkpoint(path)
+    if "labels" not in content and "architecture" in content:
+        raise CheckpointError(
+            "this is the checkpoint of a pretraining run",
+            where=str(path),
+            expected="one of a finetuning run, which knows labels",
+            mend="finetune it first: python experiments/generate_finetuning_experiment.py NAME PRETRAIN_NAME",
+        )
+    require_keys(content, _CHECKPOINT_KEYS, what=str(path))
+    architecture, head, chunking = _sections(content, path)
+    tokenizer = load_run_tokenizer(content["tokenizer"], folder.tokenizer_dir, trust_code=trust_code)
+    device = resolve_device("auto")
+    model = _load_model(content, path, architecture, head, tokenizer, device)
+    chunk_size = chunking.chunk_size or architecture.max_sequence_length
+    data: Mapping[str, Any] = content["config"]["data"]
+    return LoadedRun(
+        run=folder,
+        checkpoint=path,
+        step=int(content["step"] if "step" in content else content["loop"]["step"]),
+        model=model,
+        tokenizer=tokenizer,
+        label_names=tuple(content["labels"]),
+        multi_label=content["multi_label"],
+        chunk_size=chunk_size,
+        stride=chunking.stride or chunk_size - 2,
+        max_chunks=chunking.max_chunks,
+        seed=content["config"]["experiment"]["seed"],
+        data_paths={split: Path(part["dataset_path"]) for split, part in data.items() if part is not None},
+        device=device,
+    )
+
+
+def find_run(run: str | os.PathLike[str]) -> RunFolder:
+    """Return the folder of a finetuning run, by its name or, with a slash in it, by its path.
+
+    Raises:
+        ConfigError: there is no such folder.
+        UsageError: the name is not allowed, or the folder is a symbolic link.
+    """
+    text = os.fspath(run)
+    is_path = (
+        isinstance(run, os.PathLike) or any(mark in text for mark in {"/", os.sep}) or text in {".", ".."}
+    )
+    if is_path:
+        folder = RunFolder.at(Path(text).expanduser().absolute())
+    else:
+        folder = RunFolder.locate("finetuning", text)
+    if not folder.root.is_dir():
+        raise ConfigError(
+            "there is no such finetuning run",
+            where=str(folder.root),
+            mend="give its name, or the path of its folder with a / in it (./NAME)",
+        )
+    return folder
+
+
+def _choose_checkpoint(folder: RunFolder) -> Path:
+    path = folder.best_checkpoint if folder.best_checkpoint.exists() else folder.checkpoint
+    if not path.exists():
+        raise CheckpointError(
+            "the run has no checkpoint",
+            where=str(path),
+            mend=f"train it first: python finetune.py {folder.name}",
+        )
+    return path
+
+
+def _sections(
+    content: Mapping[str, Any], path: Path
+) -> tuple[ArchitectureSection, ClassificationHeadSection, ChunkingSection]:
+    try:
+        config = content["config"]
+        return (
+            ArchitectureSection.model_validate(content["architecture"]),
+            ClassificationHeadSection.model_validate(config["classification_head"]),
+            ChunkingSection.model_validate(config["chunking"]),
+        )
+    except (KeyError, TypeError, ValidationError) as error:
+        raise CheckpointError(
+            "this checkpoint describes no model that this version can build",
+            where=str(path),
+            found=str(error).splitlines()[0],
+            mend="use the version of textclf_transformer that wrote it",
+        ) from error
+
+
+def _load_model(
+    content: Mapping[str, Any],
+    path: Path,
+    architecture: ArchitectureSection,
+    head: ClassificationHeadSection,
+    tokenizer: TokenizerWrapper,
+    device: torch.device,
+) -> HierarchicalRobertaForClassification:
+    # the random weights of the new model are overwritten; the caller's random stream must not notice them
+    with torch.random.fork_rng(devices=[]):
+        encoder = build_encoder(
+            architecture,
+            vocab_size=tokenizer.vocab_size,
+            pad_token_id=tokenizer.pad_token_id,
+            attention_backend=choose_attention_backend(device),
+        )
+        model = build_classifier(
+            encoder,
+            head,
+            num_labels=len(content["labels"]),
+            layer_norm_eps=architecture.layer_norm_eps,
+            use_gradient_checkpointing=False,
+        )
+    load_model_state(model, content["model"], where=str(path))
+    return model.to(device).eval()

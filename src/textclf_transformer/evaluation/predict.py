@@ -1,0 +1,168 @@
+"""Labels for new documents, one after the other, with what a user wants to know beside each label."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from textclf_transformer.data.chunking import chunk_counts, tokens_read
+from textclf_transformer.data.encoding import EncodedBatch, encode_stream
+from textclf_transformer.data.store_labels import SEPARATOR
+from textclf_transformer.data.tables import Columns, row_document
+from textclf_transformer.data.text_documents import TOKEN_DTYPE, TextDocuments
+from textclf_transformer.data.text_files import Document
+from textclf_transformer.errors import DataError
+from textclf_transformer.evaluation.explain import Passage, decisive_passages, explain_documents
+from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
+from textclf_transformer.evaluation.probabilities import confidences, predicted_labels, probabilities
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of one document.
+
+    Attributes:
+        id: the document's id.
+        label: the predicted label's name; of several, all of them with ``|`` between.
+        confidence: its probability; of several labels, that of the least certain decision.
+        probabilities: label name → probability, in the model's order.
+        n_chunks: chunks that were read.
+        n_tokens: content tokens of the document.
+        truncated: whether some of them stand in no chunk, because of ``max_chunks``.
+        passages: what decided; None where nobody asked.
+    """
+
+    id: str
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+    n_chunks: int
+    n_tokens: int
+    truncated: bool
+    passages: list[Passage] | None
+
+    def row(self) -> dict[str, Any]:
+        """Return the columns ``id, label, confidence, prob_<name>…, n_chunks, n_tokens, truncated`` and,
+        where asked for, ``passages`` as a list of dicts.
+        """
+        row: dict[str, Any] = {"id": self.id, "label": self.label, "confidence": self.confidence}
+        row |= {f"prob_{name}": value for name, value in self.probabilities.items()}
+        row |= {"n_chunks": self.n_chunks, "n_tokens": self.n_tokens, "truncated": self.truncated}
+        if self.passages is not None:
+            row["passages"] = [asdict(passage) for passage in self.passages]
+        return row
+
+
+def predict_documents(
+    run: LoadedRun, documents: Iterable[Document], *, explain: bool
+) -> Iterator[Prediction]:
+    """Yield a prediction for each document, in their order, holding a few hundred thousand characters at a
+    time.
+
+    Raises:
+        DataError: a document has no tokens, or cannot be read.
+        NonFiniteError: a logit is NaN or infinite.
+    """
+    for batch in encode_stream(documents, run.tokenizer, token_dtype=TOKEN_DTYPE, with_text=explain):
+        yield from _predict_batch(run, batch, explain=explain)
+
+
+def _predict_batch(run: LoadedRun, batch: EncodedBatch, *, explain: bool) -> Iterator[Prediction]:
+    documents = TextDocuments.from_batch(batch, run.tokenizer, path=batch.documents[0].source)
+    batches = run.batches(documents)
+    logits, scores = explain_documents(run, batches) if explain else (run.logits(batches), None)
+    probs = probabilities(logits, multi_label=run.multi_label)
+    confidence = confidences(logits, multi_label=run.multi_label)
+    decided = predicted_labels(logits, multi_label=run.multi_label)
+    chunking = {"chunk_size": run.chunk_size, "stride": run.stride, "max_chunks": run.max_chunks}
+    counts = chunk_counts(documents.lengths, **chunking)
+    truncated = tokens_read(documents.lengths, **chunking) < documents.lengths
+    for index, document in enumerate(batch.documents):
+        if run.multi_label:
+            pairs = zip(run.label_names, decided[index], strict=True)
+            label = SEPARATOR.join(name for name, is_there in pairs if is_there)
+        else:
+            label = run.label_names[decided[index]]
+        yield Prediction(
+            id=document.id,
+            label=label,
+            confidence=float(confidence[index]),
+            probabilities=dict(zip(run.label_names, probs[index].tolist(), strict=True)),
+            n_chunks=int(counts[index]),
+            n_tokens=int(documents.lengths[index]),
+            truncated=bool(truncated[index]),
+            passages=None if scores is None else decisive_passages(run, documents, index, scores[index]),
+        )
+
+
+def predict(
+    run: str | os.PathLike[str] | LoadedRun,
+    texts: Sequence[str] | pandas.DataFrame,
+    *,
+    explain: bool = False,
+    trust_code: bool = False,
+) -> pandas.DataFrame | list[dict[str, Any]]:
+    """Classify texts with a finetuning run.
+
+    Args:
+        run: the run's name, the path of its folder, or what ``load_run`` returned.
+        texts: strings, or a DataFrame with a column ``text`` and, optionally, ``id``.
+        explain: whether to add the column ``passages``: which passages decided, see ``evaluation.explain``.
+        trust_code: whether a tokenizer class outside this package may be run.
+
+    Returns:
+        A row for each text, in their order (see ``Prediction.row``): a DataFrame, with the index of a
+        DataFrame given, if pandas is installed, else a list of dicts. A text without an id of its own is
+        called by its place, from 0.
+
+    Raises:
+        UserError: there is no such run, it cannot be read, or a text is empty or no string.
+        TypeError: ``texts`` is one string.
+    """
+    if isinstance(texts, str):
+        raise TypeError("texts is one string; put it into a list")
+    frame = _as_frame(texts)
+    records = _records(texts) if frame is None else _frame_records(frame)
+    loaded = run if isinstance(run, LoadedRun) else load_run(run, trust_code=trust_code)
+    rows = [
+        prediction.row() for prediction in predict_documents(loaded, _documents(records), explain=explain)
+    ]
+    try:
+        import pandas
+    except ImportError:
+        return rows
+    return pandas.DataFrame(rows, index=None if frame is None else frame.index)
+
+
+def _as_frame(texts: Any) -> pandas.DataFrame | None:
+    """Return ``texts`` if it is a DataFrame; without importing pandas for those who do not use it."""
+    module = sys.modules.get("pandas")
+    return texts if module is not None and isinstance(texts, module.DataFrame) else None
+
+
+def _records(texts: Iterable[Any]) -> list[dict[str, Any]]:
+    return [{"text": text} for text in texts]
+
+
+def _frame_records(frame: pandas.DataFrame) -> list[dict[str, Any]]:
+    columns = [name for name in ("text", "id") if name in frame.columns]
+    if "text" not in columns:
+        found = ", ".join(map(repr, frame.columns))
+        raise DataError("the DataFrame has no column 'text'", found=found or "no columns")
+    lists = {name: frame[name].tolist() for name in columns}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+
+
+def _documents(records: Sequence[dict[str, Any]]) -> Iterator[Document]:
+    columns = Columns(text="text", label=None, id=None, group=None)
+    for place, record in enumerate(records):
+        document = row_document(record, columns, where=f"texts[{place}]", default_id=str(place))
+        if not document.text or document.text.isspace():
+            raise DataError("the text is empty", where=document.source)
+        yield document
