@@ -31,7 +31,7 @@ demo: $(VENV)/installed
 	$(RUN) experiments/demo.py
 
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest -n auto -m "not slow"
 
 check: $(VENV)/installed-dev
 	$(RUN) -m ruff format --check .

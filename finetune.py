@@ -24,7 +24,8 @@ from textclf_transformer.evaluation.evaluate import evaluate_documents
 from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.training.building import build_classifier, build_encoder
-from textclf_transformer.training.losses import document_loss
+from textclf_transformer.training.freezing import FreezeSchedule
+from textclf_transformer.training.losses import build_document_loss
 from textclf_transformer.utils import seed_everything
 
 
@@ -67,11 +68,11 @@ def finetune(arguments: argparse.Namespace) -> None:
 
 
 def check_labels(config: FinetuningConfig, documents: Mapping[str, Documents]) -> tuple[str, ...]:
-    """Return the label names of train; every split must have labels.
+    """Return the label names of train, ordinal ones in their order; every split must have labels.
 
     Raises:
         DataError: a split has no labels, or train has one only.
-        ConfigError: ``classification_head.num_labels`` is another number.
+        ConfigError: ``classification_head.num_labels`` is another number, or ``ordinal_labels`` others.
     """
     for split, docs in documents.items():
         if docs.labels is None:
@@ -96,7 +97,18 @@ def check_labels(config: FinetuningConfig, documents: Mapping[str, Documents]) -
             found=wanted,
             expected=f"{len(label_names)} ({', '.join(label_names[:10])}), or null",
         )
-    return label_names
+    order = config.classification_head.ordinal_labels
+    if order is None:
+        return label_names
+    several = documents["train"].labels is not None and documents["train"].labels.ndim == 2
+    if several or sorted(order) != sorted(label_names):
+        raise ConfigError(
+            "the documents carry several labels each" if several else "the data have other labels",
+            where="classification_head.ordinal_labels",
+            found=f"[{', '.join(order[:10])}]",
+            expected="null" if several else f"{', '.join(label_names[:10])}, lowest first",
+        )
+    return tuple(order)
 
 
 def chunk_size_of(config: FinetuningConfig, architecture: ArchitectureSection) -> int:
@@ -170,6 +182,7 @@ def make_model(
         encoder,
         config.classification_head,
         num_labels=num_labels,
+        max_chunks=config.chunking.max_chunks,
         layer_norm_eps=pretrained.architecture.layer_norm_eps,
         use_gradient_checkpointing=config.training.gradient_checkpointing,
     ).to(context.device)
@@ -185,6 +198,8 @@ def make_task(
 ) -> Task[HierarchicalRobertaForClassification]:
     """Return what the loop is handed."""
     config, tokenizer = context.config, pretrained.tokenizer
+    train_labels = batches["train"].labels
+    assert train_labels is not None  # check_labels has seen to it
 
     def evaluation(split: str) -> Evaluation | None:
         if split not in batches:
@@ -197,10 +212,19 @@ def make_task(
             should_stop=should_stop,
         )
 
+    phases = config.training.freeze
     return Task(
         model=model,
+        freeze=None
+        if phases is None
+        else FreezeSchedule(
+            phases,
+            learning_rate=config.training.learning_rate,
+            weight_decay=config.training.weight_decay,
+            num_hidden_layers=pretrained.architecture.num_layers,
+        ),
         tokenizer=tokenizer,
-        loss=document_loss,
+        loss=build_document_loss(config.training, train_labels, num_labels=len(label_names)),
         batches=batches["train"],
         metric_names=("loss", "accuracy", "f1_macro"),
         evaluate_val=evaluation("val"),
@@ -209,7 +233,7 @@ def make_task(
         facts={
             "architecture": config_to_dict(pretrained.architecture),
             "labels": list(label_names),
-            "multi_label": documents["train"].labels is not None and documents["train"].labels.ndim == 2,
+            "multi_label": train_labels.ndim == 2,
             "tokenizer": tokenizer_facts(pretrained.wrapper_path, tokenizer),
             "fingerprints": {
                 "tokenizer": tokenizer.fingerprint,

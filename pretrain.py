@@ -50,6 +50,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
             vocab_size=tokenizer.vocab_size,
             pad_token_id=tokenizer.pad_token_id,
             tie_mlm_weights=config.mlm_head.tie_mlm_weights,
+            enhanced_mask_decoder=config.mlm_head.enhanced_mask_decoder,
             attention_backend=choose_attention_backend(context.device),
             use_gradient_checkpointing=config.training.gradient_checkpointing,
         ).to(context.device)

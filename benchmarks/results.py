@@ -96,9 +96,14 @@ RECIPES: dict[str, Recipe] = {
     "scotus_oral": Recipe(
         title="Supreme Court oral arguments, issue area (the long-document test)",
         source="Oyez transcripts with the issue areas of the Supreme Court Database, CC BY-NC",
-        pretraining={"training.epochs": 2, "training.batch_size": 64, "training.learning_rate": 1e-3},
-        finetuning={"training.epochs": 4, "training.learning_rate": 5e-4, "chunking.max_chunks": 400},
-        variants={PRETRAINED: {}, FROM_SCRATCH: WITHOUT, FIRST_CHUNK: {"chunking.max_chunks": 1}},
+        pretraining={"training.epochs": 1, "training.batch_size": 64, "training.learning_rate": 1e-3},
+        finetuning={
+            "training.epochs": 3,
+            "training.batch_size": 4,
+            "training.learning_rate": 5e-4,
+            "chunking.max_chunks": 400,
+        },
+        variants={PRETRAINED: {}, FIRST_CHUNK: {"chunking.max_chunks": 1}, FROM_SCRATCH: WITHOUT},
         seeds={PRETRAINED: (1,), FIRST_CHUNK: (1, 2, 3)},
     ),
 }
@@ -194,8 +199,8 @@ def measure(name: str, data: Path) -> dict[str, Any]:
             }
             folder = train("finetuning", f"results-{name}-{number}-s{seed}", run_values, f"results-{name}")
             runs.append({"seed": seed, **test_row(folder)})
-        result["rows"][variant] = runs
-        atomic_write_json(result_file, result)
+            result["rows"][variant] = runs
+            atomic_write_json(result_file, result)
     return result
 
 

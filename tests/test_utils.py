@@ -101,7 +101,9 @@ def test_architecture_is_translated_by_one_table() -> None:
         "hidden_size": 8,
         "num_hidden_layers": 2,
         "intermediate_size": 16,
+        "attention_kind": "standard",
         "num_attention_heads": 4,
+        "max_relative_positions": None,
         "layer_norm_eps": 1e-5,
         "hidden_dropout_prob": 0.1,
         "attention_probs_dropout_prob": 0.0,
@@ -150,4 +152,7 @@ def test_an_error_in_foreign_code_names_the_code(tmp_path: Path) -> None:
     file = tmp_path / "broken.py"
     file.write_text("1 / 0\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"broken\.py:A; found ZeroDivisionError"):
+        load_class(f"{file}:A", trust_code=True)
+    file.write_text("raise SystemExit(0)\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"broken\.py:A; found SystemExit"):
         load_class(f"{file}:A", trust_code=True)

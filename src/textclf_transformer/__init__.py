@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from textclf_transformer.evaluation.predict import predict
     from textclf_transformer.model.encoder import RobertaModel
     from textclf_transformer.model.heads import RobertaForMaskedLM
     from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
@@ -22,6 +23,7 @@ __all__ = [
     "RobertaModel",
     "create_model",
     "create_model_config",
+    "predict",
 ]
 
 # Imported at first use: a command that needs no model (--version, a usage error) should not wait for torch.
@@ -33,6 +35,7 @@ _HOMES = {
     "RobertaModel": "model.encoder",
     "create_model": "model.presets",
     "create_model_config": "model.presets",
+    "predict": "evaluation.predict",
 }
 
 

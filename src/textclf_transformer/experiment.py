@@ -47,6 +47,22 @@ RESERVED_NAMES = frozenset(
 )
 
 
+# What a run writes itself, so that no file of another meaning is put in its place; see ``RunFolder``.
+RUN_NAMES = frozenset(
+    {
+        "config.yaml",
+        "config.resolved.yaml",
+        "model.ckpt",
+        "model.ckpt.prev",
+        "best.ckpt",
+        "tokenizer",
+        "run.json",
+        "wandb",
+        ".lock",
+    }
+)
+
+
 def validate_run_name(name: str) -> str:
     """Return ``name`` if a run may be called so.
 

@@ -7,9 +7,11 @@ import errno
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from textclf_transformer import __version__
 from textclf_transformer.commands.common import add_override_flag, command_parser, run_command, warn
@@ -84,9 +86,7 @@ def test_disk_and_permission_faults_are_6(number: int, capsys: pytest.CaptureFix
     assert capsys.readouterr().err == f"error: {os.strerror(number)}; /data/x\n"
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("a\nb"), FileNotFoundError(2, "No such file", "x"), MemoryError()]
-)
+@pytest.mark.parametrize("error", [ValueError("a\nb"), FileNotFoundError(2, "No such file", "x")])
 def test_faults_of_ours_are_1_and_one_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(raising(error)) == 1
     out, err = capsys.readouterr()
@@ -169,3 +169,29 @@ def test_a_reader_that_leaves_is_no_error(lines: int) -> None:
         process.stdout.close()
         err = process.stderr.read()
     assert (process.returncode, err) == (0, b"")
+
+
+def test_too_little_memory_is_for_the_user_to_mend(capsys: pytest.CaptureFixture[str]) -> None:
+    def body(arguments: argparse.Namespace) -> None:
+        torch.empty(1 << 55)
+
+    for case in (body, raising(MemoryError()), raising(torch.OutOfMemoryError("CUDA out of memory\nmore"))):
+        assert run(case) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: the memory does not suffice") and "tokens_per_micro_batch" in line
+
+
+def test_warnings_of_the_package_are_one_line_each_text_once(
+    capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    from textclf_transformer.evaluation.metrics import classification_metrics
+
+    def body(arguments: argparse.Namespace) -> None:
+        for _ in range(2):
+            classification_metrics(torch.tensor([[1.0, 0, 0]]), torch.tensor([0]))
+        warnings.warn("of somebody else", stacklevel=1)
+
+    assert run(body) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: ") and "neither present nor predicted" in line
+    assert [str(warning.message) for warning in recwarn] == ["of somebody else"]

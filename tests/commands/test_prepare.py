@@ -250,3 +250,30 @@ def test_stopping_leaves_nothing_behind(
         process.send_signal(sent)
         assert process.wait(timeout=30) == code
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["in.jsonl", "--out", "in.jsonl/x"], 6, "in.jsonl/x"),
+        (["in.jsonl", "--out", "s", "--split", "0.8/0.1/0.1", "--seed", "-1"], 2, "--seed: found '-1'"),
+        (["empty.jsonl", "--out", "s"], 3, "there are no documents; empty.jsonl"),
+        (["--train", "in.jsonl", "--val", "empty.jsonl", "--out", "s"], 3, "no documents; empty.jsonl"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tmp_path: Path,
+    tokenizer_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    words: str,
+) -> None:
+    jsonl(tmp_path / "in.jsonl")
+    (tmp_path / "empty.jsonl").write_text("", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments, "--tokenizer", str(tokenizer_dir), "--quiet"]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line and "fault of ours" not in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.jsonl", "in.jsonl"]

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import ValidationError
 
-from textclf_transformer.config import FinetuningConfig, PretrainingConfig, load_config
+from textclf_transformer.config import (
+    ClassificationHeadSection,
+    FinetuningConfig,
+    PretrainingConfig,
+    load_config,
+)
+from textclf_transformer.config.keys import fill_in_defaults
 from textclf_transformer.config.section import Section
 from textclf_transformer.errors import ConfigError, StorageError
 from textclf_transformer.experiment import Kind
+from textclf_transformer.model.pooling import POOLINGS, POSITIONED_POOLINGS
 
 PRETRAINING = """\
 experiment:
@@ -213,6 +222,8 @@ def test_key_of_the_other_kind(path: Path) -> None:
         ("logging.train_csv='C:a.csv'", "inside the run folder"),
         ("logging.train_csv='..\\a.csv'", "inside the run folder"),
         ("logging.train_csv=model.ckpt", ".csv"),
+        ("logging.train_csv=model.ckpt/a.csv", "name of another file"),
+        ("logging.train_csv='Tokenizer\\a.csv'", "name of another file"),
         ("logging.train_csv=metrics/eval/metrics.csv", "two files"),
         ('logging.wandb_entity="a\\tb"', "control characters"),
         ("mlm_head.mask_p=0", "above 0"),
@@ -339,3 +350,43 @@ def test_a_section_takes_finite_numbers_only_also_without_a_range(value: object)
     with pytest.raises(ValueError, match="share"):
         Free.model_validate({"share": value})
     assert Free.model_validate({"share": 1}).share == 1
+
+
+def test_disentangled_attention_brings_its_own_keys(path: Path) -> None:
+    disentangled = "architecture.attention.kind=disentangled"
+    far, decoder = "architecture.attention.max_relative_positions=4", "mlm_head.enhanced_mask_decoder=true"
+    config = load(path, PRETRAINING, disentangled, far, decoder)
+    assert isinstance(config, PretrainingConfig)
+    assert config.architecture.attention.max_relative_positions == 4
+    (line,) = problems(path, PRETRAINING, far)
+    assert "architecture.attention.max_relative_positions" in line
+    (line,) = problems(path, PRETRAINING, decoder)
+    assert "mlm_head.enhanced_mask_decoder" in line
+    (line,) = problems(path, PRETRAINING, "architecture.attention.kind=disentagled")
+    assert "disentangled" in line
+
+
+def test_poolings_of_the_config_are_those_of_the_model() -> None:
+    field = ClassificationHeadSection.model_fields["pooling"]
+    assert get_args(field.annotation) == POOLINGS
+    for pooling in POOLINGS:
+        if pooling in POSITIONED_POOLINGS:
+            ClassificationHeadSection(pooling=pooling, chunk_position_embeddings=True)
+        else:
+            with pytest.raises(ValidationError):
+                ClassificationHeadSection(pooling=pooling, chunk_position_embeddings=True)
+
+
+def test_positions_for_a_pooling_without_use_for_them(path: Path) -> None:
+    sets = ("classification_head.pooling=mean", "classification_head.chunk_position_embeddings=true")
+    (line,) = problems(path, FINETUNING, *sets, kind="finetuning")
+    assert "chunk_position_embeddings" in line and "pooling mean" in line
+
+
+def test_a_config_of_an_older_version_gets_the_defaults() -> None:
+    section = {"num_labels": 3, "pooling": "mean"}
+    filled = fill_in_defaults({"classification_head": section, "data": {"val": None}}, FinetuningConfig)
+    assert filled["classification_head"]["attention_heads"] == 8
+    assert filled["classification_head"]["pooling"] == "mean"
+    assert filled["data"] == {"val": None, "test": None}  # what has no default stays away
+    assert section == {"num_labels": 3, "pooling": "mean"}

@@ -375,3 +375,11 @@ def test_other_peoples_folders_stay(tmp_path: Path, overwrite: bool, message: st
     ):
         raise AssertionError("the block must not run")
     assert (tmp_path / "out" / "thesis.doc").exists()
+
+
+def test_a_folder_of_stores_names_them(tmp_path: Path) -> None:
+    for name in ("val", "train"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "header.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError, match=r"name one of the stores in it: \S+train, \S+val$"):
+        Store.open(tmp_path)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import finetune
 import pretrain
 from experiments import generate_finetuning_experiment, generate_pretraining_experiment
 from textclf_transformer import experiment
@@ -109,6 +110,19 @@ def pretrained_folder(prepared_folder: Path, tmp_path_factory: pytest.TempPathFa
     return root
 
 
+@pytest.fixture(scope="session")
+def finetuned_folder(pretrained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a finished finetuning run ``ft``, which reads at most 4 chunks of a document."""
+    root = tmp_path_factory.mktemp("finetuned") / "checkout"
+    shutil.copytree(pretrained_folder, root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "CHECKOUT", root)
+        here = Checkout(root)
+        here.finetuning("ft", "pre", "--set", "training.epochs=20", "--set", "chunking.max_chunks=4")
+        here.run(finetune.main, "ft", "--quiet")
+    return root
+
+
 def _copy(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     root = tmp_path / "checkout"
     shutil.copytree(source, root)
@@ -127,3 +141,9 @@ def checkout(prepared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def pretrained(pretrained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     """A checkout in which the pretraining run ``pre`` is finished."""
     return _copy(pretrained_folder, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def finetuned(finetuned_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    """A checkout in which the finetuning run ``ft`` is finished."""
+    return _copy(finetuned_folder, tmp_path, monkeypatch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import torch
 from end_to_end.conftest import Checkout
 
-import pretrain
+from textclf_transformer import experiment
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -27,7 +28,8 @@ def start(checkout: Checkout, command: str, name: str, *more: str) -> subprocess
         f"experiment.CHECKOUT = pathlib.Path({str(checkout.root)!r}); import {command}; "
         f"sys.exit({command}.main(sys.argv[1:]))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "src")])  # not the installed one
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", code, name, "--quiet", *more], cwd=checkout.root, env=environment
     )
@@ -74,40 +76,51 @@ def assert_same_bits(one: dict[str, Any], other: dict[str, Any]) -> None:
 CADENCE = ("--set", "training.save_every=3", "--set", "logging.eval_every=4", "--set", "logging.log_every=1")
 
 
-@pytest.mark.parametrize("task", ["pretraining", "finetuning"])
-def test_kill_nine_and_resume(checkout: Checkout, task: str) -> None:
-    command = "pretrain" if task == "pretraining" else "finetune"
-    if task == "finetuning":
-        checkout.pretraining("pre", "--set", "training.epochs=1")
-        checkout.run(pretrain.main, "pre", "--quiet")
-    folders = []
-    for name in ("whole", "killed"):
-        if task == "pretraining":
-            folders.append(checkout.pretraining(name, *CADENCE))
-        else:
-            folders.append(checkout.finetuning(name, "pre", *CADENCE))
-    assert start(checkout, command, "whole").wait(timeout=300) == 0
+@pytest.fixture(scope="session")
+def uninterrupted(prepared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a pretraining run leaves that nobody stopped; made once for all tests that compare with it."""
+    root = tmp_path_factory.mktemp("uninterrupted") / "checkout"
+    shutil.copytree(prepared_folder, root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "CHECKOUT", root)
+        folder = Checkout(root).pretraining("whole", *CADENCE)
+    assert start(Checkout(root), "pretrain", "whole").wait(timeout=300) == 0
+    return comparable(folder)
 
-    log = folders[1] / "metrics" / "train" / "metrics.csv"
+
+def kill_twice_and_finish(checkout: Checkout, command: str, folder: Path) -> None:
+    log = folder / "metrics" / "train" / "metrics.csv"
     for rows in (6, 12):
-        process = start(checkout, command, "killed")
+        process = start(checkout, command, folder.name)
         wait_for_rows(log, rows, process)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL  # it did not end before
-    assert start(checkout, command, "killed").wait(timeout=300) == 0
+    assert start(checkout, command, folder.name).wait(timeout=300) == 0
+
+
+def test_pretraining_killed_and_resumed(checkout: Checkout, uninterrupted: dict[str, Any]) -> None:
+    folder = checkout.pretraining("killed", *CADENCE)
+    kill_twice_and_finish(checkout, "pretrain", folder)
+    assert_same_bits(uninterrupted, comparable(folder))
+
+
+def test_finetuning_killed_and_resumed(pretrained: Checkout) -> None:
+    folders = [pretrained.finetuning(name, "pre", *CADENCE) for name in ("whole", "killed")]
+    assert start(pretrained, "finetune", "whole").wait(timeout=300) == 0
+    kill_twice_and_finish(pretrained, "finetune", folders[1])
     assert_same_bits(comparable(folders[0]), comparable(folders[1]))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signal_saves_and_leaves(checkout: Checkout, number: signal.Signals, code: int) -> None:
-    folders = [checkout.pretraining(name, *CADENCE) for name in ("whole", "stopped")]
-    assert start(checkout, "pretrain", "whole").wait(timeout=300) == 0
-    log = folders[1] / "metrics" / "train" / "metrics.csv"
+def test_signal_saves_and_leaves(
+    checkout: Checkout, uninterrupted: dict[str, Any], number: signal.Signals, code: int
+) -> None:
+    folder = checkout.pretraining("stopped", *CADENCE)
     process = start(checkout, "pretrain", "stopped", "--set", "training.save_every=1000")
-    wait_for_rows(log, 6, process)
+    wait_for_rows(folder / "metrics" / "train" / "metrics.csv", 6, process)
     process.send_signal(number)
     assert process.wait(timeout=60) == code
-    saved = torch.load(folders[1] / "model.ckpt", weights_only=True)
+    saved = torch.load(folder / "model.ckpt", weights_only=True)
     assert saved["loop"]["step"] >= 5
     assert start(checkout, "pretrain", "stopped").wait(timeout=300) == 0
-    assert_same_bits(comparable(folders[0]), comparable(folders[1]))
+    assert_same_bits(uninterrupted, comparable(folder))

@@ -185,3 +185,32 @@ def test_distributed_is_refused(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert fails(capsys, pretrain.main, "pre")[0] == 2
+
+
+def test_absent_checkpoint_file(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    pretrained.finetuning("ft", "pre")
+    code, line = fails(capsys, finetune.main, "ft", "--set", "pretrained_experiment.checkpoint=no.ckpt")
+    assert code == 4
+    assert "no.ckpt" in line
+    assert "best, last or a file" in line
+
+
+def test_heads_over_chunks_that_do_not_divide(
+    pretrained: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrained.finetuning("ft", "pre")
+    heads = ["--set", "classification_head.attention_heads=5"]
+    assert finetune.main(["ft", "--dry-run", *heads]) == 0  # the pooling has no heads
+    code, line = fails(capsys, finetune.main, "ft", *heads, "--set", "classification_head.pooling=multihead")
+    assert code == 2
+    assert "classification_head.attention_heads" in line
+
+
+def test_warnings_say_so_once(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = pretrained.root / "experiments" / "pretraining" / "pre"
+    (folder / "metrics" / "train" / "metrics.csv").unlink()
+    longer = ["--set", "training.epochs=3", "--allow-changed", "training.epochs", "--quiet"]
+    capsys.readouterr()
+    pretrained.run(pretrain.main, "pre", *longer)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: /") and "rows are missing" in line

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from end_to_end.conftest import write_corpus
 
 import finetune
 import pretrain
-from end_to_end.conftest import write_corpus
 from experiments import generate_finetuning_experiment, generate_pretraining_experiment
 from textclf_transformer import experiment
 from textclf_transformer.commands import cli

@@ -13,6 +13,7 @@ from end_to_end.conftest import Checkout
 
 import finetune
 import pretrain
+from textclf_transformer.evaluation.loaded_run import load_run
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -111,3 +112,23 @@ def test_chunks_read_the_whole_document(pretrained: Checkout, capsys: pytest.Cap
     output = capsys.readouterr().out
     assert "max_chunks cuts" in output
     assert "tokens are not read" in output
+
+
+@pytest.mark.parametrize("pooling", ["multihead", "transformer"])
+def test_head_of_the_config_is_built_and_resumed(pretrained: Checkout, pooling: str) -> None:
+    head = [
+        f"classification_head.pooling={pooling}",
+        "classification_head.attention_heads=4",
+        "classification_head.chunk_position_embeddings=true",
+        "chunking.max_chunks=7",
+        "training.epochs=1",
+    ]
+    folder = pretrained.finetuning("ft", "pre", *[part for key in head for part in ("--set", key)])
+    pretrained.run(finetune.main, "ft", "--quiet")
+    state = torch.load(folder / "best.ckpt", weights_only=True)["model"]
+    assert state["chunk_positions.weight"].shape == (7, 32)
+    if pooling == "multihead":
+        assert state["pooling.score.weight"].shape == (4, 32)
+    longer = ("--set", "training.epochs=2", "--allow-changed", "training.epochs")
+    pretrained.run(finetune.main, "ft", "--quiet", *longer)
+    assert load_run(folder).model.settings["attention_heads"] == 4

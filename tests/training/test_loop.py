@@ -163,7 +163,10 @@ def test_a_failed_save_is_survived_and_tried_again_at_the_next_step(
     )
     loop.run()
     assert disk.attempts == 5  # at step 4; at 8 (refused), 9 (refused), 10; at the end
-    assert [warning.split(":")[0] for warning in run.warnings] == ["warning", "saving works again"]
+    assert [warning.split(":")[0] for warning in run.warnings] == [
+        "saving failed and is tried again after each step",
+        "saving works again",
+    ]
 
 
 def test_the_first_save_and_the_last_must_not_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

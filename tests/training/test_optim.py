@@ -6,6 +6,7 @@ from torch import nn
 from toys import toy_loss, toy_net, toy_samples
 
 from textclf_transformer.errors import CheckpointError
+from textclf_transformer.model.disentangled import DisentangledSelfAttention
 from textclf_transformer.training.optim import (
     build_adamw,
     load_optimizer_state,
@@ -28,6 +29,19 @@ def test_biases_and_norms_are_not_decayed_and_a_shared_weight_stands_once() -> N
     with_decay, without_decay = split_by_decay(Tied())
     assert set(with_decay) == {"embedding.weight", "first.weight"}
     assert set(without_decay) == {"scale.weight", "scale.bias", "first.bias", "decoder.bias"}
+
+
+def test_biases_that_stand_alone_are_not_decayed() -> None:
+    attention = DisentangledSelfAttention(
+        hidden_size=4,
+        num_attention_heads=2,
+        attention_probs_dropout_prob=0.0,
+        position_dropout_prob=0.0,
+        backend="explicit",
+    )
+    with_decay, without_decay = split_by_decay(attention)
+    assert set(without_decay) == {"query_bias", "value_bias", "position_query.bias"}
+    assert set(with_decay) == {"query_key_value.weight", "position_key.weight", "position_query.weight"}
 
 
 def test_frozen_parameters_are_left_out() -> None:

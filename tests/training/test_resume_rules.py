@@ -5,11 +5,9 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-import torch
-from toys import toy_net
 
 from textclf_transformer.errors import CheckpointError, UsageError
-from textclf_transformer.training.resume import check_resume, load_model_state
+from textclf_transformer.training.resume import check_resume
 
 
 def carried() -> dict[str, Any]:
@@ -122,21 +120,9 @@ def test_true_is_not_one() -> None:
         )
 
 
-def test_weights_load_strictly_or_not_at_all() -> None:
-    model, other = toy_net(), toy_net()
-    with torch.no_grad():
-        for parameter in other.parameters():
-            parameter += 1
-    state = other.state_dict()
-    load_model_state(model, state)
-    assert all(torch.equal(model.state_dict()[name], state[name]) for name in state)
-
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    broken = {**toy_net().state_dict(), "output.weight": torch.zeros(2, 2), "strange": torch.zeros(1)}
-    del broken["norm.bias"]
-    with pytest.raises(
-        CheckpointError, match=r"3 of 5 match.*norm\.bias missing, strange unknown, output"
-    ) as caught:
-        load_model_state(model, broken)
-    assert caught.value.exit_code == 4
-    assert all(torch.equal(model.state_dict()[name], before[name]) for name in before)
+def test_a_null_section_is_no_difference_of_its_own() -> None:
+    with_test, without = carried(), carried()
+    with_test["config"]["data"]["test"] = {"dataset_path": "/t"}
+    without["config"]["data"]["test"] = None
+    (note,) = check_resume(with_test, without, allow_changed=[])
+    assert "data.test.dataset_path: /t -> nothing" in note

@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO
 
-import textclf_transformer
 from textclf_transformer import __version__
 from textclf_transformer.errors import StorageError, UsageError, UserError, printable
 
@@ -95,8 +94,8 @@ def warn(message: str) -> None:
 
 @contextlib.contextmanager
 def own_warnings_as_lines() -> Iterator[None]:
-    """Show the warnings that this package raises as ``warn`` does, each text once; those of others stay as they are."""
-    package = str(Path(textclf_transformer.__file__).parent)
+    """Show what this package warns of as ``warn`` does, each text once; others' warnings stay as they are."""
+    package = str(Path(__file__).resolve().parents[1])
     shown: set[str] = set()
 
     with warnings.catch_warnings():
@@ -201,7 +200,8 @@ def describe_error(error: Exception) -> tuple[tuple[str, ...], int]:
         line = (
             "the memory does not suffice; "
             f"found {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}; "
-            "lower training.tokens_per_micro_batch or the sizes in architecture, or set training.gradient_checkpointing=true"
+            "lower training.tokens_per_micro_batch or the sizes in architecture, "
+            "or set training.gradient_checkpointing=true"
         )
         return (printable(line),), UsageError.exit_code
     fault = f"a fault of ours: {type(error).__name__}: {error}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from textclf_transformer.commands.common import command_parser, run_command
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--split", metavar="A/B/C", help="cut the inputs into train/val/test, e.g. 0.8/0.1/0.1"
     )
-    parser.add_argument("--seed", type=int, default=42, help="of --split (default: 42)")
+    parser.add_argument("--seed", type=_seed, default=42, help="of --split (default: 42)")
     parser.add_argument("--out", required=True, type=Path, metavar="STORE", help="the folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
     parser.add_argument(
@@ -67,6 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_column_flags(parser)
     add_label_flags(parser)
     return run_command(parser, argv, _prepare)
+
+
+def _seed(text: str) -> int:
+    """Return a seed from the command line; argparse turns the error into one of usage."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected an integer from 0 up")
+    return int(text)
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
@@ -163,13 +170,23 @@ def _write_part(
     place.mkdir(exist_ok=True)
     return write_store(
         place,
-        documents,
+        _at_least_one(documents, inputs=getattr(arguments, name, None) or arguments.inputs),
         tokenizer=tokenizer,
         tokenizer_kind=kind,
         keep_text=not arguments.no_text,
         multi_label=arguments.multi_label,
         label_names=label_names,
     )
+
+
+def _at_least_one(documents: Iterable[Document], *, inputs: Sequence[Path]) -> Iterator[Document]:
+    """Yield ``documents``; DataError that names ``inputs`` where there are none."""
+    found = False
+    for document in documents:
+        found = True
+        yield document
+    if not found:
+        raise DataError("there are no documents", where=", ".join(map(str, inputs)))
 
 
 class _Selected:

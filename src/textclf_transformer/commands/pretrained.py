@@ -15,14 +15,11 @@ from textclf_transformer.config import ArchitectureSection, FinetuningConfig, Fi
 from textclf_transformer.errors import CheckpointError, ConfigError
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.model.encoder import RobertaModel
+from textclf_transformer.model.loading import load_encoder
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.checkpoint import compute_digests, load_checkpoint
-from textclf_transformer.training.resume import load_model_state
 from textclf_transformer.training.run_tokenizer import load_run_tokenizer
 from textclf_transformer.training.state import require_keys
-
-# Of the encoder's tensors in a masked language model; the others are the MLM head's.
-_ENCODER_PREFIX = "encoder."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +43,12 @@ class PretrainedRun:
     fingerprint: str
 
     def load_weights(self, encoder: RobertaModel) -> None:
-        """Copy the encoder's tensors, strictly.
+        """Copy the encoder's tensors, strictly; those of the masked-LM head are left behind.
 
         Raises:
             CheckpointError: a tensor is missing, left over or of another shape.
         """
-        encoder_state = {
-            name.removeprefix(_ENCODER_PREFIX): tensor
-            for name, tensor in self.state.items()
-            if name.startswith(_ENCODER_PREFIX)
-        }
-        load_model_state(encoder, encoder_state, where=str(self.checkpoint))
+        load_encoder(encoder, self.state, source=str(self.checkpoint))
 
 
 def load_pretrained_run(config: FinetuningConfig, *, trust_code: bool) -> PretrainedRun:
@@ -96,6 +88,12 @@ def load_pretrained_run(config: FinetuningConfig, *, trust_code: bool) -> Pretra
 
 
 def _choose_checkpoint(run: RunFolder, choice: str) -> Path:
+    if choice not in {"best", "last"} and not Path(choice).exists():
+        raise CheckpointError(
+            "there is no such checkpoint",
+            where=f"pretrained_experiment.checkpoint: {choice}",
+            expected="best, last or a file",
+        )
     if choice == "best":
         path = run.best_checkpoint if run.best_checkpoint.exists() else run.checkpoint
     else:

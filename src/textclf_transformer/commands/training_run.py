@@ -1,4 +1,4 @@
-"""How the training commands begin: the command line, the run that the config describes, its lock, its data."""
+"""How the training commands begin: the command line, the run that the config describes, its lock and data."""
 
 from __future__ import annotations
 

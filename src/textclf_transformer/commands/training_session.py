@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import platform
 import subprocess
 from collections.abc import Callable, Mapping
@@ -17,15 +19,18 @@ from textclf_transformer.atomic import atomic_write_json, atomic_write_text
 from textclf_transformer.commands.common import warn
 from textclf_transformer.commands.training_run import RunContext
 from textclf_transformer.config import config_to_dict, dump_yaml
+from textclf_transformer.config.keys import fill_in_defaults
 from textclf_transformer.experiment import CHECKOUT, RunFolder
+from textclf_transformer.model.loading import load_strict
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.checkpoint import load_checkpoint
 from textclf_transformer.training.checkpointer import Checkpointer
+from textclf_transformer.training.freezing import FreezeSchedule
 from textclf_transformer.training.loop import StepBatches, TrainingLoop
 from textclf_transformer.training.metrics_log import TRAIN_COLUMNS, MetricsLog, eval_columns
 from textclf_transformer.training.optim import build_adamw
 from textclf_transformer.training.progress import Progress
-from textclf_transformer.training.resume import check_resume, load_model_state
+from textclf_transformer.training.resume import check_resume
 from textclf_transformer.training.schedule import cosine_with_warmup, warmup_steps
 from textclf_transformer.training.signals import EvaluationInterrupted, StopSignal
 from textclf_transformer.training.wandb_log import WandbLog
@@ -52,6 +57,7 @@ class Task(Generic[ModelT]):
         facts: what the checkpoints carry besides config and environment: architecture, labels, tokenizer and
             fingerprints.
         data_report: what is known of each split, for run.json.
+        freeze: what is trained from which epoch on; None: everything throughout.
     """
 
     model: ModelT
@@ -64,10 +70,13 @@ class Task(Generic[ModelT]):
     best_mode: Literal["min", "max"]
     facts: Mapping[str, Any]
     data_report: Mapping[str, Any]
+    freeze: FreezeSchedule | None = None
 
 
 def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
     """Train to the end, or to a stop signal, and evaluate the best weights on test.
+
+    A run that is finished, its test results included, is left as it is.
 
     Returns:
         The test metrics, None without test data.
@@ -90,23 +99,30 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
     ):
         saved = checkpointer.load()
         if saved is not None:
-            for line in check_resume(saved, current, allow_changed=context.arguments.allow_changed):
+            known = {**saved, "config": fill_in_defaults(saved["config"], type(config))}
+            for line in check_resume(known, current, allow_changed=context.arguments.allow_changed):
                 progress.message(line)
-        wandb_log = _open_wandb(context, config_dict, saved)
-        loop = _build_loop(context, task, checkpointer, train_log, eval_log, stop_signal, progress, wandb_log)
+        loop = _build_loop(context, task, checkpointer, train_log, eval_log, stop_signal, progress)
         if saved is not None:
             loop.load_state_dict(saved)
-            progress.message(
-                "the run is finished" if loop.finished else f"going on after step {loop.state.step}"
-            )
+            if loop.finished and (results := _standing_results(context, task, loop, eval_log)) is not None:
+                progress.message(f"nothing left to do: the run is finished, at step {loop.state.step}")
+                return {k: math.nan if v is None else v for k, v in (results["test"] or {}).items()} or None
+            if loop.finished:
+                loop.cut_logs()
+            else:
+                progress.message(f"going on after step {loop.state.step}")
+        loop.wandb_log = wandb_log = _open_wandb(context, config_dict, saved)
         report = {**_run_report(context, task), "data": dict(task.data_report)}
         _write_run_files(run, config_dict, task.tokenizer, report)
         loop.run()
         test_metrics = _evaluate_test(context, task, loop, eval_log, stop_signal)
         eval_log.sync()
     report["elapsed_seconds"] = round(loop.state.elapsed_seconds, 1)
+    report["step"] = loop.state.step
     report["best"] = {"step": loop.state.best_step, config.training.best_metric: loop.state.best_metric}
-    atomic_write_json(run.run_json, {**report, "status": "finished", "test": test_metrics})
+    report["test"] = None if test_metrics is None else {k: _json_number(v) for k, v in test_metrics.items()}
+    atomic_write_json(run.run_json, {**report, "status": "finished"})
     if wandb_log is not None:
         wandb_log.finish()
     return test_metrics
@@ -120,7 +136,6 @@ def _build_loop(
     eval_log: MetricsLog,
     stop_signal: StopSignal,
     progress: Progress,
-    wandb_log: WandbLog | None,
 ) -> TrainingLoop[Any]:
     training, logging = context.config.training, context.config.logging
     total_steps = training.epochs * task.batches.steps_per_epoch
@@ -161,7 +176,7 @@ def _build_loop(
         eval_log=eval_log,
         stop_signal=stop_signal,
         progress=progress,
-        wandb_log=wandb_log,
+        freeze=task.freeze,
     )
 
 
@@ -179,16 +194,42 @@ def _evaluate_test(
     best = context.run.best_checkpoint
     if loop.state.best_step is not None:
         content = load_checkpoint(best)
-        load_model_state(task.model, content["model"], where=str(best))
+        load_strict(task.model, content["model"], source=str(best))
         step = content["step"]
     try:
         metrics = task.evaluate_test(task.model, lambda: stop_signal.requested is not None)
     except EvaluationInterrupted:
         raise SystemExit(stop_signal.requested) from None
-    if not eval_log.contains("test", step):
-        epoch = round(step / task.batches.steps_per_epoch, 4)
-        eval_log.append({"step": step, "epoch": epoch, "split": "test", **metrics})
+    epoch = round(step / task.batches.steps_per_epoch, 4)
+    eval_log.append({"step": step, "epoch": epoch, "split": "test", **metrics})
     return metrics
+
+
+def _standing_results(
+    context: RunContext[Any], task: Task[Any], loop: TrainingLoop[Any], eval_log: MetricsLog
+) -> dict[str, Any] | None:
+    """Return run.json if it holds the results of this finished run on the present test data, else None."""
+    report = _read_report(context.run)
+    tests_are_same = report.get("test_data") == task.facts["fingerprints"]["data"].get("test")
+    if report.get("status") != "finished" or not tests_are_same or "test" not in report:
+        return None
+    step = loop.state.best_step if loop.state.best_step is not None else loop.state.step
+    logged = task.evaluate_test is None or eval_log.contains("test", step)
+    return report if logged and report.get("step") == loop.state.step else None
+
+
+def _json_number(value: float) -> float | None:
+    """Return None for NaN and infinity, which JSON lacks: no target in a small split gives a loss of 0/0."""
+    return value if math.isfinite(value) else None
+
+
+def _read_report(run: RunFolder) -> dict[str, Any]:
+    """Return what stands in run.json; nothing where it is missing or damaged, for it can be written anew."""
+    try:
+        content = json.loads(run.run_json.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _open_wandb(
@@ -226,7 +267,8 @@ def _run_report(context: RunContext[Any], task: Task[Any]) -> dict[str, Any]:
     return {
         "name": context.config.experiment.name,
         "status": "running",
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": _read_report(context.run).get("started")
+        or datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": context.config.experiment.seed,
         "environment": {
             **_environment(context),
@@ -237,6 +279,7 @@ def _run_report(context: RunContext[Any], task: Task[Any]) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in parameters),
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "labels": task.facts.get("labels"),
+        "test_data": task.facts["fingerprints"]["data"].get("test"),
     }
 
 
@@ -255,5 +298,4 @@ def _write_run_files(
     """Write what makes the folder readable, and complete without the places it was made from."""
     atomic_write_text(run.resolved_config, dump_yaml(config_dict))
     tokenizer.save(run.tokenizer_dir)
-    if not run.run_json.exists():
-        atomic_write_json(run.run_json, dict(report))
+    atomic_write_json(run.run_json, dict(report))

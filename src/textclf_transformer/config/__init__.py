@@ -1,16 +1,19 @@
 """The one YAML reader: the tree of sections, its checks and its errors."""
 
-from textclf_transformer.config.keys import json_schema
-from textclf_transformer.config.reader import flatten, load_config
-from textclf_transformer.config.schema import (
+from textclf_transformer.config.finetuning_sections import (
     ChunkingSection,
     ClassificationHeadSection,
     FinetuningArchitectureSection,
-    FinetuningConfig,
     FinetuningDropoutsSection,
     FinetuningTrainingSection,
-    MlmHeadSection,
+    FreezePhaseSection,
     PretrainedExperimentSection,
+)
+from textclf_transformer.config.keys import json_schema
+from textclf_transformer.config.reader import flatten, load_config
+from textclf_transformer.config.schema import (
+    FinetuningConfig,
+    MlmHeadSection,
     PretrainingConfig,
     PretrainingTrainingSection,
 )
@@ -40,6 +43,7 @@ __all__ = [
     "FinetuningConfig",
     "FinetuningDropoutsSection",
     "FinetuningTrainingSection",
+    "FreezePhaseSection",
     "LoggingSection",
     "MlmHeadSection",
     "PretrainedExperimentSection",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, get_args
 
@@ -36,6 +36,18 @@ def walk(model: type[Section], parent: str = "") -> Iterator[tuple[str, FieldInf
 def fields_of(kind: Kind) -> dict[str, FieldInfo]:
     """Return dotted key → field for the config of ``kind``."""
     return dict(walk(CONFIGS[kind]))
+
+
+def fill_in_defaults(config: Mapping[str, Any], model: type[Section]) -> dict[str, Any]:
+    """Return ``config`` with the keys it lacks at their defaults, as an older version has written it."""
+    filled = dict(config)
+    for name, field in model.model_fields.items():
+        section = section_of(field)
+        if name not in filled and not field.is_required():
+            filled[name] = field.default if section is None or field.default is None else {}
+        if section is not None and isinstance(filled.get(name), Mapping):
+            filled[name] = fill_in_defaults(filled[name], section)
+    return filled
 
 
 @cache
@@ -95,6 +107,9 @@ def _in_words(schema: dict[str, Any]) -> str:
     words = {"boolean": "true or false", "string": "text", "null": "null"}
     if kind in words:
         return words[kind]
+    if kind == "array":
+        items = schema["items"]
+        return "a list of sections" if "$ref" in items else f"a list, each {_in_words(items)}"
     return {"integer": "an integer", "number": "a number"}[str(kind)] + _range_in_words(schema)
 
 

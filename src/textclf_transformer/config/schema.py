@@ -7,9 +7,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from textclf_transformer.config.finetuning_sections import (
+    ChunkingSection,
+    ClassificationHeadSection,
+    FinetuningArchitectureSection,
+    FinetuningTrainingSection,
+    PretrainedExperimentSection,
+)
 from textclf_transformer.config.rules import Problem, raise_problems
-from textclf_transformer.config.section import Count, Dropout, Probability, Section, Text
+from textclf_transformer.config.section import Probability, Section
 from textclf_transformer.config.shared_sections import (
+    BEST_METRIC,
     ArchitectureSection,
     BatchSize,
     DataSection,
@@ -23,8 +31,6 @@ from textclf_transformer.config.shared_sections import (
 )
 from textclf_transformer.experiment import Kind
 
-_BEST_METRIC = "Validation metric that decides about best.ckpt and early stopping."
-
 
 class PretrainingTrainingSection(TrainingSection):
     """How the masked language model is trained."""
@@ -33,7 +39,7 @@ class PretrainingTrainingSection(TrainingSection):
     batch_size: BatchSize = 64
     warmup_ratio: WarmupRatio = 0.06
     epochs: Epochs = 10
-    best_metric: Annotated[Literal["loss"], Field(description=_BEST_METRIC)] = "loss"
+    best_metric: Annotated[Literal["loss"], Field(description=BEST_METRIC)] = "loss"
 
 
 class MlmHeadSection(Section):
@@ -51,6 +57,13 @@ class MlmHeadSection(Section):
     tie_mlm_weights: Annotated[
         bool, Field(description="Use the token embedding as the output matrix too, as RoBERTa does.")
     ] = True
+    enhanced_mask_decoder: Annotated[
+        bool | None,
+        Field(
+            description="Guess hidden tokens with their absolute positions too, as DeBERTa does; null: where "
+            "the attention is disentangled."
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _check(self) -> MlmHeadSection:
@@ -66,109 +79,6 @@ class MlmHeadSection(Section):
                 found=f"{self.mask_token_p} + {self.random_token_p}",
                 expected="a sum of at most 1",
             )
-
-
-class FinetuningTrainingSection(TrainingSection):
-    """How the classifier is trained."""
-
-    learning_rate: LearningRate = 1e-4
-    batch_size: BatchSize = 16
-    warmup_ratio: WarmupRatio = 0.1
-    epochs: Epochs = 5
-    best_metric: Annotated[Literal["loss", "accuracy", "f1_macro"], Field(description=_BEST_METRIC)] = (
-        "f1_macro"
-    )
-
-
-class FinetuningDropoutsSection(Section):
-    """Dropout of the encoder while it is finetuned."""
-
-    embedding: Annotated[
-        Dropout | None, Field(description="On the embeddings (share of values); null: as in pretraining.")
-    ] = None
-    attention: Annotated[
-        Dropout | None,
-        Field(description="On the attention weights (share of values); null: as in pretraining."),
-    ] = None
-    hidden: Annotated[
-        Dropout | None,
-        Field(description="On each sub-layer's output (share of values); null: as in pretraining."),
-    ] = None
-
-
-class FinetuningArchitectureSection(Section):
-    """The encoder's shape comes from the pretraining checkpoint; only its dropout may be set anew."""
-
-    dropouts: FinetuningDropoutsSection = FinetuningDropoutsSection()
-
-
-class ClassificationHeadSection(Section):
-    """From the chunks' vectors to the labels."""
-
-    num_labels: Annotated[
-        Annotated[int, Field(ge=2, le=1_000_000)] | None,
-        Field(description="Number of labels; null: as many as the data have."),
-    ] = None
-    pooling: Annotated[
-        Literal["attention"], Field(description="How the chunks of a document become one vector.")
-    ] = "attention"
-    classifier_dropout: Annotated[Dropout, Field(description="Inside the classifier (share of values).")] = (
-        0.1
-    )
-    attention_hidden_size: Annotated[
-        Annotated[int, Field(ge=1, le=65_536)] | None,
-        Field(description="Inner size of the attention over chunks (dimensions); null: embedding_dim."),
-    ] = None
-    attention_dropout: Annotated[
-        Dropout, Field(description="On the weights of the chunks (share of chunks).")
-    ] = 0.0
-    hidden_dropout: Annotated[
-        Dropout, Field(description="On the vectors of the chunks (share of values).")
-    ] = 0.1
-
-
-class ChunkingSection(Section):
-    """How a long document is cut into sequences."""
-
-    chunk_size: Annotated[
-        Annotated[int, Field(ge=3, le=1_048_576)] | None,
-        Field(description="Tokens of a chunk, [CLS] and [SEP] included; null: max_sequence_length."),
-    ] = None
-    stride: Annotated[
-        Annotated[int, Field(ge=1, le=1_048_576)] | None,
-        Field(description="Content tokens from chunk to chunk; null: chunk_size − 2, no overlap."),
-    ] = None
-    max_chunks: Annotated[
-        Count, Field(description="Chunks read of a document; tokens beyond them are counted and reported.")
-    ] = 32
-
-    @model_validator(mode="after")
-    def _check(self) -> ChunkingSection:
-        raise_problems(self._problems())
-        return self
-
-    def _problems(self) -> Iterator[Problem]:
-        if self.chunk_size is not None and self.stride is not None and self.stride > self.chunk_size - 2:
-            yield Problem(
-                "chunking.stride",
-                "tokens between two chunks would be skipped",
-                found=f"stride {self.stride}, chunk_size {self.chunk_size}",
-                expected="a stride of at most chunk_size − 2",
-            )
-
-
-class PretrainedExperimentSection(Section):
-    """Where the encoder and the tokenizer come from."""
-
-    path: Annotated[
-        Text, Field(description="Name of a pretraining run, or the path of its folder (with a / in it).")
-    ]
-    checkpoint: Annotated[
-        Text, Field(description="best, last or a file; best falls back to last in a run without validation.")
-    ] = "best"
-    load_weights: Annotated[bool, Field(description="false: start from random weights, for comparison.")] = (
-        True
-    )
 
 
 class _Config(Section):
@@ -208,6 +118,13 @@ class PretrainingConfig(_Config):
 
     def _problems(self) -> Iterator[Problem]:
         yield from _early_stopping_needs_validation(self.training, self.data)
+        if self.mlm_head.enhanced_mask_decoder and self.architecture.attention.kind == "standard":
+            yield Problem(
+                "mlm_head.enhanced_mask_decoder",
+                "standard attention knows absolute positions already",
+                found="true",
+                expected="false or null, or architecture.attention.kind: disentangled",
+            )
 
 
 def _null_is_empty(value: Any) -> Any:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from textclf_transformer.errors import UsageError
-from textclf_transformer.experiment import validate_run_name
+from textclf_transformer.experiment import RUN_NAMES, validate_run_name
 
 
 class Section(BaseModel):
@@ -50,6 +50,8 @@ def _inside(text: str) -> str:
     ways = (PurePosixPath(text), PureWindowsPath(text))
     if any(way.anchor or ".." in way.parts or way.name == "" for way in ways) or not text.endswith(".csv"):
         raise wrong_value("a relative path inside the run folder that ends in .csv")
+    if ways[1].parts[0].lower() in RUN_NAMES:
+        raise wrong_value("a path that does not begin with the name of another file or folder of a run")
     return text
 
 

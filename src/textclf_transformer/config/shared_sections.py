@@ -96,12 +96,34 @@ class TokenizerSection(Section):
 class AttentionSection(Section):
     """Self-attention of the encoder."""
 
-    kind: Annotated[Literal["standard"], Field(description="Kind of attention; standard is RoBERTa's.")] = (
-        "standard"
-    )
+    kind: Annotated[
+        Literal["standard", "disentangled"],
+        Field(description="Kind of attention: standard is RoBERTa's, disentangled DeBERTa's."),
+    ] = "standard"
     num_heads: Annotated[
         int, Field(ge=1, le=65_536, description="Attention heads per layer; must divide embedding_dim.")
     ] = 4
+    max_relative_positions: Annotated[
+        Annotated[int, Field(ge=1, le=1_048_576)] | None,
+        Field(
+            description="Distance (tokens) from which on disentangled attention tells no difference; "
+            "null: max_sequence_length."
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _check(self) -> AttentionSection:
+        raise_problems(self._problems())
+        return self
+
+    def _problems(self) -> Iterator[Problem]:
+        if self.kind == "standard" and self.max_relative_positions is not None:
+            yield Problem(
+                "architecture.attention.max_relative_positions",
+                "standard attention knows no relative positions",
+                found=str(self.max_relative_positions),
+                expected="null, or architecture.attention.kind: disentangled",
+            )
 
 
 class DropoutsSection(Section):
@@ -147,6 +169,8 @@ class ArchitectureSection(Section):
                 expected="embedding_dim a multiple of num_heads",
             )
 
+
+BEST_METRIC = "Validation metric that decides about best.ckpt and early stopping."
 
 # Their defaults differ between the kinds of run, and a subclass that sets one must say the whole type again.
 LearningRate = Annotated[

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from textclf_transformer.atomic import storage_errors
 from textclf_transformer.errors import UsageError
 
 
@@ -30,15 +31,17 @@ def building_folder(target: Path, *, overwrite: bool, is_ours: Callable[[Path], 
 
     Raises:
         UsageError: ``target`` is there and may not be replaced.
+        StorageError: no folder can be made there.
     """
     if target.is_symlink():
         raise UsageError("the folder to write must not be a symbolic link", where=str(target))
     target = target.resolve()  # "." has no name to put a temporary beside
     _check_target(target, overwrite=overwrite, is_ours=is_ours)
-    target.parent.mkdir(parents=True, exist_ok=True)
     mark = secrets.token_hex(8)
     temporary = target.with_name(f".{target.name}.{mark}.tmp")
-    temporary.mkdir()
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
     try:
         with _terminated_as_exit():
             yield temporary

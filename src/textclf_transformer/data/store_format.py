@@ -117,8 +117,13 @@ class Header:
         try:
             content: Any = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError) as error:
+            parts = sorted(entry.parent.name for entry in folder.glob(f"*/{HEADER}"))
             raise DataError(
-                "there is no token store here", where=str(folder), mend="make one with `textclf prepare`"
+                "there is no token store here",
+                where=str(folder),
+                mend=f"name one of the stores in it: {', '.join(str(folder / part) for part in parts)}"
+                if parts
+                else "make one with `textclf prepare`",
             ) from error
         except (ValueError, RecursionError) as error:
             raise DataError("the header is damaged", where=str(path), found=str(error)) from error

@@ -25,6 +25,8 @@ def bootstrap_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Return score name → the 2.5 % and 97.5 % points over ``RESAMPLES`` resamples of the documents.
 
+    A score that no resample has (0/0 in each) is left out.
+
     Args:
         labels: (N,) of 0 … L − 1, or 0/1 of (N, L).
         predictions: of the shape of ``labels``.
@@ -39,11 +41,13 @@ def bootstrap_intervals(
         count = min(_RESAMPLES_AT_ONCE, RESAMPLES - start)
         weights = resample_weights(len(labels), count, generator)
         parts.append(weighted_scores(weights, true, predicted, several=several))
-    return {
-        name: (float(low), float(high))
-        for name in parts[0]
-        for low, high in [np.nanpercentile(np.concatenate([part[name] for part in parts]), [2.5, 97.5])]
-    }
+    intervals = {}
+    for name in parts[0]:
+        values = np.concatenate([part[name] for part in parts])
+        if not np.isnan(values).all():
+            low, high = np.nanpercentile(values, [2.5, 97.5])
+            intervals[name] = (float(low), float(high))
+    return intervals
 
 
 def resample_weights(num_documents: int, count: int, generator: np.random.Generator) -> Float64Array:

@@ -75,18 +75,22 @@ def coverage_risk(right: np.ndarray, confidence: Float64Array) -> list[dict[str,
         confidence: (N,).
 
     Returns:
-        For each of ``COVERAGES``: ``coverage`` (share of documents that the model decides, at least as
-        asked), ``confidence`` (of the least certain among them), ``accuracy`` and ``risk`` (1 − accuracy).
+        For each of ``COVERAGES`` that decides other documents than the one before: ``coverage`` (share of
+        documents that the model decides, at least as asked), ``documents`` (their number), ``confidence`` (of
+        the least certain among them), ``accuracy`` and ``risk`` (1 − accuracy).
     """
     ordered = np.sort(confidence)[::-1]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for asked in COVERAGES:
         threshold = ordered[max(1, int(np.ceil(asked * len(ordered) - 1e-9))) - 1]
         decided = confidence >= threshold
+        if rows and rows[-1]["documents"] == int(decided.sum()):
+            continue
         accuracy = float(right[decided].mean())
         rows.append(
             {
                 "coverage": float(decided.mean()),
+                "documents": int(decided.sum()),
                 "confidence": float(threshold),
                 "accuracy": accuracy,
                 "risk": 1.0 - accuracy,
@@ -128,4 +132,4 @@ def worst_mistakes(
 def _names(label: Any, label_names: Sequence[str]) -> str:
     if np.ndim(label) == 0:
         return label_names[int(label)]
-    return SEPARATOR.join(label_names[place] for place in np.flatnonzero(label))
+    return SEPARATOR.join(label_names[int(place)] for place in np.flatnonzero(label))

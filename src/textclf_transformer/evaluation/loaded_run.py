@@ -25,10 +25,10 @@ from textclf_transformer.evaluation.inference import document_logits
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
+from textclf_transformer.model.loading import load_strict
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.building import build_classifier, build_encoder
 from textclf_transformer.training.checkpoint import load_checkpoint
-from textclf_transformer.training.resume import load_model_state
 from textclf_transformer.training.run_tokenizer import load_run_tokenizer
 from textclf_transformer.training.state import require_keys
 from textclf_transformer.utils import resolve_device
@@ -247,8 +247,9 @@ def _load_model(
             encoder,
             head,
             num_labels=len(content["labels"]),
+            max_chunks=content["config"]["chunking"]["max_chunks"],
             layer_norm_eps=architecture.layer_norm_eps,
             use_gradient_checkpointing=False,
         )
-    load_model_state(model, content["model"], where=str(path))
+    load_strict(model, content["model"], source=str(path))
     return model.to(device).eval()

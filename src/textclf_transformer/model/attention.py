@@ -125,7 +125,7 @@ def _make_group(lengths: list[int], *, device: torch.device) -> SequenceGroup:
     )
 
 
-def _to_rectangle(tokens: Tensor, group: SequenceGroup) -> Tensor:
+def to_rectangle(tokens: Tensor, group: SequenceGroup) -> Tensor:
     """Spread (n, H, K) tokens of a group over (b, H, s, K), zeros on padding."""
     _, num_heads, head_dim = tokens.shape
     if group.cells is not None:
@@ -134,7 +134,7 @@ def _to_rectangle(tokens: Tensor, group: SequenceGroup) -> Tensor:
     return tokens.view(group.num_sequences, group.length, num_heads, head_dim).transpose(1, 2)
 
 
-def _from_rectangle(rectangle: Tensor, group: SequenceGroup) -> Tensor:
+def from_rectangle(rectangle: Tensor, group: SequenceGroup) -> Tensor:
     """Collect the real tokens of (b, H, s, K) as (n, H, K)."""
     _, num_heads, _, head_dim = rectangle.shape
     tokens = rectangle.transpose(1, 2).reshape(-1, num_heads, head_dim)
@@ -197,6 +197,6 @@ def attend(
     ):
         if group.num_tokens == 0:
             continue
-        q, k, v = (_to_rectangle(tokens, group) for tokens in (q, k, v))
-        outputs.append(_from_rectangle(attention(q, k, v, group.padding, dropout_p), group))
+        q, k, v = (to_rectangle(tokens, group) for tokens in (q, k, v))
+        outputs.append(from_rectangle(attention(q, k, v, group.padding, dropout_p), group))
     return torch.cat(outputs) if outputs else query.new_zeros(query.shape)

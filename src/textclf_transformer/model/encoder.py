@@ -1,5 +1,7 @@
 """The RoBERTa encoder (Liu et al. 2019): post-norm, learned positions, no segments.
 
+With disentangled attention it is the encoder of DeBERTa (He et al. 2021), see ``disentangled``.
+
 It runs on the N real tokens of a batch: padding is taken out once before the embeddings and put back, if at
 all, after the last layer.
 
@@ -17,12 +19,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from textclf_transformer.model.attention import SequenceLayout, check_attention_mask
+from textclf_transformer.model.enhanced_mask_decoder import EnhancedMaskDecoder
 from textclf_transformer.model.hf_config import HfConfig
+from textclf_transformer.model.hf_encoder import hf_class, hf_settings, hf_tensors
 from textclf_transformer.model.hf_folder import read_hf_folder, write_hf_folder
 from textclf_transformer.model.initialisation import initialise_weights
-from textclf_transformer.model.layers import Embeddings, EncoderLayer
+from textclf_transformer.model.layers import ATTENTION_KINDS, EncoderLayer, build_embeddings
 from textclf_transformer.model.loading import load_encoder
-from textclf_transformer.model.pretrained import ENCODER_PREFIX, roberta_state_to_hf
+from textclf_transformer.model.pretrained import ENCODER_PREFIX
 
 
 def unpack(tokens: Tensor, places: Tensor) -> Tensor:
@@ -56,12 +60,15 @@ class RobertaModel(nn.Module):
         attention_probs_dropout_prob: drop probability of attention weights.
         embedding_dropout_prob: drop probability after the embeddings.
         attention_backend: see ``attend``.
+        attention_kind: one of ``ATTENTION_KINDS``.
+        max_relative_positions: R, from which distance on tokens are equally far apart (disentangled
+            attention); None: the longest sequence.
         use_gradient_checkpointing: keep only each layer's input and compute the layer again in the backward
             pass.
 
     Raises:
-        ValueError: ``num_attention_heads`` does not divide ``hidden_size``, there is no layer, or the
-            position table has no room.
+        ValueError: ``num_attention_heads`` does not divide ``hidden_size``, there is no layer, the position
+            table has no room, or the attention is unknown or has no use for ``max_relative_positions``.
     """
 
     def __init__(
@@ -79,6 +86,8 @@ class RobertaModel(nn.Module):
         attention_probs_dropout_prob: float = 0.0,
         embedding_dropout_prob: float = 0.1,
         attention_backend: str = "explicit",
+        attention_kind: str = "standard",
+        max_relative_positions: int | None = None,
         use_gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -94,10 +103,18 @@ class RobertaModel(nn.Module):
                 f"max_position_embeddings {max_position_embeddings} leaves no position "
                 f"after pad_token_id {pad_token_id}"
             )
-        self.embeddings = Embeddings(
+        if attention_kind not in ATTENTION_KINDS:
+            raise ValueError(f"unknown attention {attention_kind!r}, expected one of {ATTENTION_KINDS}")
+        if attention_kind == "standard" and max_relative_positions is not None:
+            raise ValueError("standard attention has no use for max_relative_positions")
+        self.attention_kind = attention_kind
+        self.max_relative_positions = max_relative_positions or self.max_sequence_length
+        self.embeddings = build_embeddings(
+            attention_kind,
             vocab_size=vocab_size,
             hidden_size=hidden_size,
             max_position_embeddings=max_position_embeddings,
+            max_relative_positions=self.max_relative_positions,
             pad_token_id=pad_token_id,
             layer_norm_eps=layer_norm_eps,
             dropout_prob=embedding_dropout_prob,
@@ -111,6 +128,7 @@ class RobertaModel(nn.Module):
                 hidden_dropout_prob=hidden_dropout_prob,
                 attention_probs_dropout_prob=attention_probs_dropout_prob,
                 attention_backend=attention_backend,
+                attention_kind=attention_kind,
             )
             for _ in range(num_hidden_layers)
         )
@@ -124,7 +142,7 @@ class RobertaModel(nn.Module):
         attention_backend: str = "explicit",
         use_gradient_checkpointing: bool = False,
     ) -> Self:
-        """Load the encoder of a Hugging Face RoBERTa, or of any of our exported models.
+        """Load the encoder of a Hugging Face RoBERTa or DeBERTa, or of any of our exported models.
 
         Args:
             folder: with config.json and model.safetensors or pytorch_model.bin.
@@ -169,12 +187,14 @@ class RobertaModel(nn.Module):
             hidden_dropout_prob=config.hidden_dropout_prob,
             attention_probs_dropout_prob=config.attention_probs_dropout_prob,
             embedding_dropout_prob=config.embedding_dropout_prob,
+            attention_kind=config.attention_kind,
+            max_relative_positions=config.max_relative_positions,
             attention_backend=attention_backend,
             use_gradient_checkpointing=use_gradient_checkpointing,
         )
 
     def to_hf(self, folder: Path | str) -> None:
-        """Write config.json and model.safetensors that transformers' ``RobertaModel`` loads.
+        """Write config.json and model.safetensors for transformers' ``RobertaModel`` or ``DebertaModel``.
 
         Args:
             folder: a new one, or one without a model.
@@ -186,34 +206,13 @@ class RobertaModel(nn.Module):
         state = {ENCODER_PREFIX + name: tensor for name, tensor in self.state_dict().items()}
         write_hf_folder(
             Path(folder),
-            config={"architectures": ["RobertaModel"], **self.hf_settings()},
-            tensors=roberta_state_to_hf(state, encoder_prefix=""),
+            config={"architectures": [hf_class(self, "Model")], **hf_settings(self)},
+            tensors=hf_tensors(self, state, bare=True),
         )
 
     def hf_settings(self) -> Mapping[str, Any]:
         """Return the encoder's part of a Hugging Face config.json."""
-        layer = self.layers[0]
-        assert isinstance(layer, EncoderLayer)
-        return {
-            "model_type": "roberta",
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.hidden_size,
-            "num_hidden_layers": len(self.layers),
-            "num_attention_heads": self.num_attention_heads,
-            "intermediate_size": layer.intermediate.out_features,
-            "max_position_embeddings": self.embeddings.position_embeddings.num_embeddings,
-            "type_vocab_size": 1,
-            "pad_token_id": self.pad_token_id,
-            "bos_token_id": None,
-            "eos_token_id": None,
-            "hidden_act": "gelu",
-            "layer_norm_eps": self.embeddings.norm.eps,
-            "hidden_dropout_prob": layer.dropout.p,
-            "attention_probs_dropout_prob": layer.attention.dropout_prob,
-            "embedding_dropout_prob": self.embeddings.dropout.p,
-            "initializer_range": 0.02,
-            "tie_word_embeddings": True,
-        }
+        return hf_settings(self)
 
     @property
     def vocab_size(self) -> int:
@@ -237,7 +236,13 @@ class RobertaModel(nn.Module):
         tokens = self.encode(input_ids, attention_mask)
         return {"last_hidden_state": unpack(tokens, ~attention_mask)}
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor, wanted: Tensor | None = None) -> Tensor:
+    def encode(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        wanted: Tensor | None = None,
+        mask_decoder: EnhancedMaskDecoder | None = None,
+    ) -> Tensor:
         """Encode a batch and return hidden states without padding.
 
         Args:
@@ -245,6 +250,7 @@ class RobertaModel(nn.Module):
             attention_mask: (B, S) bool, True = PAD.
             wanted: (B, S) bool, positions whose hidden state is wanted; all must be real. None means all real
                 ones.
+            mask_decoder: runs in place of the last layer, with its weights; needs disentangled attention.
 
         Returns:
             (N', D), the wanted positions in the order of the rows.
@@ -261,20 +267,24 @@ class RobertaModel(nn.Module):
                 f"a sequence has {longest} tokens, the position table holds {self.max_sequence_length}"
             )
         position_ids = self.pad_token_id + (~attention_mask).cumsum(dim=1)  # (B, S)
+        position_ids = position_ids.flatten().index_select(0, layout.token_indices)  # (N,)
         token_ids = input_ids.flatten().index_select(0, layout.token_indices)  # (N,)
-        hidden = self.embeddings(token_ids, position_ids.flatten().index_select(0, layout.token_indices))
         selected = None
         if wanted is not None:
             selected = wanted.flatten().index_select(0, layout.token_indices).nonzero().squeeze(1)
+        hidden = self.embeddings(token_ids, position_ids)
+        relative = self.embeddings.relative_positions
         for layer in self.layers[:-1]:
-            hidden = self._run_layer(layer, hidden, layout, None)
-        return self._run_layer(self.layers[-1], hidden, layout, selected)
+            hidden = self._run(layer, hidden, layout, None, relative)
+        last = self.layers[-1]
+        if mask_decoder is not None:
+            return self._run(mask_decoder, hidden, position_ids, last, layout, selected, relative)
+        return self._run(last, hidden, layout, selected, relative)
 
-    def _run_layer(
-        self, layer: nn.Module, hidden: Tensor, layout: SequenceLayout, selected: Tensor | None
-    ) -> Tensor:
+    def _run(self, module: nn.Module, *arguments: object) -> Tensor:
+        """Call a module; under gradient checkpointing it is computed again in the backward pass."""
         if self.use_gradient_checkpointing and torch.is_grad_enabled():
-            output: Tensor = checkpoint(layer, hidden, layout, selected, use_reentrant=False)
+            output: Tensor = checkpoint(module, *arguments, use_reentrant=False)
             return output
-        output = layer(hidden, layout, selected)
+        output = module(*arguments)
         return output

@@ -11,6 +11,7 @@ import torch
 from textclf_transformer.errors import CheckpointError
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.freezing import EncoderClassifier
+from textclf_transformer.model.hf_encoder import hf_class, hf_settings, hf_tensors
 from textclf_transformer.model.hf_folder import (
     HEAD_CONFIG_FILE,
     HEAD_WEIGHTS_FILE,
@@ -21,7 +22,7 @@ from textclf_transformer.model.hf_folder import (
     write_hf_folder,
 )
 from textclf_transformer.model.loading import check_fit, load_strict
-from textclf_transformer.model.pretrained import ENCODER_PREFIX, roberta_state_to_hf
+from textclf_transformer.model.pretrained import ENCODER_PREFIX
 
 Classifier = TypeVar("Classifier", bound=EncoderClassifier)
 
@@ -44,11 +45,11 @@ def write_classifier(model: EncoderClassifier, folder: Path, *, label_names: Seq
     write_hf_folder(
         folder,
         config={
-            **model.encoder.hf_settings(),
-            "architectures": ["RobertaModel"],
+            **hf_settings(model.encoder),
+            "architectures": [hf_class(model.encoder, "Model")],
             **label_entries(label_names, model.num_labels),
         },
-        tensors=roberta_state_to_hf(encoder, encoder_prefix=""),
+        tensors=hf_tensors(model.encoder, encoder, bare=True),
         head_config={"model": type(model).__name__, "settings": model.settings},
         head_tensors={name: tensor for name, tensor in state.items() if name not in encoder},
     )

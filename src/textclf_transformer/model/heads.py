@@ -6,6 +6,7 @@ batch).
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Self
 
@@ -14,13 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from textclf_transformer.model.encoder import RobertaModel, unpack
+from textclf_transformer.model.enhanced_mask_decoder import EnhancedMaskDecoder
+from textclf_transformer.model.hf_encoder import hf_class, hf_settings, hf_tensors
 from textclf_transformer.model.hf_folder import read_hf_folder, write_hf_folder
 from textclf_transformer.model.initialisation import initialise_weights
 from textclf_transformer.model.linear_cross_entropy import linear_cross_entropy
 from textclf_transformer.model.loading import load_strict
-from textclf_transformer.model.pretrained import roberta_state_to_hf
 
 IGNORE_INDEX = -100
+
+_log = logging.getLogger(__name__)
+_MASK_DECODER = "mask_decoder."
 
 
 class MaskedLMHead(nn.Module):
@@ -68,20 +73,43 @@ class RobertaForMaskedLM(nn.Module):
         encoder: the encoder; owned by this model from now on.
         layer_norm_eps: of the head's LayerNorm.
         tie_weights: whether the head's projection is the word embedding.
+        enhanced_mask_decoder: whether an ``EnhancedMaskDecoder`` runs in place of the encoder's last layer;
+            needs disentangled attention.
+
+    Raises:
+        ValueError: the mask decoder stands on standard attention, which knows absolute places already.
     """
 
     def __init__(
-        self, encoder: RobertaModel, *, layer_norm_eps: float = 1e-5, tie_weights: bool = True
+        self,
+        encoder: RobertaModel,
+        *,
+        layer_norm_eps: float = 1e-5,
+        tie_weights: bool = True,
+        enhanced_mask_decoder: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = encoder
+        if enhanced_mask_decoder and encoder.attention_kind != "disentangled":
+            raise ValueError("the enhanced mask decoder needs disentangled attention")
+        self.mask_decoder = (
+            EnhancedMaskDecoder(
+                hidden_size=encoder.hidden_size,
+                max_position_embeddings=encoder.max_sequence_length + encoder.pad_token_id + 1,
+                pad_token_id=encoder.pad_token_id,
+            )
+            if enhanced_mask_decoder
+            else None
+        )
         self.head = MaskedLMHead(
             hidden_size=encoder.hidden_size,
             vocab_size=encoder.vocab_size,
             layer_norm_eps=layer_norm_eps,
             tie_weights=tie_weights,
         )
-        initialise_weights(self.head)
+        for name, part in self.named_children():
+            if name != "encoder":
+                initialise_weights(part)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None
@@ -97,7 +125,7 @@ class RobertaForMaskedLM(nn.Module):
             ``logits`` (B, S, V), zero on padding; with labels also ``loss``, the mean over targets (NaN
             without any).
         """
-        tokens = self.encoder.encode(input_ids, attention_mask)
+        tokens = self.encoder.encode(input_ids, attention_mask, mask_decoder=self.mask_decoder)
         logits = unpack(self.head(tokens, self.encoder.embeddings.word_embeddings.weight), ~attention_mask)
         output = {"logits": logits}
         if labels is not None:
@@ -118,18 +146,20 @@ class RobertaForMaskedLM(nn.Module):
             float32 scalar, natural logarithm; 0 without targets.
         """
         wanted = (labels != IGNORE_INDEX) & ~attention_mask
-        hidden = self.encoder.encode(input_ids, attention_mask, wanted=wanted)  # (T, D)
+        hidden = self.encoder.encode(
+            input_ids, attention_mask, wanted=wanted, mask_decoder=self.mask_decoder
+        )  # (T, D)
         return self.head.loss(hidden, self.encoder.embeddings.word_embeddings.weight, labels[wanted])
 
     @classmethod
     def from_hf(cls, folder: Path | str) -> Self:
-        """Load a folder that transformers' ``RobertaForMaskedLM``, or ``to_hf``, wrote.
+        """Load a folder that transformers' ``RobertaForMaskedLM``, its DeBERTa twin or ``to_hf`` wrote.
 
         Args:
             folder: with config.json and model.safetensors or pytorch_model.bin.
 
         Returns:
-            The model in training mode, in float32.
+            The model in training mode, in float32, without an enhanced mask decoder.
 
         Raises:
             CheckpointError: a file is missing or damaged, or a tensor of encoder or head is missing or
@@ -149,7 +179,10 @@ class RobertaForMaskedLM(nn.Module):
         return model
 
     def to_hf(self, folder: Path | str) -> None:
-        """Write config.json and model.safetensors that transformers' ``RobertaForMaskedLM`` loads.
+        """Write a folder that transformers' ``RobertaForMaskedLM`` or ``DebertaForMaskedLM`` loads.
+
+        An enhanced mask decoder, which Hugging Face has no place for, is left out with a warning: their
+        logits are then not ours.
 
         Args:
             folder: a new one, or one without a model.
@@ -159,11 +192,15 @@ class RobertaForMaskedLM(nn.Module):
             StorageError: the disk is full, a permission is missing …
         """
         config = {
-            **self.encoder.hf_settings(),
-            "architectures": ["RobertaForMaskedLM"],
+            **hf_settings(self.encoder),
+            "architectures": [hf_class(self.encoder, "ForMaskedLM")],
             "tie_word_embeddings": self.head.decoder is None,
         }
-        tensors = roberta_state_to_hf(self.state_dict(), encoder_prefix="roberta.")
+        state = {name: t for name, t in self.state_dict().items() if not name.startswith(_MASK_DECODER)}
+        if self.mask_decoder is not None:
+            _log.warning("%s: the enhanced mask decoder is left out, logits will differ without it", folder)
+        tensors = hf_tensors(self.encoder, state, bare=False)
         if self.head.decoder is not None:  # transformers ties the two biases only together with the weights
-            tensors["lm_head.decoder.bias"] = tensors["lm_head.bias"].clone()
+            head = "lm_head" if self.encoder.attention_kind == "standard" else "cls.predictions"
+            tensors[f"{head}.decoder.bias"] = tensors[f"{head}.bias"].clone()
         write_hf_folder(Path(folder), config=config, tensors=tensors)

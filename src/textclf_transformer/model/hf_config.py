@@ -1,4 +1,4 @@
-"""The part of a Hugging Face config.json that decides a RoBERTa, checked."""
+"""The part of a Hugging Face config.json that decides a RoBERTa or a DeBERTa, checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textclf_transformer.model.pretrained import ENCODER_PREFIX
 
 CONFIG_FILE = "config.json"
 
-# What must stand in config.json, and what is meant (as in RobertaConfig) where the rest is left out.
+# What must stand in config.json, and what is meant (as in their config classes) where the rest is left out.
 _REQUIRED_COUNTS = (
     "vocab_size",
     "hidden_size",
@@ -23,22 +23,56 @@ _REQUIRED_COUNTS = (
     "intermediate_size",
     "max_position_embeddings",
 )
+_DEFAULTS: dict[str, dict[str, object]] = {
+    "roberta": {
+        "hidden_act": "gelu",
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+        "add_cross_attention": False,
+        "pad_token_id": 1,
+        "layer_norm_eps": 1e-12,
+    },
+    "deberta": {
+        "hidden_act": "gelu",
+        "pooler_hidden_act": "gelu",
+        "relative_attention": False,
+        "position_biased_input": True,
+        "pos_att_type": "",
+        "type_vocab_size": 0,
+        "talking_head": False,
+        "pad_token_id": 0,
+        "layer_norm_eps": 1e-7,
+        "max_relative_positions": -1,
+    },
+}
+_CLASSIFIER_DROPOUT = {"roberta": "classifier_dropout", "deberta": "cls_dropout"}
+# The values that our encoder has.
 _SUPPORTED: dict[str, object] = {
-    "model_type": "roberta",
     "hidden_act": "gelu",
     "position_embedding_type": "absolute",
     "is_decoder": False,
     "add_cross_attention": False,
+    "pooler_hidden_act": "gelu",
+    "relative_attention": True,
+    "position_biased_input": False,
+    "pos_att_type": {"c2p", "p2c"},
+    "type_vocab_size": 0,
+    "talking_head": False,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class HfConfig:
-    """What of a Hugging Face config.json decides a RoBERTa; names and meanings are theirs.
+    """What of a Hugging Face config.json decides a RoBERTa or a DeBERTa; names and meanings are theirs.
 
-    ``embedding_dropout_prob`` is ours: theirs is ``hidden_dropout_prob`` there, which is its default.
+    ``embedding_dropout_prob`` is ours: theirs is ``hidden_dropout_prob`` there, which is its default. So is
+    ``attention_kind``, "disentangled" for a DeBERTa. A DeBERTa's ``max_position_embeddings`` are turned into
+    the rows that a RoBERTa needs for as long a sequence; its ``cls_dropout`` is ``classifier_dropout`` here,
+    before both layers of the head. ``max_relative_positions`` is None in a RoBERTa.
     """
 
+    attention_kind: str
+    max_relative_positions: int | None
     vocab_size: int
     hidden_size: int
     num_hidden_layers: int
@@ -65,12 +99,19 @@ class HfConfig:
         """
         declared = {
             "embeddings.word_embeddings.weight": (self.vocab_size, self.hidden_size),
-            "embeddings.position_embeddings.weight": (self.max_position_embeddings, self.hidden_size),
             f"layers.{self.num_hidden_layers - 1}.intermediate.weight": (
                 self.intermediate_size,
                 self.hidden_size,
             ),
         }
+        if self.max_relative_positions is None:
+            declared["embeddings.position_embeddings.weight"] = (
+                self.max_position_embeddings,
+                self.hidden_size,
+            )
+        else:
+            rows = 2 * self.max_relative_positions
+            declared["embeddings.relative_position_embeddings.weight"] = (rows, self.hidden_size)
         for name, shape in declared.items():
             tensor = state.get(ENCODER_PREFIX + name)
             found = None if tensor is None else tuple(tensor.shape)
@@ -89,17 +130,23 @@ def parse_hf_config(raw: Mapping[str, Any], *, where: str) -> HfConfig:
     Raises:
         CheckpointError: a value is missing or of a wrong type, or says that the model is another than ours.
     """
-    for key, supported in _SUPPORTED.items():
-        found = raw.get(key, None if key == "model_type" else supported)
-        if found != supported:
-            raise CheckpointError(
-                f"a model with this {key} cannot be loaded",
-                where=where,
-                found=repr(found),
-                expected=repr(supported),
-            )
+    family = raw.get("model_type")
+    if not isinstance(family, str) or family not in _DEFAULTS:
+        raise _unsupported("model_type", family, " or ".join(map(repr, _DEFAULTS)), where=where)
+    raw = _DEFAULTS[family] | {key: value for key, value in raw.items() if value is not None}
+    for key in _SUPPORTED.keys() & _DEFAULTS[family].keys():
+        found: object = raw[key]
+        if key == "pos_att_type" and isinstance(found, str | list):  # older files have "c2p|p2c"
+            found = set(found.split("|") if isinstance(found, str) else map(str, found))
+        if found != _SUPPORTED[key]:
+            raise _unsupported(key, raw[key], repr(_SUPPORTED[key]), where=where)
     counts = {key: _whole_number(raw, key, where=where, least=1) for key in _REQUIRED_COUNTS}
-    pad_token_id = _whole_number(raw, "pad_token_id", where=where, least=0, default=1)
+    pad_token_id = _whole_number(raw, "pad_token_id", where=where, least=0)
+    max_relative_positions = None
+    if family == "deberta":
+        span = _whole_number(raw, "max_relative_positions", where=where, least=-1)
+        max_relative_positions = span if span > 0 else counts["max_position_embeddings"]
+        counts["max_position_embeddings"] += pad_token_id + 1
     if counts["hidden_size"] % counts["num_attention_heads"]:
         raise CheckpointError("num_attention_heads does not divide hidden_size", where=where)
     if pad_token_id >= min(counts["vocab_size"], counts["max_position_embeddings"] - 1):
@@ -112,20 +159,26 @@ def parse_hf_config(raw: Mapping[str, Any], *, where: str) -> HfConfig:
         )
     return HfConfig(
         **counts,
+        attention_kind="standard" if family == "roberta" else "disentangled",
+        max_relative_positions=max_relative_positions,
         pad_token_id=pad_token_id,
-        layer_norm_eps=_number(raw, "layer_norm_eps", 1e-12, where=where, below=1.0),
+        layer_norm_eps=_number(raw, "layer_norm_eps", 0.0, where=where, below=1.0),
         hidden_dropout_prob=hidden_dropout,
         attention_probs_dropout_prob=_probability(raw, "attention_probs_dropout_prob", 0.1, where=where),
         embedding_dropout_prob=_probability(raw, "embedding_dropout_prob", hidden_dropout, where=where),
-        classifier_dropout=_probability(raw, "classifier_dropout", hidden_dropout, where=where),
+        classifier_dropout=_probability(raw, _CLASSIFIER_DROPOUT[family], hidden_dropout, where=where),
         tie_word_embeddings=tied,
     )
 
 
-def _whole_number(
-    raw: Mapping[str, Any], key: str, *, where: str, least: int, default: int | None = None
-) -> int:
-    value = raw.get(key, default)
+def _unsupported(key: str, found: object, expected: str, *, where: str) -> CheckpointError:
+    return CheckpointError(
+        f"a model with this {key} cannot be loaded", where=where, found=repr(found), expected=expected
+    )
+
+
+def _whole_number(raw: Mapping[str, Any], key: str, *, where: str, least: int) -> int:
+    value = raw.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise CheckpointError(
             f"{key} is wrong", where=where, found=repr(value), expected=f"a whole number of at least {least}"

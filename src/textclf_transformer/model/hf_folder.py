@@ -15,6 +15,7 @@ from textclf_transformer.errors import CheckpointError, StorageError, UsageError
 from textclf_transformer.experiment import atomic_write, atomic_write_json
 from textclf_transformer.model.hf_config import CONFIG_FILE, HfConfig, parse_hf_config
 from textclf_transformer.model.pretrained import roberta_state_from_hf
+from textclf_transformer.model.pretrained_deberta import deberta_state_from_hf
 from textclf_transformer.safe_load import safe_load
 
 WEIGHTS_FILE = "model.safetensors"
@@ -39,7 +40,10 @@ def read_hf_folder(folder: Path) -> tuple[HfConfig, dict[str, Tensor]]:
     """
     config = parse_hf_config(read_json(folder / CONFIG_FILE), where=str(folder / CONFIG_FILE))
     theirs = _read_weights(folder)
-    state = roberta_state_from_hf(theirs, pad_token_id=config.pad_token_id)
+    if config.attention_kind == "disentangled":
+        state = deberta_state_from_hf(theirs, num_attention_heads=config.num_attention_heads)
+    else:
+        state = roberta_state_from_hf(theirs, pad_token_id=config.pad_token_id)
     config.check_shapes(state, source=str(folder))
     return config, state
 

@@ -25,6 +25,7 @@ from textclf_transformer.model.encoder import RobertaModel, unpack
 from textclf_transformer.model.freezing import EncoderClassifier
 from textclf_transformer.model.head_files import load_classifier, write_classifier
 from textclf_transformer.model.initialisation import initialise_weights
+from textclf_transformer.model.ordinal import CumulativeLink
 from textclf_transformer.model.pooling import POSITIONED_POOLINGS, build_pooling
 
 # Chunks whose activations exist at a time under gradient checkpointing. Fixed, so that results do not depend
@@ -33,26 +34,31 @@ _CHUNKS_PER_GROUP = 8
 
 
 class ClassifierHead(nn.Module):
-    """LayerNorm, Linear(D → D/2), tanh, dropout, Linear(→ L).
+    """LayerNorm, Linear(D → D/2), tanh, dropout, Linear(→ L) or, for ordered labels, a cumulative link.
 
     Args:
         hidden_size: D.
         num_labels: L.
         layer_norm_eps: added to the variance.
         dropout_prob: drop probability before the last layer.
+        ordinal: whether the labels have an order, see ``CumulativeLink``.
     """
 
     def __init__(
-        self, *, hidden_size: int, num_labels: int, layer_norm_eps: float, dropout_prob: float
+        self, *, hidden_size: int, num_labels: int, layer_norm_eps: float, dropout_prob: float, ordinal: bool
     ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.dense = nn.Linear(hidden_size, hidden_size // 2)
         self.dropout = Dropout(dropout_prob)
-        self.output = nn.Linear(hidden_size // 2, num_labels)
+        self.output = (
+            CumulativeLink(input_size=hidden_size // 2, num_labels=num_labels)
+            if ordinal
+            else nn.Linear(hidden_size // 2, num_labels)
+        )
 
     def forward(self, documents: Tensor) -> Tensor:
-        """Map (B, D) to logits (B, L)."""
+        """Map (B, D) to logits (B, L), with ``ordinal`` log-probabilities."""
         return self.output(self.dropout(torch.tanh(self.dense(self.norm(documents)))))
 
 
@@ -72,6 +78,7 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         max_chunks: most chunks of a document; None sets no limit.
         chunk_position_embeddings: add a learned vector for a chunk's place to its vector; needs
             ``max_chunks`` and one of ``POSITIONED_POOLINGS``.
+        ordinal: whether the labels have an order; ``logits`` then are log-probabilities.
         use_gradient_checkpointing: keep only ids and [CLS] vectors of a group of chunks and compute the group
             again in the backward pass, so that memory hardly grows with the length of a document.
 
@@ -91,6 +98,7 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         "layer_norm_eps": (float, int),
         "max_chunks": (int, NoneType),
         "chunk_position_embeddings": (bool,),
+        "ordinal": (bool,),
     }
 
     def __init__(
@@ -107,6 +115,7 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         layer_norm_eps: float = 1e-5,
         max_chunks: int | None = None,
         chunk_position_embeddings: bool = False,
+        ordinal: bool = False,
         use_gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(encoder)
@@ -129,6 +138,7 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
             "layer_norm_eps": layer_norm_eps,
             "max_chunks": max_chunks,
             "chunk_position_embeddings": chunk_position_embeddings,
+            "ordinal": ordinal,
         }
         self.chunk_dropout = Dropout(hidden_dropout)
         self.chunk_positions = (
@@ -148,6 +158,7 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
             num_labels=num_labels,
             layer_norm_eps=layer_norm_eps,
             dropout_prob=classifier_dropout,
+            ordinal=ordinal,
         )
         for name, part in self.named_children():
             if name != "encoder":

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from textclf_transformer.model.attention import SequenceLayout, attend
+from textclf_transformer.model.disentangled import ContentEmbeddings, DisentangledSelfAttention
 from textclf_transformer.model.dropout import Dropout
+
+ATTENTION_KINDS = ("standard", "disentangled")
 
 
 class Embeddings(nn.Module):
@@ -26,6 +29,8 @@ class Embeddings(nn.Module):
         layer_norm_eps: added to the variance.
         dropout_prob: drop probability of the sum.
     """
+
+    relative_positions: None = None  # positions are in the sum already; see ``ContentEmbeddings``
 
     def __init__(
         self,
@@ -49,6 +54,37 @@ class Embeddings(nn.Module):
         """Map (N,) token ids and (N,) position ids to (N, D)."""
         summed = self.word_embeddings(token_ids) + self.position_embeddings(position_ids)
         return self.dropout(self.norm(summed))
+
+
+def build_embeddings(
+    attention_kind: str,
+    *,
+    vocab_size: int,
+    hidden_size: int,
+    max_position_embeddings: int,
+    max_relative_positions: int,
+    pad_token_id: int,
+    layer_norm_eps: float,
+    dropout_prob: float,
+) -> Embeddings | ContentEmbeddings:
+    """Return the embeddings that go with a kind of attention, see the two classes."""
+    if attention_kind == "disentangled":
+        return ContentEmbeddings(
+            vocab_size=vocab_size,
+            hidden_size=hidden_size,
+            max_relative_positions=max_relative_positions,
+            pad_token_id=pad_token_id,
+            layer_norm_eps=layer_norm_eps,
+            dropout_prob=dropout_prob,
+        )
+    return Embeddings(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        max_position_embeddings=max_position_embeddings,
+        pad_token_id=pad_token_id,
+        layer_norm_eps=layer_norm_eps,
+        dropout_prob=dropout_prob,
+    )
 
 
 class SelfAttention(nn.Module):
@@ -77,8 +113,13 @@ class SelfAttention(nn.Module):
         self.backend = backend
         self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
 
-    def forward(self, hidden: Tensor, layout: SequenceLayout) -> Tensor:
-        """Map (N, D) to (N, D): the heads' outputs side by side, before the output projection."""
+    def forward(
+        self, hidden: Tensor, layout: SequenceLayout, relative_positions: Tensor | None = None
+    ) -> Tensor:
+        """Map (N, D) to (N, D): the heads' outputs side by side, before the output projection.
+
+        ``relative_positions`` is what ``DisentangledSelfAttention`` reads; here positions are in ``hidden``.
+        """
         num_tokens, hidden_size = hidden.shape
         packed = self.query_key_value(hidden)  # (N, 3D)
         packed = packed.view(num_tokens, 3, self.num_attention_heads, hidden_size // self.num_attention_heads)
@@ -99,6 +140,10 @@ class EncoderLayer(nn.Module):
         hidden_dropout_prob: drop probability before each residual sum.
         attention_probs_dropout_prob: drop probability of the attention weights.
         attention_backend: see ``attend``.
+        attention_kind: one of ``ATTENTION_KINDS``; disentangled is DeBERTa's.
+
+    Raises:
+        ValueError: H does not divide D.
     """
 
     def __init__(
@@ -111,14 +156,25 @@ class EncoderLayer(nn.Module):
         hidden_dropout_prob: float,
         attention_probs_dropout_prob: float,
         attention_backend: str,
+        attention_kind: str = "standard",
     ) -> None:
         super().__init__()
-        self.attention = SelfAttention(
-            hidden_size=hidden_size,
-            num_attention_heads=num_attention_heads,
-            attention_probs_dropout_prob=attention_probs_dropout_prob,
-            backend=attention_backend,
-        )
+        self.attention: SelfAttention | DisentangledSelfAttention
+        if attention_kind == "disentangled":
+            self.attention = DisentangledSelfAttention(
+                hidden_size=hidden_size,
+                num_attention_heads=num_attention_heads,
+                attention_probs_dropout_prob=attention_probs_dropout_prob,
+                position_dropout_prob=hidden_dropout_prob,
+                backend=attention_backend,
+            )
+        else:
+            self.attention = SelfAttention(
+                hidden_size=hidden_size,
+                num_attention_heads=num_attention_heads,
+                attention_probs_dropout_prob=attention_probs_dropout_prob,
+                backend=attention_backend,
+            )
         self.attention_output = nn.Linear(hidden_size, hidden_size)
         self.attention_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.intermediate = nn.Linear(hidden_size, intermediate_size)
@@ -126,7 +182,13 @@ class EncoderLayer(nn.Module):
         self.output_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.dropout = Dropout(hidden_dropout_prob)
 
-    def forward(self, hidden: Tensor, layout: SequenceLayout, selected: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        layout: SequenceLayout,
+        selected: Tensor | None = None,
+        relative_positions: Tensor | None = None,
+    ) -> Tensor:
         """Run the layer.
 
         Args:
@@ -135,11 +197,15 @@ class EncoderLayer(nn.Module):
             selected: (N',) int64, tokens whose output is wanted; None means all. Attention still reads every
                 token, the rest of the layer runs on these alone, which is exact and saves most of a last
                 layer.
+            relative_positions: the encoder's table for disentangled attention, else None.
 
         Returns:
             (N', D).
         """
-        context = self.attention(hidden, layout)
+        return self.after_attention(self.attention(hidden, layout, relative_positions), hidden, selected)
+
+    def after_attention(self, context: Tensor, hidden: Tensor, selected: Tensor | None) -> Tensor:
+        """Run what follows the attention: (N, D) heads' outputs and (N, D) residual stream to (N', D)."""
         if selected is not None:
             context, hidden = context.index_select(0, selected), hidden.index_select(0, selected)
         hidden = self.attention_norm(hidden + self.dropout(self.attention_output(context)))

@@ -1,4 +1,4 @@
-"""Hugging Face's names of tensors against ours, both ways.
+"""Hugging Face's names of RoBERTa's tensors against ours, both ways.
 
 Ours differ in three things. Query, key and value are one matrix, their rows below one another. There are no
 token types: RoBERTa's one row of them is the same for every token, so it is added to the position table on
@@ -29,7 +29,7 @@ _ENCODER_PARTS = (
     ("embeddings.position_embeddings.", "embeddings.position_embeddings."),
     ("embeddings.norm.", "embeddings.LayerNorm."),
 )
-_LAYER_PARTS = (
+LAYER_PARTS = (
     ("attention_output.", "attention.output.dense."),
     ("attention_norm.", "attention.output.LayerNorm."),
     ("intermediate.", "intermediate.dense."),
@@ -48,7 +48,7 @@ _HEAD_PARTS = (
 )
 
 
-def _rename(name: str, parts: tuple[tuple[str, str], ...]) -> str | None:
+def rename(name: str, parts: tuple[tuple[str, str], ...]) -> str | None:
     """Replace the first of a pair, if ``name`` begins with it, by the second; None if none does."""
     for old, new in parts:
         if name.startswith(old):
@@ -56,7 +56,8 @@ def _rename(name: str, parts: tuple[tuple[str, str], ...]) -> str | None:
     return None
 
 
-def _reversed(parts: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+def swapped(parts: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Turn each pair round."""
     return tuple((theirs, ours) for ours, theirs in parts)
 
 
@@ -95,7 +96,7 @@ def roberta_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> 
             part, kind = inner.rsplit(".", maxsplit=1)
             split.setdefault(begin + _FUSED + kind, {})[part + "."] = tensor
         else:
-            mapped[begin + (_rename(inner, _reversed(_LAYER_PARTS)) or inner)] = tensor
+            mapped[begin + (rename(inner, swapped(LAYER_PARTS)) or inner)] = tensor
     for name, thirds in split.items():
         mapped[name] = _join(name, thirds)
     if token_types is not None:
@@ -104,10 +105,10 @@ def roberta_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> 
 
 
 def _outside_layers_from_hf(name: str) -> str:
-    encoder_name = _rename(name, _reversed(_ENCODER_PARTS))
+    encoder_name = rename(name, swapped(_ENCODER_PARTS))
     if encoder_name is not None:
         return ENCODER_PREFIX + encoder_name
-    return _rename(name, _reversed(_HEAD_PARTS)) or name
+    return rename(name, swapped(_HEAD_PARTS)) or name
 
 
 def _join(name: str, thirds: Mapping[str, Tensor]) -> Tensor:
@@ -149,7 +150,7 @@ def roberta_state_to_hf(state: Mapping[str, Tensor], *, encoder_prefix: str) -> 
     mapped: dict[str, Tensor] = {}
     for full_name, tensor in state.items():
         if not full_name.startswith(ENCODER_PREFIX):
-            head_name = _rename(full_name, _HEAD_PARTS)
+            head_name = rename(full_name, _HEAD_PARTS)
             if head_name is None:
                 raise KeyError(full_name)
             mapped[head_name] = tensor
@@ -164,7 +165,7 @@ def roberta_state_to_hf(state: Mapping[str, Tensor], *, encoder_prefix: str) -> 
 def _encoder_to_hf(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
     layer = re.fullmatch(r"layers\.(\d+)\.(.+)", name)
     if layer is None:
-        outside = _rename(name, _ENCODER_PARTS)
+        outside = rename(name, _ENCODER_PARTS)
         if outside is None:
             raise KeyError(name)
         return [(outside, tensor)]
@@ -172,7 +173,7 @@ def _encoder_to_hf(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
     if inner.startswith(_FUSED):
         kind = inner.removeprefix(_FUSED)
         return [(begin + part + kind, third) for part, third in zip(_SPLIT, tensor.chunk(3), strict=True)]
-    renamed = _rename(inner, _LAYER_PARTS)
+    renamed = rename(inner, LAYER_PARTS)
     if renamed is None:
         raise KeyError(name)
     return [(begin + renamed, tensor)]

@@ -18,6 +18,7 @@ from textclf_transformer.model.dropout import Dropout
 from textclf_transformer.model.encoder import RobertaModel, unpack
 from textclf_transformer.model.freezing import EncoderClassifier
 from textclf_transformer.model.head_files import load_classifier, write_classifier
+from textclf_transformer.model.hf_encoder import hf_class, hf_settings, hf_tensors
 from textclf_transformer.model.hf_folder import (
     HEAD_CONFIG_FILE,
     label_entries,
@@ -27,29 +28,35 @@ from textclf_transformer.model.hf_folder import (
 from textclf_transformer.model.initialisation import initialise_weights
 from textclf_transformer.model.loading import load_strict
 from textclf_transformer.model.pooling import MaxPooling, MeanPooling
-from textclf_transformer.model.pretrained import roberta_state_to_hf
 
 TOKEN_POOLINGS = ("cls", "mean", "max")
 
+# RoBERTa's key in config.json, and DeBERTa's two.
+CLASSIFIER_DROPOUTS = ("classifier_dropout", "cls_dropout", "pooler_dropout")
+
 
 class SequenceHead(nn.Module):
-    """Dropout, Linear(D → D), tanh, dropout, Linear(→ L), as in transformers' ``RobertaClassificationHead``.
+    """Dropout, Linear(D → D), activation, dropout, Linear(→ L).
+
+    As in transformers: RoBERTa's head has tanh, DeBERTa's GELU.
 
     Args:
         hidden_size: D.
         num_labels: L.
+        activation: "tanh" or "gelu".
         dropout_prob: drop probability before both layers.
     """
 
-    def __init__(self, *, hidden_size: int, num_labels: int, dropout_prob: float) -> None:
+    def __init__(self, *, hidden_size: int, num_labels: int, activation: str, dropout_prob: float) -> None:
         super().__init__()
         self.dense = nn.Linear(hidden_size, hidden_size)
+        self.activation = {"tanh": nn.Tanh(), "gelu": nn.GELU()}[activation]
         self.dropout = Dropout(dropout_prob)
         self.output = nn.Linear(hidden_size, num_labels)
 
     def forward(self, sequences: Tensor) -> Tensor:
         """Map (B, D) to logits (B, L)."""
-        logits: Tensor = self.output(self.dropout(torch.tanh(self.dense(self.dropout(sequences)))))
+        logits: Tensor = self.output(self.dropout(self.activation(self.dense(self.dropout(sequences)))))
         return logits
 
 
@@ -86,7 +93,10 @@ class RobertaForSequenceClassification(EncoderClassifier):
         }
         self.token_pooling = {"cls": None, "mean": MeanPooling(), "max": MaxPooling()}[pooling]
         self.classifier = SequenceHead(
-            hidden_size=encoder.hidden_size, num_labels=num_labels, dropout_prob=classifier_dropout
+            hidden_size=encoder.hidden_size,
+            num_labels=num_labels,
+            activation="tanh" if encoder.attention_kind == "standard" else "gelu",
+            dropout_prob=classifier_dropout,
         )
         initialise_weights(self.classifier)
 
@@ -129,7 +139,8 @@ class RobertaForSequenceClassification(EncoderClassifier):
 
     @classmethod
     def from_hf(cls, folder: Path | str) -> Self:
-        """Load a folder that transformers' ``RobertaForSequenceClassification``, or ``to_hf``, wrote.
+        """Load a folder that transformers' ``RobertaForSequenceClassification`` or
+        ``DebertaForSequenceClassification``, or ``to_hf``, wrote.
 
         To start from a published encoder instead, hand ``RobertaModel.from_hf(folder)`` to the class: its
         head is new.
@@ -159,10 +170,11 @@ class RobertaForSequenceClassification(EncoderClassifier):
         return model
 
     def to_hf(self, folder: Path | str, *, label_names: Sequence[str] | None = None) -> None:
-        """Write the model so that transformers' ``RobertaForSequenceClassification`` loads it.
+        """Write the model so that transformers' ``RobertaForSequenceClassification`` or
+        ``DebertaForSequenceClassification`` loads it.
 
         With pooling mean or max, which Hugging Face has no class for, the encoder is written as its
-        ``RobertaModel`` and the rest beside it in head.json and head.safetensors.
+        ``RobertaModel`` or ``DebertaModel`` and the rest beside it in head.json and head.safetensors.
 
         Args:
             folder: a new one, or one without a model.
@@ -177,10 +189,10 @@ class RobertaForSequenceClassification(EncoderClassifier):
             write_classifier(self, Path(folder), label_names=label_names)
             return
         config = {
-            **self.encoder.hf_settings(),
-            "architectures": ["RobertaForSequenceClassification"],
-            "classifier_dropout": self.settings["classifier_dropout"],
+            **hf_settings(self.encoder),
+            "architectures": [hf_class(self.encoder, "ForSequenceClassification")],
+            **dict.fromkeys(CLASSIFIER_DROPOUTS, self.settings["classifier_dropout"]),
             **label_entries(label_names, self.num_labels),
         }
-        tensors = roberta_state_to_hf(self.state_dict(), encoder_prefix="roberta.")
+        tensors = hf_tensors(self.encoder, self.state_dict(), bare=False)
         write_hf_folder(Path(folder), config=config, tensors=tensors)

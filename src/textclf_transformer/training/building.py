@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textclf_transformer.config import ArchitectureSection, ClassificationHeadSection
+from textclf_transformer.errors import ConfigError
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
@@ -36,10 +37,14 @@ def build_masked_lm(
     vocab_size: int,
     pad_token_id: int,
     tie_mlm_weights: bool,
+    enhanced_mask_decoder: bool | None,
     attention_backend: str,
     use_gradient_checkpointing: bool,
 ) -> RobertaForMaskedLM:
-    """Return a randomly initialised masked language model."""
+    """Return a randomly initialised masked language model.
+
+    ``enhanced_mask_decoder`` None means: where the attention is disentangled.
+    """
     encoder = build_encoder(
         architecture,
         vocab_size=vocab_size,
@@ -47,8 +52,13 @@ def build_masked_lm(
         attention_backend=attention_backend,
         use_gradient_checkpointing=use_gradient_checkpointing,
     )
+    if enhanced_mask_decoder is None:
+        enhanced_mask_decoder = encoder.attention_kind == "disentangled"
     return RobertaForMaskedLM(
-        encoder, layer_norm_eps=architecture.layer_norm_eps, tie_weights=tie_mlm_weights
+        encoder,
+        layer_norm_eps=architecture.layer_norm_eps,
+        tie_weights=tie_mlm_weights,
+        enhanced_mask_decoder=enhanced_mask_decoder,
     )
 
 
@@ -57,17 +67,35 @@ def build_classifier(
     head: ClassificationHeadSection,
     *,
     num_labels: int,
+    max_chunks: int,
     layer_norm_eps: float,
     use_gradient_checkpointing: bool,
 ) -> HierarchicalRobertaForClassification:
-    """Return the long-document classifier around ``encoder``; pooling and classifier start at random."""
+    """Return the long-document classifier around ``encoder``; pooling and classifier start at random.
+
+    Raises:
+        ConfigError: the heads over chunks do not divide the encoder's size.
+    """
+    if head.pooling in {"multihead", "transformer"} and encoder.hidden_size % head.attention_heads:
+        raise ConfigError(
+            "the heads over chunks do not divide the encoder's vectors",
+            where="classification_head.attention_heads",
+            found=f"{head.attention_heads} heads, embedding_dim {encoder.hidden_size}",
+            expected="a number that divides embedding_dim",
+        )
     return HierarchicalRobertaForClassification(
         encoder,
         num_labels=num_labels,
+        pooling=head.pooling,
+        attention_heads=head.attention_heads,
         attention_hidden_size=head.attention_hidden_size or encoder.hidden_size,
         attention_dropout=head.attention_dropout,
         hidden_dropout=head.hidden_dropout,
         classifier_dropout=head.classifier_dropout,
         layer_norm_eps=layer_norm_eps,
+        # without places to learn, documents of any length are as good
+        max_chunks=max_chunks if head.chunk_position_embeddings else None,
+        chunk_position_embeddings=head.chunk_position_embeddings,
+        ordinal=head.ordinal_labels is not None,
         use_gradient_checkpointing=use_gradient_checkpointing,
     )

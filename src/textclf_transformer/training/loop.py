@@ -26,7 +26,7 @@ from textclf_transformer.training.progress import Progress
 from textclf_transformer.training.resources import peak_memory
 from textclf_transformer.training.resume import load_model_state
 from textclf_transformer.training.signals import EvaluationInterrupted, StopSignal
-from textclf_transformer.training.state import Batch, LoopState, StepBatches, require_keys
+from textclf_transformer.training.state import Batch, Freezing, LoopState, StepBatches, require_keys
 from textclf_transformer.training.step import train_step
 from textclf_transformer.training.wandb_log import WandbLog
 
@@ -67,6 +67,8 @@ class TrainingLoop(Generic[BatchT]):
         stop_signal: read after each step.
         progress: shows the user what goes on.
         wandb_log: mirrors the rows, or None.
+        freeze: changes what is trained at the beginning of epochs, and with it the optimizer and the peak;
+            None: everything throughout.
         state: where the run stands.
         total_steps: steps of the plan.
     """
@@ -96,6 +98,7 @@ class TrainingLoop(Generic[BatchT]):
     stop_signal: StopSignal
     progress: Progress
     wandb_log: WandbLog | None = None
+    freeze: Freezing | None = None
 
     def __post_init__(self) -> None:
         self.state = LoopState()
@@ -103,6 +106,7 @@ class TrainingLoop(Generic[BatchT]):
         self.scaler = torch.amp.GradScaler(self.device.type) if self.amp_dtype == torch.float16 else None
         self._log_lengths = {"train": 0, "eval": 0}
         self._save_due = False
+        self._enter_phase(epoch=0)
 
     @property
     def planned_steps_done(self) -> bool:
@@ -134,10 +138,9 @@ class TrainingLoop(Generic[BatchT]):
             StorageError: the last state, or the first ever, could not be saved.
         """
         if self.finished:
-            self.progress.message(f"nothing left to do: the run is finished, at step {self.state.step}")
+            self.progress.message(f"the training is finished, at step {self.state.step}")
             return self.state
-        self.train_log.truncate(self._log_lengths["train"])
-        self.eval_log.truncate(self._log_lengths["eval"])
+        self.cut_logs()
         self._start = time.monotonic() - self.state.elapsed_seconds
         self._last_save = self._window_start = time.monotonic()
         self._window_tokens = 0
@@ -156,6 +159,11 @@ class TrainingLoop(Generic[BatchT]):
             self._save(required=True)
         return self.state
 
+    def cut_logs(self) -> None:
+        """Drop the rows that came after the state: of steps to run again, or of a test to make anew."""
+        self.train_log.truncate(self._log_lengths["train"])
+        self.eval_log.truncate(self._log_lengths["eval"])
+
     def _upcoming(self) -> Iterator[Sequence[BatchT]]:
         """Yield the micro-batches of each step from the present position to the end of the plan."""
         for position in range(self.state.position, self.total_steps):
@@ -163,6 +171,7 @@ class TrainingLoop(Generic[BatchT]):
 
     def _train_step(self, micro_batches: Sequence[BatchT]) -> None:
         state = self.state
+        self._enter_phase(epoch=state.position // self.batches.steps_per_epoch)
         state.learning_rate = self.learning_rate * self.schedule(state.position)
         result = train_step(
             self.model,
@@ -187,6 +196,10 @@ class TrainingLoop(Generic[BatchT]):
         self.progress.advance()
         if state.step % self.log_every == 0 or self.planned_steps_done:
             self._log()
+
+    def _enter_phase(self, *, epoch: int) -> None:
+        if self.freeze is not None:
+            self.optimizer, self.learning_rate = self.freeze.enter(self.model, self.optimizer, epoch=epoch)
 
     def _log(self) -> None:
         """Write the exact mean loss over all targets since the last row: sum of sums over sum of counts."""
@@ -295,13 +308,15 @@ class TrainingLoop(Generic[BatchT]):
         state = LoopState.from_state_dict(loop)
         require_keys(loop, ("steps_per_epoch", "total_steps"), what="the loop's state")
         load_model_state(self.model, saved["model"])
+        # the optimizer of the last step done; the next step may begin another phase
+        self._enter_phase(epoch=max(state.position - 1, 0) // loop["steps_per_epoch"])
         load_optimizer_state(self.optimizer, saved["optimizer"])
         if self.scaler is not None and saved["scaler"] is not None:
             self.scaler.load_state_dict(saved["scaler"])
         # with another batch size the run goes on at the same share of its epochs
         if loop["steps_per_epoch"] != self.batches.steps_per_epoch:
             state.position = state.position * self.batches.steps_per_epoch // loop["steps_per_epoch"]
-        if loop["total_steps"] != self.total_steps:
+        if loop["total_steps"] != self.total_steps and state.position < self.total_steps:
             rate = self.learning_rate * self.schedule(state.position)
             self.progress.message(
                 f"the plan has {self.total_steps} steps in place of {loop['total_steps']}; "

@@ -132,7 +132,8 @@ class MetricsLog:
                     expected=repr(",".join(self.columns)),
                     mend="move the file away; a new one is begun",
                 )
-            self._file.truncate(len(kept))
+            if len(kept) != self._length:  # a file that is right is not touched
+                self._file.truncate(len(kept))
             self._length = len(kept)
             self._rows = self._read_keys()
         except OSError as fault:

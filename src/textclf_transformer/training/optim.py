@@ -34,7 +34,7 @@ def split_by_decay(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str,
         id(parameter)
         for module in model.modules()
         for name, parameter in module.named_parameters(recurse=False)
-        if name == "bias" or isinstance(module, _NORMS)
+        if name == "bias" or name.endswith("_bias") or isinstance(module, _NORMS)
     }
     with_decay: dict[str, nn.Parameter] = {}
     without_decay: dict[str, nn.Parameter] = {}
@@ -82,9 +82,20 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Ten
     state: dict[str, dict[str, Tensor]] = {}
     for group in optimizer.param_groups:
         for name, parameter in zip(_names(group), group["params"], strict=True):
-            if parameter in optimizer.state:
-                state[name] = dict(optimizer.state[parameter])
+            if optimizer.state:  # a parameter trained from now on has an empty one beside the others' states
+                state[name] = dict(optimizer.state.get(parameter, {}))
     return state
+
+
+def carry_state(before: torch.optim.Optimizer, after: torch.optim.Optimizer) -> None:
+    """Give ``after`` what ``before`` remembers of the parameters that both have; the others begin anew.
+
+    Raises:
+        ValueError: an optimizer was built without parameter names.
+    """
+    known = optimizer_state(before)
+    names = [name for group in after.param_groups for name in _names(group)]
+    load_optimizer_state(after, {name: known.get(name, {}) for name in names} if known else {})
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, dict[str, Tensor]]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from textclf_transformer.errors import CheckpointError, UsageError
+from textclf_transformer.model.loading import load_strict
 
 Verdict = Literal["harmless", "numerics", "needs flag", "refused"]
 
@@ -29,9 +30,13 @@ _VERDICTS: dict[str, Verdict] = {
     "config.architecture": "refused",
     "config.architecture.dropouts": "needs flag",
     "config.mlm_head.tie_mlm_weights": "refused",
+    "config.mlm_head.enhanced_mask_decoder": "refused",
     "config.classification_head.num_labels": "refused",
     "config.classification_head.pooling": "refused",
     "config.classification_head.attention_hidden_size": "refused",
+    "config.classification_head.attention_heads": "refused",
+    "config.classification_head.chunk_position_embeddings": "refused",
+    "config.classification_head.ordinal_labels": "refused",
     "config.tokenizer": "refused",
     "config.tokenizer.vocab_dir": "harmless",  # a folder may move; its fingerprint may not change
     "config.data": "harmless",  # the same
@@ -123,31 +128,13 @@ def check_resume(
     return [f"changed since the checkpoint: {d}{_note(d)}" for d in differences]
 
 
-def load_model_state(model: nn.Module, state: Mapping[str, Tensor], *, where: str | None = None) -> None:
-    """Copy weights into ``model``; every name and shape must fit.
+def load_model_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copy a checkpoint's weights into ``model``, strictly; the loop's door to ``model.loading``.
 
     Raises:
-        CheckpointError: they do not; names the first five that differ. The model is as it was.
+        CheckpointError: a tensor is missing, unknown or of another shape. The model is as it was.
     """
-    own = model.state_dict()
-    missing = [name for name in own if name not in state]
-    unknown = [name for name in state if name not in own]
-    reshaped = [
-        f"{name} {tuple(state[name].shape)} in place of {tuple(own[name].shape)}"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
-    ]
-    if missing or unknown or reshaped:
-        problems = (
-            [f"{name} missing" for name in missing] + [f"{name} unknown" for name in unknown] + reshaped
-        )
-        matched = len(own) - len(missing) - len(reshaped)
-        raise CheckpointError(
-            f"the weights belong to another model: {matched} of {len(own)} match",
-            where=where,
-            found=", ".join(problems[:5]) + (" ..." if len(problems) > 5 else ""),
-        )
-    model.load_state_dict(dict(state))
+    load_strict(model, state, source="the checkpoint")
 
 
 def _verdict(key: str) -> Verdict:
@@ -172,8 +159,10 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _differs(then: Any, now: Any) -> bool:
-    # a section that is null on one side has no keys there: data.test is null, data.test.dataset_path is absent
-    if {str(then), str(now)} == {_ABSENT, "None"}:
+    # without a section its keys are absent and it is null itself: data.test, data.test.dataset_path
+    if then is None and now == _ABSENT:
+        return False
+    if now is None and then == _ABSENT:
         return False
     # 1 and 1.0 are the same number, 1 and True are not the same setting
     return bool(then != now) or isinstance(then, bool) != isinstance(now, bool)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Protocol, Self, TypeVar
 
 from torch import Tensor, device
+from torch.optim import Optimizer
 
 from textclf_transformer.errors import CheckpointError
 
@@ -43,6 +44,13 @@ class StepBatches(Protocol[BatchT_co]):
 
     def step(self, epoch: int, index: int, /) -> Sequence[BatchT_co]:
         """Return the micro-batches of one optimizer step."""
+
+
+class Freezing(Protocol):
+    """What is trained in which epoch, see ``FreezeSchedule``."""
+
+    def enter(self, model: Any, optimizer: Optimizer, /, *, epoch: int) -> tuple[Optimizer, float]:
+        """Freeze and unfreeze for ``epoch``; return the optimizer that goes with it and the peak rate."""
 
 
 @dataclass(slots=True)

@@ -1,0 +1,77 @@
+"""``textclf evaluate``: how good a finetuning run is, where it fails, and what it must beat."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from textclf_transformer.atomic import atomic_write_json
+from textclf_transformer.commands.common import command_parser, run_command
+from textclf_transformer.commands.evaluation_tables import print_evaluation
+from textclf_transformer.commands.predict import RUN_HELP
+from textclf_transformer.commands.text_input import add_column_flags
+from textclf_transformer.data.corpus import FORMATS, Corpus
+from textclf_transformer.data.documents import Documents
+from textclf_transformer.errors import UsageError
+from textclf_transformer.evaluation.full_evaluation import evaluate_run
+from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
+from textclf_transformer.evaluation.run_data import JUDGED_SPLITS, open_given, open_run_split
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = command_parser(
+        "textclf evaluate", "Judge a finetuning run on labelled documents, beside baselines."
+    )
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help=f"a store, a folder of stores, a .pt file, or text: {FORMATS} (default: the run's own data)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=JUDGED_SPLITS,
+        help="of the run's own data, or of a folder of stores (default: test where there is one, else val)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers here too")
+    parser.add_argument(
+        "--label-column", default="label", metavar="NAME", help="column of the label (default: label)"
+    )
+    parser.add_argument("--id-column", metavar="NAME", help="column of the id (default: id, if there is one)")
+    add_column_flags(parser)
+    return run_command(parser, argv, _evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
+        raise UsageError("there is no such folder to write to", where=f"--json {arguments.json}")
+    run = load_run(arguments.run, trust_code=arguments.trust_code)
+    documents = _open(arguments, run)
+    if not arguments.quiet:
+        print(f"classifying {len(documents):,} documents …", file=sys.stderr)
+    result = evaluate_run(run, documents)
+    if arguments.json is not None:
+        atomic_write_json(arguments.json, result)
+    print_evaluation(result)
+
+
+def _open(arguments: argparse.Namespace, run: LoadedRun) -> Documents:
+    if arguments.data is None:
+        return open_run_split(run, arguments.split)
+    corpus = Corpus(
+        arguments.data,
+        text_column=arguments.text_column,
+        label_column=arguments.label_column,
+        id_column=arguments.id_column,
+        skip_empty=arguments.skip_empty,
+    )
+    return open_given(run, corpus, arguments.data, arguments.split)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,158 @@
+"""What ``textclf evaluate`` prints: the result of ``evaluate_run`` as tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from textclf_transformer.errors import printable
+from textclf_transformer.evaluation.scores import SCORE_NAMES
+
+MAX_LABELS_IN_MATRIX = 20
+
+# A file or a pipe has no width of its own; nothing should be cut off in it.
+_WIDTH_ELSEWHERE = 160
+
+_TITLES = {
+    "accuracy": "accuracy",
+    "f1_macro": "macro F1",
+    "f1_micro": "micro F1",
+    "f1_weighted": "weighted F1",
+    "mcc": "MCC",
+}
+
+
+def print_evaluation(result: Mapping[str, Any]) -> None:
+    """Print all tables to stdout."""
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH_ELSEWHERE)
+    console.print(Text(_headline(result)))
+    makers = (_scores, _classes, _confusion, _calibration, _by_length, _coverage, _mistakes)
+    for title, table in (make(result) for make in makers):
+        console.print()
+        console.print(Text(title, style="bold"))
+        if table.row_count:
+            console.print(table)
+    for note in result["notes"]:
+        console.print(Text(f"note: {printable(note)}"))
+
+
+def _headline(result: Mapping[str, Any]) -> str:
+    read = result["coverage"]
+    line = (
+        f"{printable(result['run'])} ({result['checkpoint']}, step {result['step']})\n"
+        f"on {read['documents']:,} documents of {printable(result['data'])}; "
+        f"{read['tokens_read']:,} of {read['tokens']:,} tokens read"
+    )
+    if read["tokens_dropped"]:
+        line += (
+            f"; max_chunks cuts {read['documents_cut']:,} documents, "
+            f"{read['tokens_dropped']:,} tokens are not read"
+        )
+    return (
+        f"{line}\nloss {result['loss']:.4f}, AUC (one against the rest, mean) {_number(result['auc_macro'])}"
+    )
+
+
+def _scores(result: Mapping[str, Any]) -> tuple[str, Table]:
+    table = _table([""], [_TITLES[name] for name in SCORE_NAMES])
+    for row in result["scores"]:
+        cells = []
+        for name in SCORE_NAMES:
+            low, high = row["intervals_95"].get(name, (None, None))
+            cells.append(f"{_number(row[name])} [{_number(low)}, {_number(high)}]")
+        _add(table, [row["name"], *cells])
+    return "scores, in brackets the 95 % bootstrap interval", table
+
+
+def _classes(result: Mapping[str, Any]) -> tuple[str, Table]:
+    table = _table(["label"], ["precision", "recall", "F1", "AUC", "documents"])
+    for row in result["classes"]:
+        cells = [_number(row[name]) for name in ("precision", "recall", "f1", "auc")]
+        _add(table, [row["label"], *cells, f"{row['documents']:,}"])
+    return "labels", table
+
+
+def _confusion(result: Mapping[str, Any]) -> tuple[str, Table]:
+    names = result["labels"]
+    if result["multi_label"]:
+        title = "confusion of each label"
+        columns = ["true negatives", "false positives", "false negatives", "true positives"]
+        table = _table(["label"], columns)
+    elif len(names) > MAX_LABELS_IN_MATRIX:
+        return f"confusion of {len(names)} labels: too wide to print, see --json", _table([], [])
+    else:
+        title = "confusion: rows are true, columns predicted"
+        table = _table([""], names)
+    for name, counts in zip(names, result["confusion"], strict=True):
+        _add(table, [name, *(f"{count:,}" for count in counts)])
+    return title, table
+
+
+def _calibration(result: Mapping[str, Any]) -> tuple[str, Table]:
+    calibration = result["calibration"]
+    title = f"calibration: expected error {_number(calibration['expected_calibration_error'])}"
+    if calibration["temperature"] is not None:
+        title += f"; temperature {calibration['temperature']:.3f}, fitted on val"
+    if calibration["expected_calibration_error_after"] is not None:
+        title += f", makes it {_number(calibration['expected_calibration_error_after'])}"
+    table = _table(["confidence"], ["decisions", "mean confidence", "accuracy"])
+    for entry in calibration["reliability"]:
+        confidence = f"{entry['low']:.2f} to {entry['high']:.2f}"
+        _add(
+            table,
+            [
+                confidence,
+                f"{entry['decisions']:,}",
+                _number(entry["confidence"]),
+                _number(entry["accuracy"]),
+            ],
+        )
+    return title, table
+
+
+def _by_length(result: Mapping[str, Any]) -> tuple[str, Table]:
+    table = _table(["tokens"], ["documents", "truncated", "accuracy", "macro F1"])
+    for row in result["by_length"]:
+        tokens = f"{row['tokens_from']:,} to {row['tokens_to']:,}"
+        counts = [f"{row['documents']:,}", f"{row['truncated']:,}"]
+        _add(table, [tokens, *counts, _number(row["accuracy"]), _number(row["f1_macro"])])
+    return "by length", table
+
+
+def _coverage(result: Mapping[str, Any]) -> tuple[str, Table]:
+    table = _table(["decided by the model"], ["from confidence", "accuracy", "risk"])
+    for row in result["coverage_risk"]:
+        cells = [_number(row[name]) for name in ("confidence", "accuracy", "risk")]
+        _add(table, [f"{row['coverage']:.0%}", *cells])
+    return "coverage against risk: the least certain documents go to a person", table
+
+
+def _mistakes(result: Mapping[str, Any]) -> tuple[str, Table]:
+    table = _table(["id", "true", "predicted"], ["confidence"])
+    for row in result["worst_mistakes"]:
+        _add(table, [row["id"], row["true"], row["predicted"], _number(row["confidence"])])
+    return "worst mistakes" if table.row_count else "no mistakes", table
+
+
+def _table(left: Sequence[str], right: Sequence[str]) -> Table:
+    """Return an empty table; text columns to the left, numbers to the right."""
+    table = Table(box=None, pad_edge=False)
+    for name in left:
+        table.add_column(Text(printable(name)), overflow="fold")
+    for name in right:
+        table.add_column(Text(printable(name)), justify="right")
+    return table
+
+
+def _add(table: Table, cells: Sequence[str]) -> None:
+    # as Text, so that brackets in an id or a label are no markup
+    table.add_row(*(Text(printable(cell)) for cell in cells))
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

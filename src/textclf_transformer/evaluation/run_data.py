@@ -1,0 +1,102 @@
+"""The labelled documents that a run is judged on, and those of its own training where they still are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from textclf_transformer.data.corpus import Corpus
+from textclf_transformer.data.documents import Documents, align_labels
+from textclf_transformer.data.opening import open_documents
+from textclf_transformer.data.store_format import HEADER
+from textclf_transformer.data.text_documents import TextDocuments
+from textclf_transformer.errors import ConfigError, DataError, UserError
+from textclf_transformer.evaluation.loaded_run import LoadedRun
+
+JUDGED_SPLITS = ("val", "test")
+
+
+def open_run_split(run: LoadedRun, split: str | None) -> Documents:
+    """Open a split of the run's own data.
+
+    Args:
+        run: the run.
+        split: ``val`` or ``test``; None: test where the run has one, else val.
+
+    Raises:
+        ConfigError: the run names no such data.
+        DataError: they are not there any more, are faulty, have no labels, or other ones.
+    """
+    chosen = split or ("test" if "test" in run.data_paths else "val")
+    if chosen not in run.data_paths:
+        raise ConfigError(
+            f"the run has no {chosen} data",
+            where=str(run.run.root),
+            found=f"data.{chosen}: null",
+            mend="name documents with --data, or another --split",
+        )
+    documents = open_documents(
+        run.data_paths[chosen], tokenizer=run.tokenizer, key=f"data.{chosen}.dataset_path"
+    )
+    check_labels(run, documents)
+    return documents
+
+
+def open_given(run: LoadedRun, corpus: Corpus, paths: Sequence[Path], split: str | None) -> Documents:
+    """Open documents that the user names: a store, a folder of stores, a ``.pt`` file, or text.
+
+    Args:
+        run: the run.
+        corpus: reads ``paths`` as text.
+        paths: one store or ``.pt`` file, or inputs of text as for ``textclf prepare``.
+        split: which store of a folder of stores; None: test.
+
+    Raises:
+        DataError: there is nothing, it is faulty, was made with another tokenizer, or has no labels or other
+            ones.
+    """
+    first = paths[0]
+    part = first / (split or "test")
+    if len(paths) == 1 and ((first / HEADER).is_file() or first.suffix == ".pt"):
+        documents = open_documents(first, tokenizer=run.tokenizer, key="--data")
+    elif len(paths) == 1 and (part / HEADER).is_file():
+        documents = open_documents(part, tokenizer=run.tokenizer, key="--data")
+    else:
+        shown = ", ".join(map(str, paths))
+        documents = TextDocuments.read(corpus, run.tokenizer, multi_label=run.multi_label, path=shown)
+    check_labels(run, documents)
+    return documents
+
+
+def check_labels(run: LoadedRun, documents: Documents) -> None:
+    """Raise DataError unless the documents have labels, one each or several, as the run's have."""
+    if documents.labels is None:
+        raise DataError(
+            "the documents have no labels, so there is nothing to compare with",
+            where=documents.path,
+            mend="textclf predict needs none",
+        )
+    several = documents.labels.ndim == 2
+    if several != run.multi_label:
+        words = {True: "any number of labels a document", False: "one label a document"}
+        raise DataError(
+            "the documents are labelled in another way than those of the run",
+            where=documents.path,
+            found=words[several],
+            expected=words[run.multi_label],
+        )
+
+
+def try_own_split(run: LoadedRun, split: str) -> tuple[Documents | None, str | None]:
+    """Return the run's own documents of ``split``, or None and why they cannot be had."""
+    try:
+        if split not in run.data_paths:
+            return None, f"the run has no {split} data"
+        if not run.data_paths[split].exists():
+            return None, f"its {split} data are not here any more: {run.data_paths[split]}"
+        documents = open_documents(run.data_paths[split], tokenizer=run.tokenizer)
+        check_labels(run, documents)
+        align_labels(documents, run.label_names)
+    except UserError as error:
+        return None, str(error)
+    return documents, None

@@ -1,0 +1,54 @@
+"""Labels that have an order: a cumulative link (McCullagh 1980, "Regression Models for Ordinal Data").
+
+One score s says how high a document stands, thresholds θ₀ < θ₁ < … where one label ends and the next begins:
+P(label ≤ r) = σ(θᵣ − s). It comes out as log-probabilities of the labels, which cross-entropy, softmax and
+argmax take as they take logits.
+
+B batch of documents, D input size, L labels.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_SMALLEST_GAP = 1e-6  # between thresholds; at 0 a label would have probability 0 and an infinite loss
+
+
+class CumulativeLink(nn.Module):
+    """Map documents to log-probabilities of ordered labels.
+
+    The thresholds begin where all labels are equally likely at score 0: θᵣ = logit((r + 1) / L). Their
+    distances are learned through a softplus, so that they stay in order.
+
+    Args:
+        input_size: D.
+        num_labels: L, at least 2.
+    """
+
+    def __init__(self, *, input_size: int, num_labels: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(input_size, 1, bias=False)
+        thresholds = [math.log(r / (num_labels - r)) for r in range(1, num_labels)]
+        gaps = [high - low for low, high in pairwise(thresholds)]
+        # the lowest threshold, then what the softplus turns into the distances
+        self.bias = nn.Parameter(torch.tensor([thresholds[0], *(math.log(math.expm1(gap)) for gap in gaps)]))
+
+    @property
+    def thresholds(self) -> Tensor:
+        """(L − 1,), rising."""
+        gaps = F.softplus(self.bias[1:]) + _SMALLEST_GAP
+        return self.bias[0] + torch.cat([gaps.new_zeros(1), gaps.cumsum(dim=0)])
+
+    def forward(self, documents: Tensor) -> Tensor:
+        """Map (B, D) to (B, L) log-probabilities, lowest label first."""
+        edges = self.thresholds - self.score(documents)  # (B, L − 1)
+        # σ(b) − σ(a) = σ(b) · σ(−a) · (1 − exp(a − b)), exact where both are near 0 or 1
+        gaps = F.softplus(self.bias[1:]) + _SMALLEST_GAP
+        below, above = F.logsigmoid(edges), F.logsigmoid(-edges)
+        inner = below[:, 1:] + above[:, :-1] + torch.log(-torch.expm1(-gaps))
+        return torch.cat([below[:, :1], inner, above[:, -1:]], dim=1)

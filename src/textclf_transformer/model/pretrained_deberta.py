@@ -1,0 +1,128 @@
+"""Hugging Face's names of DeBERTa's tensors against ours, both ways.
+
+Ours differ in two things. Their one matrix of queries, keys and values holds the rows of each head together;
+ours holds all queries, then all keys, then all values. Of their two layouts of the masked-LM head (``legacy``
+or not) either is read and the first, which transformers takes by default, is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from textclf_transformer.errors import CheckpointError
+from textclf_transformer.model.pretrained import ENCODER_PREFIX, LAYER_PARTS, rename, swapped
+
+# (ours, theirs): beginnings of names outside the layers, and inside layer i.
+_ENCODER_PARTS = (
+    ("embeddings.word_embeddings.", "embeddings.word_embeddings."),
+    ("embeddings.relative_position_embeddings.", "encoder.rel_embeddings."),
+    ("embeddings.norm.", "embeddings.LayerNorm."),
+)
+_LAYER_PARTS = (
+    *LAYER_PARTS,
+    ("attention.query_bias", "attention.self.q_bias"),
+    ("attention.value_bias", "attention.self.v_bias"),
+    ("attention.position_key.", "attention.self.pos_proj."),
+    ("attention.position_query.", "attention.self.pos_q_proj."),
+)
+_FUSED = ("attention.query_key_value.weight", "attention.self.in_proj.weight")
+_HEAD_PARTS = (
+    ("head.dense.", "cls.predictions.transform.dense."),
+    ("head.norm.", "cls.predictions.transform.LayerNorm."),
+    ("head.decoder.", "cls.predictions.decoder."),
+    ("head.bias", "cls.predictions.bias"),
+    ("classifier.dense.", "pooler.dense."),
+    ("classifier.output.", "classifier."),
+)
+_NEWER_HEAD_PARTS = (
+    ("head.dense.", "lm_predictions.lm_head.dense."),
+    ("head.norm.", "lm_predictions.lm_head.LayerNorm."),
+    ("head.bias", "lm_predictions.lm_head.bias"),
+)
+# Kept beside what they repeat, or for models that add absolute positions to their input, which this is not.
+_SURPLUS = (
+    "embeddings.position_ids",
+    "embeddings.position_embeddings.weight",
+    "cls.predictions.decoder.bias",
+)
+
+
+def deberta_state_from_hf(state: Mapping[str, Tensor], *, num_attention_heads: int) -> dict[str, Tensor]:
+    """Rename the tensors of a Hugging Face DeBERTa, with or without a head, to ours.
+
+    Args:
+        state: tensors by Hugging Face's names, the encoder's with or without ``deberta.`` before them.
+        num_attention_heads: H, by which the matrix of queries, keys and values is laid out.
+
+    Returns:
+        Tensors by our names, the encoder's under ``encoder.``. A name that is not known stays as it is, so
+        that strict loading refuses it.
+
+    Raises:
+        CheckpointError: the matrix of queries, keys and values has a shape that has no such heads.
+    """
+    mapped: dict[str, Tensor] = {}
+    for full_name, tensor in state.items():
+        name = full_name.removeprefix("deberta.")
+        if name in _SURPLUS:
+            continue
+        layer = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", name)
+        if layer is None:
+            encoder_name = rename(name, swapped(_ENCODER_PARTS))
+            head_name = rename(name, swapped(_HEAD_PARTS)) or rename(name, swapped(_NEWER_HEAD_PARTS))
+            mapped[ENCODER_PREFIX + encoder_name if encoder_name else head_name or name] = tensor
+            continue
+        begin, inner = f"{ENCODER_PREFIX}layers.{layer[1]}.", layer[2]
+        if inner == _FUSED[1]:
+            if tensor.ndim != 2 or tensor.shape[0] % (3 * num_attention_heads):
+                raise CheckpointError(
+                    f"{full_name} has another shape", found=tuple(tensor.shape), expected="(3 × heads × K, D)"
+                )
+            mapped[begin + _FUSED[0]] = _regroup(tensor, num_attention_heads, 3)
+        else:
+            mapped[begin + (rename(inner, swapped(_LAYER_PARTS)) or inner)] = tensor
+    return mapped
+
+
+def deberta_state_to_hf(
+    state: Mapping[str, Tensor], *, encoder_prefix: str, num_attention_heads: int
+) -> dict[str, Tensor]:
+    """Rename the tensors of one of our models with disentangled attention to Hugging Face's.
+
+    Args:
+        state: tensors by our names, the encoder's under ``encoder.``.
+        encoder_prefix: what Hugging Face puts before the encoder's names: "deberta." in a model with a head,
+            "" in the bare one.
+        num_attention_heads: H.
+
+    Returns:
+        Contiguous tensors that share no memory with each other, by Hugging Face's names.
+
+    Raises:
+        KeyError: a name has no counterpart.
+    """
+    mapped: dict[str, Tensor] = {}
+    for full_name, tensor in state.items():
+        name = full_name.removeprefix(ENCODER_PREFIX)
+        layer = re.fullmatch(r"layers\.(\d+)\.(.+)", name)
+        if name == full_name:
+            begin, theirs = "", rename(name, _HEAD_PARTS)
+        elif layer is None:
+            begin, theirs = encoder_prefix, rename(name, _ENCODER_PARTS)
+        else:
+            begin = f"{encoder_prefix}encoder.layer.{layer[1]}."
+            theirs = rename(layer[2], (_FUSED, *_LAYER_PARTS))
+        if theirs is None:
+            raise KeyError(full_name)
+        if theirs == _FUSED[1]:
+            tensor = _regroup(tensor, 3, num_attention_heads)
+        mapped[begin + theirs] = tensor
+    return {name: tensor.detach().clone() for name, tensor in mapped.items()}
+
+
+def _regroup(matrix: Tensor, outer: int, inner: int) -> Tensor:
+    """Exchange the two levels of rows of an (outer · inner · K, D) matrix; (inner · outer · K, D) out."""
+    return matrix.unflatten(0, (outer, inner, -1)).transpose(0, 1).flatten(0, 2)

@@ -1,0 +1,271 @@
+"""``textclf evaluate``: the numbers are scikit-learn's, the table has the baselines, the JSON has it all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from end_to_end.conftest import TOPICS, Checkout, write_corpus
+from sklearn.metrics import confusion_matrix, f1_score, matthews_corrcoef, roc_auc_score
+
+import finetune
+from textclf_transformer.commands import evaluate, predict, prepare
+from textclf_transformer.data.corpus import Corpus
+from textclf_transformer.data.store import Store
+from textclf_transformer.data.text_documents import TextDocuments
+from textclf_transformer.evaluation.baselines import LabelledTexts, tfidf_svm_predictions
+from textclf_transformer.evaluation.calibration import expected_calibration_error, reliability
+from textclf_transformer.evaluation.loaded_run import load_run
+from textclf_transformer.evaluation.rivals import partial_readings
+from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
+
+NAMES = ["garden", "harbour", "kitchen"]
+ROWS = {
+    "this model",
+    "majority",
+    "TF-IDF + linear SVM",
+    "TF-IDF + linear SVM, train + val",
+    "this model, first chunk only",
+    "this model, first + last chunk",
+}
+
+
+def result_of(*arguments: str) -> dict[str, Any]:
+    assert evaluate.main([*arguments, "--json", "out.json", "--quiet"]) == 0
+    result: dict[str, Any] = json.loads(Path("out.json").read_text(encoding="utf-8"))
+    return result
+
+
+@pytest.fixture
+def noisy(finetuned: Checkout) -> str:
+    """Documents a fifth of which carry a wrong label, so that there are mistakes of every kind."""
+    write_corpus(finetuned.root / "clean.jsonl", documents=60, seed=9)
+    lines = (finetuned.root / "clean.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    for place, record in enumerate(records):
+        if place % 5 == 0:
+            record["label"] = NAMES[(place + 1) % 3]
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    (finetuned.root / "noisy.jsonl").write_text(text, encoding="utf-8")
+    return "noisy.jsonl"
+
+
+def predictions_on(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True and predicted labels and probabilities of a file, as ``textclf predict`` gives them."""
+    assert predict.main(["ft", path, "--out", "predictions.csv"]) == 0
+    with Path("predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    probs = np.array([[float(row[f"prob_{name}"]) for name in NAMES] for row in rows])
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    labels = np.array([NAMES.index(json.loads(line)["label"]) for line in lines])
+    return labels, np.array([NAMES.index(row["label"]) for row in rows]), probs
+
+
+def test_numbers_are_scikit_learns_of_what_predict_says(noisy: str) -> None:
+    result = result_of("ft", "--data", noisy)
+    labels, predicted, probs = predictions_on(noisy)
+    assert 0 < (labels == predicted).mean() < 1
+    scores = {row["name"]: row for row in result["scores"]}
+    assert set(scores) == ROWS
+    model = scores["this model"]
+    assert model["accuracy"] == (labels == predicted).mean()
+    for average in ("macro", "micro", "weighted"):
+        assert model[f"f1_{average}"] == f1_score(labels, predicted, average=average)
+    assert model["mcc"] == matthews_corrcoef(labels, predicted)
+    assert result["auc_macro"] == roc_auc_score(labels, probs, multi_class="ovr")
+    assert result["confusion"] == confusion_matrix(labels, predicted, labels=range(3)).tolist()
+    assert result["loss"] == pytest.approx(-np.log(probs[range(len(labels)), labels]).mean(), rel=1e-6)
+    for row in result["scores"]:
+        for name, (low, high) in row["intervals_95"].items():
+            assert low <= row[name] <= high
+    assert sum(row["documents"] for row in result["by_length"]) == len(labels) == result["documents"]
+    assert result["coverage"]["tokens_dropped"] > 0
+    assert result["coverage_risk"][0]["accuracy"] == model["accuracy"]
+    calibration = result["calibration"]
+    assert calibration["temperature"] > 0
+    after = probs ** (1 / calibration["temperature"])
+    expected = reliability(np.log(after / after.sum(axis=1, keepdims=True)), labels)
+    error = calibration["expected_calibration_error_after"]
+    assert error == pytest.approx(expected_calibration_error(expected))
+    assert error != calibration["expected_calibration_error"]
+    assert result["notes"] == []
+    wrong = labels != predicted
+    surest = result["worst_mistakes"][0]
+    assert len(result["worst_mistakes"]) == min(10, wrong.sum())
+    assert surest["confidence"] == probs.max(axis=1)[wrong].max()
+    row = int(surest["id"].split(":")[1]) - 1
+    assert surest["true"] == NAMES[labels[row]] and surest["predicted"] == NAMES[predicted[row]]
+
+
+def test_the_rivals_are_what_they_are_called(finetuned: Checkout, noisy: str) -> None:
+    scores = {row["name"]: row for row in result_of("ft", "--data", noisy)["scores"]}
+    labels, _, _ = predictions_on(noisy)
+    train = Store.open(finetuned.root / "store" / "train")
+    val = Store.open(finetuned.root / "store" / "val")
+    assert train.labels is not None and val.labels is not None
+    assert scores["majority"]["accuracy"] == (labels == np.bincount(train.labels).argmax()).mean()
+    texts = [json.loads(line)["text"] for line in Path(noisy).read_text(encoding="utf-8").splitlines()]
+    fitted = LabelledTexts([train.text(i) for i in range(len(train))], train.labels)
+    more = fitted + LabelledTexts([val.text(i) for i in range(len(val))], val.labels)
+    for name, part in (("TF-IDF + linear SVM", fitted), ("TF-IDF + linear SVM, train + val", more)):
+        assert scores[name]["accuracy"] == (tfidf_svm_predictions(part, texts) == labels).mean()
+
+
+def test_reading_the_first_chunk_only_is_reading_its_text(finetuned: Checkout, noisy: str) -> None:
+    run = load_run("ft")
+    documents = TextDocuments.read(Corpus([Path(noisy)]), run.tokenizer, multi_label=False, path=noisy)
+    readings = partial_readings(run, documents)
+    capacity, stride = run.chunk_size - 2, run.stride
+    for name in ("this model, first chunk only", "this model, first + last chunk"):
+        expected = []
+        for index in range(len(documents)):
+            content = torch.from_numpy(documents.tokens(index))
+            last = max(0, -(-(len(content) - capacity) // stride)) * stride
+            parts = [content[:capacity]]
+            if "last" in name and last:
+                parts.append(content[last:])
+            special = [torch.tensor([run.tokenizer.cls_token_id]), torch.tensor([run.tokenizer.sep_token_id])]
+            rows = [torch.cat([special[0], part, special[1]]) for part in parts]
+            width = max(map(len, rows))
+            ids = torch.full((1, len(rows), width), run.tokenizer.pad_token_id)
+            mask = torch.ones(1, len(rows), width, dtype=torch.bool)
+            for place, row in enumerate(rows):
+                ids[0, place, : len(row)], mask[0, place, : len(row)] = row, False
+            with torch.inference_mode():
+                logits = run.model(ids, mask)["logits"]
+            expected.append(int(logits.argmax()))
+        assert readings[name].tolist() == expected
+
+
+def test_tables_on_stdout(noisy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main(["ft", "--data", noisy]) == 0
+    out, err = capsys.readouterr()
+    for words in (*ROWS, "macro F1", "MCC", "confusion", "calibration", "by length", "worst mistakes"):
+        assert words in out, words
+    assert "max_chunks cuts" in out and "\x1b" not in out
+    assert "classifying" in err
+
+
+def test_the_same_twice_and_on_val(finetuned: Checkout) -> None:
+    first = result_of("ft")
+    assert result_of("ft") == first
+    val = result_of("ft", "--split", "val")
+    assert val["data"].endswith("val") and val["calibration"]["expected_calibration_error_after"] is None
+    assert "these very documents" in " ".join(val["notes"])
+    assert {row["name"] for row in val["scores"]} == ROWS - {"TF-IDF + linear SVM, train + val"}
+
+
+def test_data_that_the_user_names(finetuned: Checkout) -> None:
+    own = result_of("ft")
+    store = Store.open(finetuned.root / "store" / "test")
+    lines = [
+        {"id": store.document_id(i), "text": store.text(i), "label": NAMES[store.labels[i]]}  # type: ignore[index]
+        for i in range(len(store))
+    ]
+    Path("t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    for named in ("store/test", "store", "t.jsonl"):
+        again = result_of("ft", "--data", named)
+        assert {**again, "data": ""} == {**own, "data": ""}, named
+    assert result_of("ft", "--data", "store", "--split", "val")["data"] == "store/val"
+
+
+def test_a_moved_run_says_what_it_cannot_compare(
+    finetuned: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.move(finetuned.root / "experiments/finetuning/ft", tmp_path / "moved")
+    shutil.move(finetuned.root / "store/test", tmp_path / "test")
+    best = tmp_path / "moved" / "best.ckpt"
+    content = load_checkpoint(best)
+    for part in content["config"]["data"].values():
+        part["dataset_path"] = "/on/another/machine"
+    save_checkpoint(best, content)
+    result = result_of("./moved", "--data", "test")
+    assert {row["name"] for row in result["scores"]} == {
+        "this model",
+        "this model, first chunk only",
+        "this model, first + last chunk",
+    }
+    assert result["calibration"]["temperature"] is None
+    assert any("not here any more" in note for note in result["notes"])
+
+
+def test_without_text_there_is_no_svm(finetuned: Checkout) -> None:
+    prepare_arguments = ["corpus.jsonl", "--tokenizer", "tokenizer", "--out", "bare", "--no-text"]
+    assert prepare.main(prepare_arguments) == 0
+    result = result_of("ft", "--data", "bare")
+    assert "majority" in {row["name"] for row in result["scores"]}
+    assert not any("SVM" in row["name"] for row in result["scores"])
+    assert any("no text" in note for note in result["notes"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nobody"], 2, "no such finetuning run"),
+        (["ft", "--data", "missing.jsonl"], 3, "missing.jsonl"),
+        (["ft", "--data", "unlabelled"], 3, "have no labels"),
+        (["ft", "--data", "other.jsonl"], 3, "'attic'"),
+        (["ft", "--json", "nowhere/out.json"], 2, "nowhere"),
+        (["ft", "--split", "train"], 2, "train"),
+    ],
+)
+def test_mistakes(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
+) -> None:
+    unlabelled = ["corpus.jsonl", "--no-labels", "--tokenizer", "tokenizer", "--out", "unlabelled"]
+    assert prepare.main(unlabelled) == 0
+    Path("other.jsonl").write_text('{"text": "soil", "label": "attic"}\n', encoding="utf-8")
+    capsys.readouterr()
+    assert evaluate.main([*arguments, "--quiet"]) == code
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and words in err
+
+
+def test_names_cannot_drive_the_terminal_or_the_markup(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [{"id": "[red]\x1b[2J", "text": "soil", "label": name} for name in NAMES]
+    Path("t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert evaluate.main(["ft", "--data", "t.jsonl", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "[red]\\x1b[2J" in out and "\x1b" not in out
+
+
+def test_several_labels(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    generator = random.Random(4)
+    with Path("several.jsonl").open("w", encoding="utf-8") as file:
+        for _ in range(90):
+            labels = [name for name in NAMES if generator.random() < 0.4]
+            words = [word for name in labels for word in TOPICS[name].split()] + ["said", "early"]
+            generator.shuffle(words)
+            file.write(json.dumps({"text": " ".join(words), "label": labels}) + "\n")
+    shutil.rmtree("store")
+    split = ["--split", "0.7/0.15/0.15", "--multi-label"]
+    assert prepare.main(["several.jsonl", "--out", "store", "--tokenizer", "tokenizer", *split]) == 0
+    pretrained.finetuning("ft", "pre", "--set", "training.epochs=30")
+    pretrained.run(finetune.main, "ft", "--quiet")
+    result = result_of("ft")
+    assert result["multi_label"] and len(result["confusion"][0]) == 4
+    scores = {row["name"]: row for row in result["scores"]}
+    assert scores["this model"]["f1_macro"] > scores["majority"]["f1_macro"]
+    capsys.readouterr()
+    assert predict.main(["ft", "several.jsonl", "--format", "jsonl", "--explain"]) == 0
+    for line in capsys.readouterr().out.splitlines():
+        row = json.loads(line)
+        likely = [name for name in NAMES if row[f"prob_{name}"] > 0.5]
+        assert row["label"] == "|".join(likely)
+        sure = [max(row[f"prob_{name}"], 1 - row[f"prob_{name}"]) for name in NAMES]
+        assert row["confidence"] == pytest.approx(min(sure))
+    prepare_one = ["corpus.jsonl", "--out", "one", "--tokenizer", "tokenizer"]
+    assert prepare.main(prepare_one) == 0
+    capsys.readouterr()
+    assert evaluate.main(["ft", "--data", "one", "--quiet"]) == 3
+    assert "labelled in another way" in capsys.readouterr().err

@@ -1,0 +1,223 @@
+"""``textclf predict`` on files and on stdin."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from end_to_end.conftest import Checkout
+
+from textclf_transformer.commands import predict
+from textclf_transformer.commands.prediction_lines import escape_cell
+
+HEADER = [
+    "id",
+    "label",
+    "confidence",
+    "prob_garden",
+    "prob_harbour",
+    "prob_kitchen",
+    "n_chunks",
+    "n_tokens",
+    "truncated",
+]
+
+
+def run_ok(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert predict.main(list(arguments)) == 0
+    return capsys.readouterr().out
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    capsys.readouterr()
+    code = predict.main(list(arguments))
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1 and err.startswith("error: ") and "Traceback" not in err
+    assert out.count("\n") <= 1  # nothing but, perhaps, the header
+    return code, err
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def give_stdin(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    stream = io.BufferedReader(io.BytesIO(text.encode("utf-8")))  # type: ignore[arg-type]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream, encoding="utf-8"))
+
+
+def test_csv_in_the_order_of_the_input(finetuned: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    found = rows(run_ok(capsys, "ft", "corpus.jsonl"))
+    assert list(found[0]) == HEADER
+    assert [row["id"] for row in found] == [f"corpus:{number}" for number in range(1, 91)]
+    assert {row["truncated"] for row in found} == {"true", "false"}
+    for row in found:
+        probs = {name: float(row[f"prob_{name}"]) for name in ("garden", "harbour", "kitchen")}
+        assert row["label"] == max(probs, key=lambda name: probs[name])
+        assert float(row["confidence"]) == max(probs.values())
+
+
+def test_many_windows_keep_the_order(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = rows(run_ok(capsys, "ft", "corpus.jsonl"))
+    monkeypatch.setattr("textclf_transformer.data.encoding.BATCH_DOCUMENTS", 7)
+    parts = rows(run_ok(capsys, "ft", "corpus.jsonl"))
+    assert [row["id"] for row in parts] == [row["id"] for row in whole]
+    assert [row["label"] for row in parts] == [row["label"] for row in whole]
+
+
+def test_jsonl_to_a_file_equals_csv(finetuned: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    as_csv = rows(run_ok(capsys, "ft", "corpus.jsonl"))
+    assert run_ok(capsys, "ft", "corpus.jsonl", "--out", "out.jsonl") == ""
+    lines = Path("out.jsonl").read_text(encoding="utf-8").splitlines()
+    for row, line in zip(as_csv, lines, strict=True):
+        record = json.loads(line)
+        assert list(record) == HEADER
+        assert record["confidence"] == float(row["confidence"]) and record["label"] == row["label"]
+        assert record["truncated"] is (row["truncated"] == "true")
+    assert run_ok(capsys, "ft", "corpus.jsonl", "--out", "out.txt", "--format", "jsonl") == ""
+    assert Path("out.txt").read_bytes() == Path("out.jsonl").read_bytes()
+
+
+def test_formats_of_prepare(finetuned: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.csv").write_text("id,text\nx,soil seed\n", encoding="utf-8")
+    Path("b.tsv").write_text("text\nship rope\n", encoding="utf-8")
+    Path("c.txt").write_text("oven salt\n\nsoil\nroot\n", encoding="utf-8")
+    with gzip.open("d.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write('{"text": "tide"}\n')
+    Path("folder").mkdir()
+    Path("folder/one.txt").write_text("crane anchor", encoding="utf-8")
+    found = rows(run_ok(capsys, "ft", "a.csv", "b.tsv", "c.txt", "d.jsonl.gz", "folder"))
+    assert [row["id"] for row in found] == ["x", "b:1", "c:1", "c:2", "d:1", "one.txt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "ids"),
+    [
+        ('{"text": "soil", "id": "a"}\n{"text": "ship"}\n', [], ["a", "stdin:2"]),
+        ("soil seed\n\nship rope\n", [], ["stdin:1", "stdin:2"]),
+        ("{soil}\n", ["--stdin-format", "txt"], ["stdin:1"]),
+        ("text,id\nsoil,q\n", ["--stdin-format", "csv"], ["q"]),
+    ],
+)
+def test_stdin(
+    finetuned: Checkout,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    more: list[str],
+    ids: list[str],
+) -> None:
+    give_stdin(monkeypatch, text)
+    assert [row["id"] for row in rows(run_ok(capsys, "ft", "-", *more))] == ids
+
+
+def test_explain_in_both_formats(finetuned: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [
+        json.loads(line)["text"] for line in Path("corpus.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    found = rows(run_ok(capsys, "ft", "corpus.jsonl", "--explain"))
+    records = run_ok(capsys, "ft", "corpus.jsonl", "--explain", "--format", "jsonl").splitlines()
+    for text, row, line in zip(texts, found, records, strict=True):
+        passages = json.loads(row["passages"])
+        assert passages == json.loads(line)["passages"]
+        assert 1 <= len(passages) <= int(row["n_chunks"])
+        for passage in passages:
+            assert text[passage["start"] : passage["end"]] == passage["text"]
+            assert 0 <= passage["attention_weight"] <= 1
+            assert (passage["occlusion_drop"] is None) == (row["n_chunks"] == "1")
+
+
+def test_cells_that_begin_a_formula_are_escaped(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = ["=cmd()", "+1", "-1", "@x", "plain", "a=b", 'quo"te, and comma']
+    lines = [json.dumps({"id": name, "text": "soil"}) + "\n" for name in ids]
+    Path("in.jsonl").write_text("".join(lines), encoding="utf-8")
+    found = [row["id"] for row in rows(run_ok(capsys, "ft", "in.jsonl"))]
+    assert found == ["'=cmd()", "'+1", "'-1", "'@x", "plain", "a=b", 'quo"te, and comma']
+    exact = run_ok(capsys, "ft", "in.jsonl", "--format", "jsonl").splitlines()
+    assert [json.loads(line)["id"] for line in exact] == ids
+    assert escape_cell("\t=1") == "'\t=1" and escape_cell("") == ""
+
+
+def test_a_terminal_is_not_driven_by_an_id(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = json.dumps({"id": "\x1b[2Jgone", "text": "soil"}) + "\n"
+    Path("in.jsonl").write_text(line, encoding="utf-8")
+    capsys.readouterr()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert predict.main(["ft", "in.jsonl"]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "\\x1b[2Jgone" in out
+
+
+def test_empty_documents_are_an_error_or_are_left_out(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in.jsonl").write_text('{"text": "soil"}\n{"text": " "}\n{"text": "ship"}\n', encoding="utf-8")
+    code, message = fails(capsys, "ft", "in.jsonl")
+    assert code == 3 and "in.jsonl:2" in message and "--skip-empty" in message
+    capsys.readouterr()
+    assert predict.main(["ft", "in.jsonl", "--skip-empty"]) == 0
+    out, err = capsys.readouterr()
+    assert [row["id"] for row in rows(out)] == ["in:1", "in:3"]
+    assert "left out: 1" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nobody", "corpus.jsonl"], 2, "no such finetuning run"),
+        (["ft", "missing.jsonl"], 3, "missing.jsonl"),
+        (["ft", "tokenizer/tokenizer.json"], 3, "unknown format"),
+        (["ft", "corpus.jsonl", "--text-column", "body"], 3, "'body'"),
+        (["ft", "bad.jsonl"], 3, "bad.jsonl:1"),
+        (["ft", "-", "-"], 2, "standard input"),
+        (["ft", "corpus.jsonl", "--out", "./corpus.jsonl"], 2, "replace an input"),
+        (["ft", "corpus.jsonl", "--out", "nowhere/out.csv"], 6, "nowhere"),
+        (["ft", "corpus.jsonl", "--format", "xml"], 2, "xml"),
+        (["ft"], 2, "INPUT"),
+    ],
+)
+def test_mistakes(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
+) -> None:
+    Path("bad.jsonl").write_text("no json\n", encoding="utf-8")
+    found, message = fails(capsys, *arguments)
+    assert found == code and words in message
+
+
+def test_a_fault_halfway_leaves_the_old_file(finetuned: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("out.csv").write_text("old", encoding="utf-8")
+    Path("in.jsonl").write_text('{"text": "soil"}\n{"txt": "ship"}\n', encoding="utf-8")
+    before = sorted(Path().iterdir())
+    code, message = fails(capsys, "ft", "in.jsonl", "--out", "out.csv")
+    assert code == 3 and "in.jsonl:2" in message
+    assert Path("out.csv").read_text(encoding="utf-8") == "old"
+    assert sorted(Path().iterdir()) == before
+
+
+def test_a_damaged_checkpoint(finetuned: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    path = finetuned.root / "experiments/finetuning/ft/best.ckpt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    code, message = fails(capsys, "ft", "corpus.jsonl")
+    assert code == 4 and "best.ckpt" in message
+
+
+def test_a_dirty_input_stream_is_named(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_stdin(monkeypatch, '{"text": "soil"}\n{"text": \n')
+    code, message = fails(capsys, "ft", "-")
+    assert code == 3 and "-:2" in message

@@ -1,0 +1,81 @@
+"""Documents tokenised in memory are those that a store of the same text would give."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from end_to_end.conftest import Checkout
+
+from textclf_transformer.data.corpus import Corpus
+from textclf_transformer.data.encoding import encode_documents
+from textclf_transformer.data.store import Store
+from textclf_transformer.data.text_documents import (
+    TOKEN_DTYPE,
+    TextDocuments,
+    document_id,
+    document_texts,
+    has_text,
+)
+from textclf_transformer.errors import DataError
+from textclf_transformer.tokenizer.wordpiece_tokenizer_wrapper import WordPieceTokenizerWrapper
+
+
+def test_equal_to_the_store(checkout: Checkout) -> None:
+    tokenizer = WordPieceTokenizerWrapper.load(checkout.root / "tokenizer")
+    store = Store.open(checkout.root / "store" / "test")
+    lines = [
+        {"id": store.document_id(i), "text": store.text(i), "label": store.label_names[store.labels[i]]}  # type: ignore[index]
+        for i in range(len(store))
+    ]
+    path = checkout.root / "test.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    documents = TextDocuments.read(Corpus([path]), tokenizer, multi_label=False, path=str(path))
+    assert len(documents) == len(store) and documents.label_names == store.label_names
+    assert np.array_equal(documents.labels, store.labels) and np.array_equal(documents.lengths, store.lengths)
+    assert documents.tokenizer_fingerprint == store.tokenizer_fingerprint
+    assert has_text(documents) and document_texts(documents) == document_texts(store)
+    with pytest.raises(ValueError, match="without the tokens' places"):
+        documents.offsets(0)
+    batch = encode_documents(list(Corpus([path])), tokenizer, token_dtype=TOKEN_DTYPE, with_text=True)
+    with_places = TextDocuments.from_batch(batch, tokenizer, path=str(path))
+    for index in range(len(store)):
+        assert np.array_equal(documents.tokens(index), store.tokens(index))
+        assert np.array_equal(with_places.offsets(index), store.offsets(index))
+        assert document_id(documents, index) == document_id(store, index)
+
+
+def test_no_documents(checkout: Checkout) -> None:
+    tokenizer = WordPieceTokenizerWrapper.load(checkout.root / "tokenizer")
+    path = Path("empty.jsonl")
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(DataError, match=r"no documents.*empty\.jsonl"):
+        TextDocuments.read(Corpus([path]), tokenizer, multi_label=False, path=str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "stdin_format", "found"),
+    [
+        ('\ufeff {"text": "a"}\n', "auto", ["a"]),
+        ("a\nb\n\nc", "auto", ["a\nb", "c"]),
+        ('{"text": "a"}', "txt", ['{"text": "a"}']),
+        ("x\ttext\n1\ta\n", "tsv", ["a"]),
+    ],
+)
+def test_stdin_is_an_input_where_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, text: str, stdin_format: str, found: list[str]
+) -> None:
+    stream = io.BufferedReader(io.BytesIO(text.encode("utf-8")))  # type: ignore[arg-type]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream, encoding="utf-8"))
+    documents = list(Corpus([Path("-")], label_column=None, stdin_format=stdin_format))
+    assert [document.text for document in documents] == found
+    assert documents[0].id == "stdin:1"
+
+
+def test_elsewhere_stdin_is_no_input() -> None:
+    with pytest.raises(DataError, match="no such file"):
+        list(Corpus([Path("-")]))

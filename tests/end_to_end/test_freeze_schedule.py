@@ -1,0 +1,72 @@
+"""``training.freeze`` through the commands."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from end_to_end.conftest import Checkout
+
+import finetune
+
+PHASES = (
+    "{from_epoch: 0, train: head, learning_rate: 1e-2}",
+    "{from_epoch: 1, train: top_k, k: 1}",
+    "{from_epoch: 2, train: all}",
+)
+
+
+def write_freeze(folder: Path, freeze: str) -> None:
+    """Put a schedule into the file; ``--set`` takes no list of sections."""
+    file = folder / "config.yaml"
+    text = file.read_text(encoding="utf-8")
+    assert "  freeze: null\n" in text
+    file.write_text(text.replace("  freeze: null\n", f"  freeze: {freeze}\n"), encoding="utf-8")
+
+
+def test_the_phases_train_what_they_say(pretrained: Checkout) -> None:
+    source = torch.load(pretrained.root / "experiments/pretraining/pre/best.ckpt", weights_only=True)["model"]
+    moved: dict[int, set[str]] = {}
+    for epochs in (1, 2, 3):
+        name = f"ft{epochs}"
+        settings = ("--set", f"training.epochs={epochs}", "--set", "logging.log_every=1")
+        folder = pretrained.finetuning(name, "pre", *settings)
+        write_freeze(folder, f"[{', '.join(PHASES[:epochs])}]")
+        pretrained.run(finetune.main, name, "--quiet")
+        saved = torch.load(folder / "model.ckpt", weights_only=True)
+        encoder = {name for name in saved["model"] if name.startswith("encoder.")}
+        moved[epochs] = {name for name in encoder if not torch.equal(saved["model"][name], source[name])}
+        assert {name for name in saved["optimizer"] if name.startswith("encoder.")} == moved[epochs]
+    assert not moved[1]
+    assert moved[2] and all(name.startswith("encoder.layers.1.") for name in moved[2])
+    assert moved[3] == encoder
+    with (folder / "metrics" / "train" / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
+    assert max(rates[: len(rates) // 3]) > 2 * max(rates[len(rates) // 3 :])  # 1e-2, then 3e-3
+
+
+@pytest.mark.parametrize(
+    "freeze",
+    [
+        "[{from_epoch: 1, train: head}]",
+        "[{from_epoch: 0, train: head}, {from_epoch: 0, train: all}]",
+        "[{from_epoch: 0, train: head}, {from_epoch: 9, train: all}]",
+        "[{from_epoch: 0, train: top_k}]",
+        "[{from_epoch: 0, train: head, k: 2}]",
+        "[{from_epoch: 0, train: top_k, k: 3}]",
+        "[{from_epoch: 0, train: tail}]",
+        "[{from_epoch: 0}]",
+        "[{from_epoch: 0, train: head, rate: 1}]",
+        "head",
+        "[]",
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused(
+    pretrained: Checkout, capsys: pytest.CaptureFixture[str], freeze: str
+) -> None:
+    write_freeze(pretrained.finetuning("ft", "pre"), freeze)
+    capsys.readouterr()
+    assert finetune.main(["ft"]) == 2
+    assert "training.freeze" in capsys.readouterr().err

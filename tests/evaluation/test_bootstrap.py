@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from textclf_transformer.evaluation.bootstrap import bootstrap_intervals, resample_weights, weighted_scores
+from textclf_transformer.evaluation.scores import SCORE_NAMES, label_scores, one_hot
+
+RNG = np.random.default_rng(5)
+LABELS = RNG.integers(6, size=40)
+PREDICTED = np.where(RNG.random(40) < 0.6, LABELS, RNG.integers(6, size=40))
+SEVERAL = (RNG.random((40, 6)) < 0.3).astype(np.int64)
+SEVERAL_PREDICTED = np.where(RNG.random((40, 6)) < 0.7, SEVERAL, 1 - SEVERAL)
+
+
+@pytest.mark.parametrize(("labels", "predicted"), [(LABELS, PREDICTED), (SEVERAL, SEVERAL_PREDICTED)])
+def test_each_resample_has_the_scores_of_scikit_learn(labels, predicted):
+    weights = resample_weights(40, 30, np.random.default_rng(0))
+    assert weights.shape == (30, 40) and (weights.sum(axis=1) == 40).all()
+    true, guessed = one_hot(labels, num_labels=6), one_hot(predicted, num_labels=6)
+    scores = weighted_scores(weights, true, guessed, several=labels.ndim == 2)
+    for number, row in enumerate(weights.astype(int)):
+        expected = label_scores(labels.repeat(row, axis=0), predicted.repeat(row, axis=0), num_labels=6)
+        for name in SCORE_NAMES:
+            assert scores[name][number] == pytest.approx(expected[name], rel=1e-12), name
+
+
+def test_mcc_of_a_constant_prediction_is_zero_as_in_scikit_learn():
+    labels, constant = np.array([0, 1, 2, 0]), np.zeros(4, dtype=np.int64)
+    scores = weighted_scores(
+        np.ones((1, 4)), one_hot(labels, num_labels=3), one_hot(constant, num_labels=3), several=False
+    )
+    assert scores["mcc"][0] == label_scores(labels, constant, num_labels=3)["mcc"] == 0
+
+
+def test_interval_of_accuracy_is_the_binomial_one():
+    right = np.arange(400) < 300
+    labels = np.zeros(400, dtype=np.int64)
+    low, high = bootstrap_intervals(labels, np.where(right, 0, 1), num_labels=2, seed=1)["accuracy"]
+    half = 1.96 * np.sqrt(0.75 * 0.25 / 400)
+    assert low == pytest.approx(0.75 - half, abs=0.0045)
+    assert high == pytest.approx(0.75 + half, abs=0.0045)
+
+
+def test_the_seed_decides():
+    first = bootstrap_intervals(LABELS, PREDICTED, num_labels=6, seed=1)
+    assert first == bootstrap_intervals(LABELS, PREDICTED, num_labels=6, seed=1)
+    assert first != bootstrap_intervals(LABELS, PREDICTED, num_labels=6, seed=2)
+    assert set(first) == set(SCORE_NAMES)
+
+
+def test_a_score_without_a_value_has_no_interval():
+    nothing = np.zeros((5, 3), dtype=np.int64)
+    assert "f1_micro" not in bootstrap_intervals(nothing, nothing, num_labels=3, seed=0)
