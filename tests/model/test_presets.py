@@ -54,6 +54,7 @@ def test_published_defaults() -> None:
         "layer_norm_eps": 1e-5,
         "max_chunks": 20,
         "chunk_position_embeddings": False,
+        "ordinal": False,
     }
     assert model.use_gradient_checkpointing
 
@@ -162,6 +163,7 @@ def test_every_keyword_reaches_the_model(folder: str) -> None:
         "layer_norm_eps": 1e-5,
         "max_chunks": 5,
         "chunk_position_embeddings": True,
+        "ordinal": False,
     }
     assert not model.use_gradient_checkpointing
     assert model.pooling.projection.out_features == 11
