@@ -88,8 +88,13 @@ RECIPES: dict[str, Recipe] = {
     "age_transcripts_en": Recipe(
         title="Transcripts by audience age (a demonstration: one class is a single source)",
         source="transcripts of TED talks and television programmes, research use",
-        pretraining={"training.epochs": 10, "training.batch_size": 32, "training.learning_rate": 1e-3},
-        finetuning={"training.epochs": 10, "training.learning_rate": 5e-4, "chunking.max_chunks": 64},
+        pretraining={"training.epochs": 6, "training.batch_size": 32, "training.learning_rate": 1e-3},
+        finetuning={
+            "training.epochs": 5,
+            "training.batch_size": 8,
+            "training.learning_rate": 5e-4,
+            "chunking.max_chunks": 64,
+        },
         variants={PRETRAINED: {}, FROM_SCRATCH: WITHOUT},
         seeds={PRETRAINED: (1, 2, 3)},
     ),
