@@ -63,7 +63,7 @@ def missing_column(name: str, columns: Columns, *, found: list[str], where: str)
     shown = ", ".join(map(repr, found[:20])) or "no columns"
     mend = {
         columns.text: "name it with --text-column",
-        columns.label: "name it with --label-column, or add --no-labels",
+        columns.label: "name it with --label-column; textclf prepare --no-labels reads none",
     }.get(name)
     return DataError(f"there is no column {name!r}", where=where, found=shown, mend=mend)
 
