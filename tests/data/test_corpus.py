@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from textclf_transformer.data.corpus import Corpus, read_documents
+from textclf_transformer.data.corpus import Corpus
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import DataError, UsageError
 
@@ -27,7 +27,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def read(*inputs: Path, **options: Any) -> list[Document]:
-    return list(read_documents(inputs, **options))
+    return list(Corpus(inputs, **options))
 
 
 RECORDS = [
@@ -242,4 +242,4 @@ def test_a_corpus_can_be_read_again_and_counts_what_it_skips(tmp_path: Path) -> 
 
 def test_reading_is_lazy(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", '{"text": "x", "label": "a"}\n{broken\n')
-    assert next(read_documents([path])).text == "x"
+    assert next(iter(Corpus([path]))).text == "x"

@@ -88,26 +88,6 @@ class Corpus:
                     )
 
 
-def read_documents(
-    inputs: Sequence[Path],
-    *,
-    text_column: str = "text",
-    label_column: str | None = "label",
-    id_column: str | None = None,
-    group_column: str | None = None,
-) -> Iterator[Document]:
-    """Yield the documents of ``inputs``; see ``Corpus``."""
-    return iter(
-        Corpus(
-            inputs,
-            text_column=text_column,
-            label_column=label_column,
-            id_column=id_column,
-            group_column=group_column,
-        )
-    )
-
-
 def _read_input(path: Path, columns: Columns, stdin_format: str | None) -> Iterator[Document]:
     if str(path) == STDIN and stdin_format is not None:
         suffix = f".{_stdin_format() if stdin_format == 'auto' else stdin_format}"
