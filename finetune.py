@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from textclf_transformer.commands.common import print_result, run_command
 from textclf_transformer.commands.plan import show_plan
-from textclf_transformer.commands.pretrained import PretrainedRun, load_pretrained_run
+from textclf_transformer.commands.pretrained import PretrainedEncoder, load_pretrained
 from textclf_transformer.commands.training_run import (
     RunContext,
     open_run,
@@ -16,16 +17,17 @@ from textclf_transformer.commands.training_run import (
     training_parser,
 )
 from textclf_transformer.commands.training_session import Evaluation, Task, train
-from textclf_transformer.config import ArchitectureSection, FinetuningConfig, config_to_dict
+from textclf_transformer.config import FinetuningConfig, config_to_dict
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.errors import ConfigError, DataError
 from textclf_transformer.evaluation.evaluate import evaluate_documents
-from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
-from textclf_transformer.training.building import build_classifier, build_encoder
+from textclf_transformer.model.pretrained import ENCODER_PREFIX
+from textclf_transformer.training.building import build_classifier
 from textclf_transformer.training.freezing import FreezeSchedule
 from textclf_transformer.training.losses import build_document_loss
+from textclf_transformer.training.progress import Progress
 from textclf_transformer.utils import seed_everything
 
 
@@ -39,7 +41,7 @@ def finetune(arguments: argparse.Namespace) -> None:
     """Config → pretrained run → data, model → loop."""
     with open_run("finetuning", arguments) as context:
         config: FinetuningConfig = context.config
-        pretrained = load_pretrained_run(config, trust_code=arguments.trust_code)
+        pretrained = load_pretrained(config, trust_code=arguments.trust_code)
         architecture = pretrained.architecture
         documents = open_splits(config, pretrained.tokenizer)
         label_names = check_labels(config, documents)
@@ -111,32 +113,33 @@ def check_labels(config: FinetuningConfig, documents: Mapping[str, Documents]) -
     return tuple(order)
 
 
-def chunk_size_of(config: FinetuningConfig, architecture: ArchitectureSection) -> int:
+def chunk_size_of(config: FinetuningConfig, pretrained: PretrainedEncoder) -> int:
     """Return the chunk size, which must fit the encoder's positions.
 
     Raises:
         ConfigError: it does not.
     """
-    chunk_size = config.chunking.chunk_size or architecture.max_sequence_length
-    if chunk_size > architecture.max_sequence_length:
+    longest = pretrained.architecture.max_sequence_length
+    chunk_size = config.chunking.chunk_size or longest
+    if chunk_size > longest:
         raise ConfigError(
             "a chunk is longer than the encoder's longest sequence",
             where="chunking.chunk_size",
             found=chunk_size,
-            expected=f"at most {architecture.max_sequence_length}, as the encoder was pretrained with",
+            expected=f"at most {longest} ({pretrained.longest_sequence})",
         )
     return chunk_size
 
 
 def make_batches(
     context: RunContext[FinetuningConfig],
-    pretrained: PretrainedRun,
+    pretrained: PretrainedEncoder,
     documents: Documents,
     label_names: Sequence[str],
 ) -> DocumentBatches:
     """Return the chunked documents of one split."""
     config, tokenizer = context.config, pretrained.tokenizer
-    chunk_size = chunk_size_of(config, pretrained.architecture)
+    chunk_size = chunk_size_of(config, pretrained)
     return DocumentBatches(
         documents,
         cls_token_id=tokenizer.cls_token_id,
@@ -166,19 +169,13 @@ def report_coverage(batches: Mapping[str, DocumentBatches]) -> None:
 
 
 def make_model(
-    context: RunContext[FinetuningConfig], pretrained: PretrainedRun, *, num_labels: int
+    context: RunContext[FinetuningConfig], pretrained: PretrainedEncoder, *, num_labels: int
 ) -> HierarchicalRobertaForClassification:
     """Return the classifier around the pretrained encoder, on the run's device."""
     config = context.config
-    encoder = build_encoder(
-        pretrained.architecture,
-        vocab_size=pretrained.tokenizer.vocab_size,
-        pad_token_id=pretrained.tokenizer.pad_token_id,
-        attention_backend=choose_attention_backend(context.device),
-    )
-    if config.pretrained_experiment.load_weights:
-        pretrained.load_weights(encoder)
-    return build_classifier(
+    encoder = pretrained.build(device=context.device)
+    loaded = pretrained.load_weights(encoder) if config.pretrained_experiment.load_weights else None
+    model = build_classifier(
         encoder,
         config.classification_head,
         num_labels=num_labels,
@@ -186,12 +183,16 @@ def make_model(
         layer_norm_eps=pretrained.architecture.layer_norm_eps,
         use_gradient_checkpointing=config.training.gradient_checkpointing,
     ).to(context.device)
+    if loaded is not None:
+        new = (name for name in model.state_dict() if not name.startswith(ENCODER_PREFIX))
+        Progress(quiet=context.arguments.quiet).message(str(replace(loaded, new=tuple(new))))
+    return model
 
 
 def make_task(
     context: RunContext[FinetuningConfig],
     model: HierarchicalRobertaForClassification,
-    pretrained: PretrainedRun,
+    pretrained: PretrainedEncoder,
     documents: Mapping[str, Documents],
     batches: Mapping[str, DocumentBatches],
     label_names: Sequence[str],

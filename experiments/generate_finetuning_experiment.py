@@ -1,14 +1,20 @@
-"""Make the folder of a finetuning run: ``generate_finetuning_experiment.py NAME PRETRAIN_NAME [--set …]``."""
+"""Make the folder of a finetuning run: ``generate_finetuning_experiment.py NAME PRETRAIN_NAME [--set …]``.
+
+With ``--from-hf FOLDER`` in place of PRETRAIN_NAME it starts from published weights.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from textclf_transformer.commands.common import run_command, warn
-from textclf_transformer.commands.generating import generator_parser, report
+from textclf_transformer.commands.generating import generator_parser, report, shown
 from textclf_transformer.config.generate import find_pretraining_run, generate_run, pretraining_reference
+from textclf_transformer.config.writing import absolute
+from textclf_transformer.errors import UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,12 +23,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "pretrain_name",
         metavar="PRETRAIN_NAME",
+        nargs="?",
         help="pretraining run whose encoder and tokenizer are used: its name, or its folder with a / in it",
+    )
+    parser.add_argument(
+        "--from-hf",
+        metavar="FOLDER",
+        help="published weights in place of a pretraining run: a folder with config.json, model.safetensors "
+        "and tokenizer.json",
     )
     return run_command(parser, argv, _generate)
 
 
 def _generate(arguments: argparse.Namespace) -> None:
+    if (arguments.pretrain_name is None) == (arguments.from_hf is None):
+        raise UsageError(
+            "where does the encoder come from?",
+            found="neither" if arguments.from_hf is None else "both",
+            expected="either PRETRAIN_NAME or --from-hf FOLDER",
+        )
+    if arguments.from_hf is None:
+        _generate_from_run(arguments)
+    else:
+        _generate_from_hf(arguments)
+
+
+def _generate_from_run(arguments: argparse.Namespace) -> None:
     pretraining = find_pretraining_run(arguments.pretrain_name)
     generated = generate_run(
         "finetuning",
@@ -36,6 +62,33 @@ def _generate(arguments: argparse.Namespace) -> None:
             f"{pretraining.root} has no checkpoint yet; train it first: python pretrain.py {pretraining.name}"
         )
     report(generated, command=f"python finetune.py {arguments.name}")
+
+
+def _generate_from_hf(arguments: argparse.Namespace) -> None:
+    # Imported here, so that the other way does not wait for torch.
+    from textclf_transformer.commands.pretrained import read_published
+
+    folder = str(absolute(Path(arguments.from_hf), Path.cwd()))
+    published = read_published(Path(folder))
+    fit = published.check_weights()  # before anything is written
+    generated = generate_run(
+        "finetuning",
+        arguments.name,
+        given={"pretrained_experiment.path": None, "pretrained_experiment.from_hf": folder},
+        overrides=arguments.overrides,
+        overwrite=arguments.overwrite,
+    )
+    published.tokenizer.save(generated.run.tokenizer_dir)
+    report(
+        generated,
+        command=f"python finetune.py {arguments.name}",
+        facts=[
+            f"weights: {fit}",
+            f"longest sequence: {published.architecture.max_sequence_length} tokens "
+            f"({published.longest_sequence})",
+            f"prepare the data with --tokenizer {shown(generated.run.tokenizer_dir)}",
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from model_cases import PAD, make_encoder, make_hf, spread_weights
 
 from textclf_transformer.errors import CheckpointError
 from textclf_transformer.model.heads import RobertaForMaskedLM
-from textclf_transformer.model.loading import LoadReport, load_encoder, load_strict
+from textclf_transformer.model.loading import LoadReport, fit_encoder, load_encoder, load_strict
 from textclf_transformer.model.pretrained import roberta_state_from_hf, roberta_state_to_hf
 
 POSITIONS = "embeddings.position_embeddings.weight"
@@ -119,6 +119,29 @@ def test_an_encoder_that_is_not_there_is_never_left_random() -> None:
         load_encoder(make_encoder(), renamed, source="x")
 
 
+@pytest.mark.parametrize("kind", ["RobertaModel", "RobertaForMaskedLM"])
+def test_what_an_encoder_has_too_much_is_no_head(kind: str) -> None:
+    prefix = "" if kind == "RobertaModel" else "roberta."
+    theirs = {**make_hf(kind).state_dict(), prefix + "adapter.weight": torch.zeros(1)}
+    state = roberta_state_from_hf(theirs, pad_token_id=PAD)
+    with pytest.raises(CheckpointError, match=r"1 unexpected \(adapter\.weight\)"):
+        load_encoder(make_encoder(), state, source="x")
+    del state["encoder.adapter.weight"]
+    assert load_encoder(make_encoder(), state | {"qa_outputs.bias": torch.zeros(2)}, source="x").left_behind
+
+
+def test_a_fit_is_checked_without_memory_and_loads_nothing() -> None:
+    source = spread_weights(RobertaForMaskedLM(make_encoder(seed=1))).state_dict()
+    with torch.device("meta"):
+        encoder = make_encoder()
+    report = fit_encoder(encoder, source, source="run")
+    assert report == load_encoder(make_encoder(), source, source="run")
+    assert all(parameter.is_meta for parameter in encoder.parameters())
+    del source["encoder.embeddings.norm.bias"]
+    with pytest.raises(CheckpointError, match="1 missing"):
+        fit_encoder(encoder, source, source="run")
+
+
 def test_report_reads_as_one_line() -> None:
     report = LoadReport("folder", 3, left_behind=("head.bias",))
-    assert str(report) == "folder: 3 tensors loaded; left behind: head.bias"
+    assert str(report) == "folder: 3 tensors matched, 0 missing, 0 unexpected; left behind: head.bias"

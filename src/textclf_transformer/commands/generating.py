@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from textclf_transformer.commands.common import CommandParser, add_override_flag, command_parser
 from textclf_transformer.config.generate import GeneratedRun
+from textclf_transformer.errors import printable
 
 
 def generator_parser(prog: str, description: str) -> CommandParser:
@@ -21,11 +23,16 @@ def generator_parser(prog: str, description: str) -> CommandParser:
     return parser
 
 
-def report(generated: GeneratedRun, *, command: str) -> None:
-    """Print where the config lies, what to fill in there, and the command that comes next."""
-    config = generated.run.config
-    shown = config.relative_to(Path.cwd()) if config.is_relative_to(Path.cwd()) else config
-    print(f"wrote {shown}")
+def report(generated: GeneratedRun, *, command: str, facts: Sequence[str] = ()) -> None:
+    """Print where the config lies, what is known, what to fill in, and the command that comes next."""
+    print(f"wrote {shown(generated.run.config)}")
+    for fact in facts:
+        print(printable(fact))
     for key, meaning in generated.unfilled.items():
         print(f"fill in {key}: {meaning}")
     print(f"then: {command}" if generated.unfilled else f"next: {command}")
+
+
+def shown(path: Path) -> Path:
+    """Return ``path``, from the working directory on where it lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

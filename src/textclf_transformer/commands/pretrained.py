@@ -1,72 +1,205 @@
-"""The pretraining run that a finetuning run starts from: its architecture, its tokenizer, its weights."""
+"""What a finetuning run starts from: encoder and tokenizer of a pretraining run, or published ones."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from pydantic import ValidationError
 from torch import Tensor
 
-from textclf_transformer.config import ArchitectureSection, FinetuningConfig, FinetuningDropoutsSection
+from textclf_transformer.config import (
+    ArchitectureSection,
+    FinetuningConfig,
+    FinetuningDropoutsSection,
+    config_to_dict,
+)
 from textclf_transformer.errors import CheckpointError, ConfigError
 from textclf_transformer.experiment import RunFolder
+from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.encoder import RobertaModel
-from textclf_transformer.model.loading import load_encoder
+from textclf_transformer.model.hf_config import CONFIG_FILE, HfConfig
+from textclf_transformer.model.hf_folder import read_hf_folder
+from textclf_transformer.model.loading import LoadReport, fit_encoder, load_encoder
 from textclf_transformer.tokenizer.base import TokenizerWrapper
+from textclf_transformer.tokenizer.files import TOKENIZER_FILE
+from textclf_transformer.tokenizer.loading import load_tokenizer, tokenizer_kind
+from textclf_transformer.training.building import build_encoder
 from textclf_transformer.training.checkpoint import compute_digests, load_checkpoint
 from textclf_transformer.training.run_tokenizer import load_run_tokenizer
 from textclf_transformer.training.state import require_keys
 
 
 @dataclass(frozen=True, slots=True)
-class PretrainedRun:
-    """What finetuning takes from pretraining, all of it from the checkpoint and the tokenizer beside it.
+class PretrainedEncoder:
+    """What finetuning takes over, all of it as it was resolved where the weights were made.
 
     Attributes:
-        checkpoint: the file.
+        source: the checkpoint or the folder with the weights.
         architecture: as it was trained, with the dropouts that the finetuning config sets anew.
-        tokenizer: the copy in the pretraining run.
-        wrapper_path: how the tokenizer was named.
-        state: the checkpoint's tensors.
-        fingerprint: tells one checkpoint from another.
+        longest_sequence: why ``architecture.max_sequence_length`` is what it is, for the user.
+        tokenizer: the one that the weights were trained with.
+        wrapper_path: how the tokenizer is named.
+        state: the tensors by our names, the encoder's under ``encoder.``.
+        fingerprint: tells these weights from others.
     """
 
-    checkpoint: Path
+    source: Path
     architecture: ArchitectureSection
+    longest_sequence: str
     tokenizer: TokenizerWrapper
     wrapper_path: str
     state: Mapping[str, Tensor]
     fingerprint: str
 
-    def load_weights(self, encoder: RobertaModel) -> None:
-        """Copy the encoder's tensors, strictly; those of the masked-LM head are left behind.
+    def build(self, *, device: torch.device) -> RobertaModel:
+        """Return a randomly initialised encoder of this shape, on the default device."""
+        return build_encoder(
+            self.architecture,
+            vocab_size=self.tokenizer.vocab_size,
+            pad_token_id=self.tokenizer.pad_token_id,
+            attention_backend=choose_attention_backend(device),
+        )
+
+    def check_weights(self) -> LoadReport:
+        """Compare the tensors with the encoder, without the memory that loading takes.
 
         Raises:
-            CheckpointError: a tensor is missing, left over or of another shape.
+            CheckpointError: a tensor of the encoder is missing, unknown or of another shape.
         """
-        load_encoder(encoder, self.state, source=str(self.checkpoint))
+        with torch.device("meta"):
+            encoder = self.build(device=torch.device("cpu"))
+        return fit_encoder(encoder, self.state, source=str(self.source))
+
+    def load_weights(self, encoder: RobertaModel) -> LoadReport:
+        """Copy the encoder's tensors, strictly; those of a head are left behind and listed.
+
+        Raises:
+            CheckpointError: a tensor of the encoder is missing, unknown or of another shape.
+        """
+        return load_encoder(encoder, self.state, source=str(self.source))
 
 
-def load_pretrained_run(config: FinetuningConfig, *, trust_code: bool) -> PretrainedRun:
-    """Read the run that ``pretrained_experiment`` names.
+def load_pretrained(config: FinetuningConfig, *, trust_code: bool) -> PretrainedEncoder:
+    """Read the pretraining run or the published weights that ``pretrained_experiment`` names.
 
     Raises:
-        ConfigError: there is no such run.
-        CheckpointError: it has no checkpoint yet, or one that cannot be read or is not of pretraining.
+        ConfigError: there is no such run or folder.
+        CheckpointError: it has no weights yet, or some that cannot be read, do not fit the tokenizer or are
+            not of pretraining.
         DataError: its tokenizer cannot be read.
     """
-    run = RunFolder.at(Path(config.pretrained_experiment.path))
+    source = config.pretrained_experiment
+    if source.from_hf is not None:
+        pretrained = read_published(Path(source.from_hf))
+    else:
+        assert source.path is not None  # the section sees to it
+        run = RunFolder.at(Path(source.path))
+        pretrained = _read_run(run, source.checkpoint, trust_code=trust_code)
+    architecture = _with_dropouts(pretrained.architecture, config.architecture.dropouts)
+    return replace(pretrained, architecture=architecture)
+
+
+def read_published(folder: Path) -> PretrainedEncoder:
+    """Read published weights: config.json, model.safetensors or pytorch_model.bin, tokenizer.json.
+
+    Raises:
+        ConfigError: there is no such folder.
+        CheckpointError: a file is missing or damaged, the model is neither RoBERTa nor DeBERTa, or weights
+            and tokenizer do not belong together.
+        DataError: the tokenizer cannot be read.
+    """
+    if not folder.is_dir():
+        raise ConfigError(
+            "there is no such folder with published weights",
+            where=f"pretrained_experiment.from_hf: {folder}",
+            expected=f"a folder with {CONFIG_FILE}, model.safetensors and {TOKENIZER_FILE}",
+        )
+    hf_config, state = read_hf_folder(folder)
+    wrapper_path = tokenizer_kind(folder)
+    tokenizer = load_tokenizer(wrapper_path, folder)
+    for what, found, expected in (
+        ("number of tokens", tokenizer.vocab_size, hf_config.vocab_size),
+        ("id of the padding token", tokenizer.pad_token_id, hf_config.pad_token_id),
+    ):
+        if found != expected:
+            raise CheckpointError(
+                f"{TOKENIZER_FILE} and {CONFIG_FILE} disagree about the {what}",
+                where=str(folder),
+                found=found,
+                expected=f"{expected}, as {CONFIG_FILE} says",
+                mend="use the tokenizer that the weights were trained with",
+            )
+    architecture = _architecture_of(hf_config, where=str(folder / CONFIG_FILE))
+    return PretrainedEncoder(
+        source=folder,
+        architecture=architecture,
+        longest_sequence=_explain_positions(hf_config, architecture.max_sequence_length),
+        tokenizer=tokenizer,
+        wrapper_path=wrapper_path,
+        state=state,
+        # by name: the order of the tensors differs between the two kinds of files
+        fingerprint=_fingerprint(
+            {**dict(sorted(state.items())), "architecture": config_to_dict(architecture)}
+        ),
+    )
+
+
+def _architecture_of(config: HfConfig, *, where: str) -> ArchitectureSection:
+    standard = config.attention_kind == "standard"
+    try:
+        return ArchitectureSection.model_validate(
+            {
+                "max_sequence_length": config.max_position_embeddings - config.pad_token_id - 1,
+                "embedding_dim": config.hidden_size,
+                "num_layers": config.num_hidden_layers,
+                "ffn_dim": config.intermediate_size,
+                "layer_norm_eps": config.layer_norm_eps,
+                "attention": {
+                    "kind": config.attention_kind,
+                    "num_heads": config.num_attention_heads,
+                    "max_relative_positions": None if standard else config.max_relative_positions,
+                },
+                "dropouts": {
+                    "embedding": config.embedding_dropout_prob,
+                    "attention": config.attention_probs_dropout_prob,
+                    "hidden": config.hidden_dropout_prob,
+                },
+            }
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise CheckpointError(
+            "the model has a size or a number that no config of ours allows",
+            where=f"{where}, our architecture.{'.'.join(map(str, first['loc']))}",
+            found=repr(first["input"]),
+            expected=first["msg"],
+        ) from error
+
+
+def _explain_positions(config: HfConfig, longest: int) -> str:
+    if config.attention_kind == "disentangled":
+        return f"max_position_embeddings {longest} of its {CONFIG_FILE}"
+    rows, unused = config.max_position_embeddings, config.pad_token_id + 1
+    return (
+        f"the {rows} positions of its {CONFIG_FILE} less the first {unused}, which no token uses, since "
+        f"RoBERTa counts from the PAD id {config.pad_token_id} on"
+    )
+
+
+def _read_run(run: RunFolder, choice: str, *, trust_code: bool) -> PretrainedEncoder:
     if not run.root.is_dir():
         raise ConfigError(
             "there is no such pretraining run",
             where=f"pretrained_experiment.path: {run.root}",
             mend=f"make it with: python experiments/generate_pretraining_experiment.py {run.name}",
         )
-    path = _choose_checkpoint(run, config.pretrained_experiment.checkpoint)
+    path = _choose_checkpoint(run, choice)
     content = load_checkpoint(path)
     require_keys(content, ("model", "architecture", "tokenizer"), what=str(path))
     if "labels" in content:
@@ -77,14 +210,19 @@ def load_pretrained_run(config: FinetuningConfig, *, trust_code: bool) -> Pretra
         )
     facts = content["tokenizer"]
     tokenizer = load_run_tokenizer(facts, run.tokenizer_dir, trust_code=trust_code)
-    return PretrainedRun(
-        checkpoint=path,
-        architecture=_with_dropouts(content["architecture"], config.architecture.dropouts),
+    return PretrainedEncoder(
+        source=path,
+        architecture=ArchitectureSection.model_validate(content["architecture"]),
+        longest_sequence="as the encoder was pretrained with",
         tokenizer=tokenizer,
         wrapper_path=facts["wrapper_path"],
         state=content["model"],
-        fingerprint=hashlib.sha256(json.dumps(compute_digests(content["model"])).encode("ascii")).hexdigest(),
+        fingerprint=_fingerprint(content["model"]),
     )
+
+
+def _fingerprint(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(compute_digests(state)).encode("ascii")).hexdigest()
 
 
 def _choose_checkpoint(run: RunFolder, choice: str) -> Path:
@@ -107,8 +245,10 @@ def _choose_checkpoint(run: RunFolder, choice: str) -> Path:
     return path
 
 
-def _with_dropouts(architecture: dict[str, Any], dropouts: FinetuningDropoutsSection) -> ArchitectureSection:
+def _with_dropouts(
+    architecture: ArchitectureSection, dropouts: FinetuningDropoutsSection
+) -> ArchitectureSection:
     """Return the section, with the dropouts that are not None put in."""
     new = {name: value for name, value in dropouts.model_dump().items() if value is not None}
-    merged = {**architecture, "dropouts": {**architecture["dropouts"], **new}}
-    return ArchitectureSection.model_validate(merged)
+    merged = architecture.dropouts.model_copy(update=new)
+    return architecture.model_copy(update={"dropouts": merged})

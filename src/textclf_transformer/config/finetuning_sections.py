@@ -217,11 +217,46 @@ class PretrainedExperimentSection(Section):
     """Where the encoder and the tokenizer come from."""
 
     path: Annotated[
-        Text, Field(description="Name of a pretraining run, or the path of its folder (with a / in it).")
+        Text | None,
+        Field(
+            description="Name of a pretraining run, or the path of its folder (with a / in it); "
+            "null: from_hf says where from."
+        ),
     ]
+    from_hf: Annotated[
+        Text | None,
+        Field(
+            description="Folder with published weights in Hugging Face's layout (config.json, "
+            "model.safetensors, tokenizer.json) in place of a run; null: none."
+        ),
+    ] = None
     checkpoint: Annotated[
-        Text, Field(description="best, last or a file; best falls back to last in a run without validation.")
+        Text,
+        Field(
+            description="Of a run: best, last or a file; best falls back to last in a run without validation."
+        ),
     ] = "best"
     load_weights: Annotated[bool, Field(description="false: start from random weights, for comparison.")] = (
         True
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> PretrainedExperimentSection:
+        raise_problems(self._problems())
+        return self
+
+    def _problems(self) -> Iterator[Problem]:
+        if (self.path is None) == (self.from_hf is None):
+            yield Problem(
+                "pretrained_experiment.from_hf",
+                "the encoder comes from a pretraining run or from published weights",
+                found="neither" if self.path is None else "both",
+                expected="either path or from_hf, the other null",
+            )
+        elif self.from_hf is not None and self.checkpoint != "best":
+            yield Problem(
+                "pretrained_experiment.checkpoint",
+                "published weights have no checkpoints to choose from",
+                found=self.checkpoint,
+                expected="best, the default",
+            )

@@ -30,7 +30,7 @@ class GeneratedRun:
 
 
 def generate_run(
-    kind: Kind, name: str, *, given: Mapping[str, str], overrides: Sequence[str], overwrite: bool
+    kind: Kind, name: str, *, given: Mapping[str, str | None], overrides: Sequence[str], overwrite: bool
 ) -> GeneratedRun:
     """Make the folder of the run ``name`` with a commented config.yaml.
 
@@ -62,7 +62,7 @@ def generate_run(
 
 
 def fill_template(
-    kind: Kind, given: Mapping[str, str], overrides: Sequence[str]
+    kind: Kind, given: Mapping[str, str | None], overrides: Sequence[str]
 ) -> tuple[str, dict[str, str]]:
     """Return the template's text with the values written into it, and each key to fill in with its meaning.
 

@@ -47,13 +47,14 @@ def resolve_paths(config: AnyConfig, base: Path) -> AnyConfig:
         source = resolved.pretrained_experiment
         checkpoint = source.checkpoint
         if checkpoint not in {"best", "last"}:
-            checkpoint = str(_absolute(Path(checkpoint), base))
-        path = pretraining_folder(source.path, base)
-        updated = source.model_copy(update={"path": str(path), "checkpoint": checkpoint})
+            checkpoint = str(absolute(Path(checkpoint), base))
+        path = None if source.path is None else str(pretraining_folder(source.path, base))
+        from_hf = None if source.from_hf is None else str(absolute(Path(source.from_hf), base))
+        updated = source.model_copy(update={"path": path, "from_hf": from_hf, "checkpoint": checkpoint})
         return resolved.model_copy(update={"pretrained_experiment": updated})
     location, _, class_name = resolved.tokenizer.wrapper_path.rpartition(":")
     if location.endswith(".py"):
-        wrapper_path = f"{_absolute(Path(location), base)}:{class_name}"
+        wrapper_path = f"{absolute(Path(location), base)}:{class_name}"
         tokenizer = resolved.tokenizer.model_copy(update={"wrapper_path": wrapper_path})
         return resolved.model_copy(update={"tokenizer": tokenizer})
     return resolved
@@ -63,7 +64,7 @@ def pretraining_folder(name_or_path: str, base: Path) -> Path:
     """Return the folder of a pretraining run; a single word is a run's name, ``./word`` a path."""
     if RUN_NAME.fullmatch(name_or_path):
         return RunFolder.locate("pretraining", name_or_path).root
-    return _absolute(Path(name_or_path), base)
+    return absolute(Path(name_or_path), base)
 
 
 def _resolve_section(section: AnySection, base: Path) -> AnySection:
@@ -73,11 +74,12 @@ def _resolve_section(section: AnySection, base: Path) -> AnySection:
         if isinstance(value, Section):
             updates[name] = _resolve_section(value, base)
         elif isinstance(value, Path):
-            updates[name] = _absolute(value, base)
+            updates[name] = absolute(value, base)
     return section.model_copy(update=updates)
 
 
-def _absolute(path: Path, base: Path) -> Path:
+def absolute(path: Path, base: Path) -> Path:
+    """Return ``path``, a relative one from ``base`` on; ``~`` is the home folder."""
     # Not Path.resolve: a path through a symbolic link stays as the user wrote it.
     return Path(os.path.abspath(base / path.expanduser()))  # noqa: PTH100
 

@@ -36,8 +36,8 @@ class LoadReport:
         _log.log(logging.WARNING if self.left_behind or self.new else logging.INFO, "%s", self)
 
     def __str__(self) -> str:
-        """Return one line for the log."""
-        parts = [f"{self.source}: {self.matched} tensors loaded"]
+        """Return one line for the log; what is missing or unexpected is an error before there is a report."""
+        parts = [f"{self.source}: {self.matched} tensors matched, 0 missing, 0 unexpected"]
         if self.left_behind:
             parts.append(f"left behind: {', '.join(self.left_behind)}")
         if self.new:
@@ -120,6 +120,13 @@ def _count(kind: str, names: list[str]) -> str:
     return f"{len(names)} {kind} ({shown})"
 
 
+def fit_encoder(encoder: nn.Module, state: Mapping[str, Tensor], *, source: str) -> LoadReport:
+    """Check as ``load_encoder`` does, without loading; the encoder may lie on the meta device."""
+    inner, rest = _split_encoder(state)
+    wanted, _, _ = check_fit(encoder, inner, source=source)
+    return LoadReport(source, len(wanted), left_behind=rest)
+
+
 def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], *, source: str) -> LoadReport:
     """Load an encoder from the state of any of our models that has one; the rest is left behind and listed.
 
@@ -134,9 +141,14 @@ def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], *, source: str
     Raises:
         CheckpointError: the encoder's tensors do not fit; it counts what matched.
     """
+    inner, rest = _split_encoder(state)
+    report = load_strict(encoder, inner, source=source)
+    return LoadReport(source, report.matched, left_behind=rest)
+
+
+def _split_encoder(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return the encoder's tensors without their prefix, and the names of all others."""
     inner = {
         name.removeprefix(ENCODER_PREFIX): t for name, t in state.items() if name.startswith(ENCODER_PREFIX)
     }
-    report = load_strict(encoder, inner, source=source)
-    rest = tuple(sorted(name for name in state if not name.startswith(ENCODER_PREFIX)))
-    return LoadReport(source, report.matched, left_behind=rest)
+    return inner, tuple(sorted(name for name in state if not name.startswith(ENCODER_PREFIX)))

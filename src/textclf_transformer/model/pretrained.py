@@ -10,7 +10,7 @@ a head keeps its encoder under ``encoder.``, the masked-LM head under ``head.``,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -69,8 +69,9 @@ def roberta_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> 
         pad_token_id: the rows of the position table up to it are never read and stay as they are.
 
     Returns:
-        Tensors by our names, the encoder's under ``encoder.``. A name that is not known stays as it is, so
-        that strict loading refuses it.
+        Tensors by our names, the encoder's under ``encoder.``. A name that is not known goes under
+        ``encoder.`` too where it belongs to the encoder, so that strict loading refuses it; else it is of a
+        head and stays as it is.
 
     Raises:
         CheckpointError: a part of a fused tensor is missing, or there is more than one row of token types.
@@ -78,6 +79,7 @@ def roberta_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> 
     mapped: dict[str, Tensor] = {}
     split: dict[str, dict[str, Tensor]] = {}
     token_types = None
+    in_encoder = encoder_names(state, prefix="roberta.")
     for full_name, tensor in state.items():
         name = full_name.removeprefix("roberta.")
         if (
@@ -89,7 +91,8 @@ def roberta_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> 
             continue
         layer = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", name)
         if layer is None:
-            mapped[_outside_layers_from_hf(name)] = tensor
+            unknown = ENCODER_PREFIX + name if full_name in in_encoder else name
+            mapped[_outside_layers_from_hf(name) or unknown] = tensor
             continue
         begin, inner = f"{ENCODER_PREFIX}layers.{layer[1]}.", layer[2]
         if inner.startswith(_SPLIT):
@@ -104,11 +107,22 @@ def roberta_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> 
     return mapped
 
 
-def _outside_layers_from_hf(name: str) -> str:
+def encoder_names(names: Iterable[str], *, prefix: str) -> set[str]:
+    """Return those of Hugging Face's ``names`` that belong to the encoder, its pooler apart.
+
+    In a model with a head they begin with ``prefix``; in a bare encoder nothing does, and all are the
+    encoder's.
+    """
+    with_prefix = {name for name in names if name.startswith(prefix)}
+    encoder = with_prefix or set(names)
+    return {name for name in encoder if not name.removeprefix(prefix).startswith("pooler.")}
+
+
+def _outside_layers_from_hf(name: str) -> str | None:
     encoder_name = rename(name, swapped(_ENCODER_PARTS))
     if encoder_name is not None:
         return ENCODER_PREFIX + encoder_name
-    return rename(name, swapped(_HEAD_PARTS)) or name
+    return rename(name, swapped(_HEAD_PARTS))
 
 
 def _join(name: str, thirds: Mapping[str, Tensor]) -> Tensor:

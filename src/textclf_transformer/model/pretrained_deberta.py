@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from textclf_transformer.errors import CheckpointError
-from textclf_transformer.model.pretrained import ENCODER_PREFIX, LAYER_PARTS, rename, swapped
+from textclf_transformer.model.pretrained import ENCODER_PREFIX, LAYER_PARTS, encoder_names, rename, swapped
 
 # (ours, theirs): beginnings of names outside the layers, and inside layer i.
 _ENCODER_PARTS = (
@@ -58,22 +58,21 @@ def deberta_state_from_hf(state: Mapping[str, Tensor], *, num_attention_heads: i
         num_attention_heads: H, by which the matrix of queries, keys and values is laid out.
 
     Returns:
-        Tensors by our names, the encoder's under ``encoder.``. A name that is not known stays as it is, so
-        that strict loading refuses it.
+        Tensors by our names, the encoder's under ``encoder.``; unknown ones as in ``roberta_state_from_hf``.
 
     Raises:
         CheckpointError: the matrix of queries, keys and values has a shape that has no such heads.
     """
     mapped: dict[str, Tensor] = {}
+    in_encoder = encoder_names(state, prefix="deberta.")
     for full_name, tensor in state.items():
         name = full_name.removeprefix("deberta.")
         if name in _SURPLUS:
             continue
         layer = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", name)
         if layer is None:
-            encoder_name = rename(name, swapped(_ENCODER_PARTS))
-            head_name = rename(name, swapped(_HEAD_PARTS)) or rename(name, swapped(_NEWER_HEAD_PARTS))
-            mapped[ENCODER_PREFIX + encoder_name if encoder_name else head_name or name] = tensor
+            unknown = ENCODER_PREFIX + name if full_name in in_encoder else name
+            mapped[_outside_layers_from_hf(name) or unknown] = tensor
             continue
         begin, inner = f"{ENCODER_PREFIX}layers.{layer[1]}.", layer[2]
         if inner == _FUSED[1]:
@@ -85,6 +84,13 @@ def deberta_state_from_hf(state: Mapping[str, Tensor], *, num_attention_heads: i
         else:
             mapped[begin + (rename(inner, swapped(_LAYER_PARTS)) or inner)] = tensor
     return mapped
+
+
+def _outside_layers_from_hf(name: str) -> str | None:
+    encoder_name = rename(name, swapped(_ENCODER_PARTS))
+    if encoder_name is not None:
+        return ENCODER_PREFIX + encoder_name
+    return rename(name, swapped(_HEAD_PARTS)) or rename(name, swapped(_NEWER_HEAD_PARTS))
 
 
 def deberta_state_to_hf(
