@@ -14,6 +14,15 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that the memory of the machine or of the GPU is used up."""
+    # By name and text: this module starts without torch, and torch's CPU allocator has no class of its own.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
 class UserError(Exception):
     """A fault in what the user gave; ``str(error)`` is one line without control characters.
 

@@ -68,6 +68,17 @@ def test_the_chunks_of_a_document_do_not_depend_on_how_documents_are_batched(ove
     assert chunks_by_document(epoch_of(document_batches(**overrides))) == reference
 
 
+def test_the_size_of_micro_batches_can_be_lowered_between_two_steps():
+    lowered, small = document_batches(), document_batches(tokens_per_micro_batch=30)
+    before = len(lowered.step(0, 0))
+    lowered.tokens_per_micro_batch = 30
+    after = lowered.step(0, 0)
+    assert len(after) > before
+    assert [batch.sample_indices.tolist() for batch in after] == [
+        batch.sample_indices.tolist() for batch in small.step(0, 0)
+    ]
+
+
 def test_every_chunk_starts_with_cls_and_padding_is_masked():
     for batch in epoch_of(document_batches()):
         assert batch.input_ids.dtype == batch.chunk_counts.dtype == torch.int64

@@ -98,6 +98,17 @@ def test_a_sample_and_its_mask_do_not_depend_on_how_samples_are_batched(override
     assert rows_by_sample(epoch_of(mlm_batches(**overrides), 3)) == rows_by_sample(epoch_of(mlm_batches(), 3))
 
 
+def test_the_size_of_micro_batches_can_be_lowered_between_two_steps():
+    lowered, small = mlm_batches(), mlm_batches(tokens_per_micro_batch=20)
+    before = len(lowered.step(0, 0))
+    lowered.tokens_per_micro_batch = 20
+    after = lowered.step(0, 0)
+    assert len(after) > before
+    assert [batch.sample_indices.tolist() for batch in after] == [
+        batch.sample_indices.tolist() for batch in small.step(0, 0)
+    ]
+
+
 def test_masks_change_with_epoch_and_seed_and_repeat_otherwise():
     first = rows_by_sample(epoch_of(mlm_batches(), 0))
     assert first == rows_by_sample(epoch_of(mlm_batches(), 0))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +228,17 @@ def test_an_evaluation_that_fails_at_the_end_does_not_cost_the_last_steps(tmp_pa
     assert (saved["step"], saved["finished"]) == (STEPS, False)
     run.start(eval_every=STEPS).run()
     assert [row["step"] for row in run.rows("val")] == ["12"]
+
+
+def test_steps_without_any_target_are_a_warning(tmp_path: Path) -> None:
+    class NoTargets(ToyBatches):
+        def step(self, epoch: int, index: int, /) -> list[ToyBatch]:
+            return [replace(b, labels=torch.full_like(b.labels, -100)) for b in super().step(epoch, index)]
+
+    run = Run.at(tmp_path)
+    run.start(batches=NoTargets()).run()
+    assert [row["loss"] for row in run.rows("train")] == ["nan"] * 6
+    assert len(run.warnings) == 1
+    assert "no target in the steps up to 2" in run.warnings[0]
+    Run.at(tmp_path / "usual").start().run()
+    assert run.warnings[1:] == []

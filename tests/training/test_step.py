@@ -11,7 +11,7 @@ from toys import CPU, ToyBatch, select, toy_loss, toy_net, toy_samples
 from textclf_transformer.errors import NonFiniteError
 from textclf_transformer.training.numerics import deterministic_algorithms
 from textclf_transformer.training.optim import build_adamw
-from textclf_transformer.training.step import StepResult, train_step
+from textclf_transformer.training.step import MicroBatchTooLargeError, StepResult, train_step
 
 
 def take_step(
@@ -177,6 +177,62 @@ def test_deterministic_algorithms_are_on_inside_and_restored() -> None:
         raise KeyError
     assert not torch.are_deterministic_algorithms_enabled()
     assert torch.utils.deterministic.fill_uninitialized_memory
+
+
+ALLOCATOR_FAULTS = {
+    "cpu": RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried "
+        "to allocate 4398046511104 bytes. Error code 12 (Cannot allocate memory)\nmore lines"
+    ),
+    "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "python": MemoryError(),
+}
+
+
+@pytest.mark.parametrize("kind", ALLOCATOR_FAULTS)
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_a_shortage_of_memory_leaves_weights_and_gradients_alone(kind: str, where: str) -> None:
+    model = toy_net()
+    before = weights(model)
+
+    class Failing(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, value: Tensor) -> Tensor:
+            if where == "forward":
+                raise ALLOCATOR_FAULTS[kind]
+            return value.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+            raise ALLOCATOR_FAULTS[kind]
+
+    def failing(net: nn.Module, batch: ToyBatch) -> Tensor:
+        loss = toy_loss(net, batch)
+        return Failing.apply(loss) if 4 in batch.sample_indices else loss
+
+    with pytest.raises(MicroBatchTooLargeError) as caught:
+        take_step(model, [[1, 2, 3], [4, 5]], loss=failing)
+    assert (caught.value.samples, caught.value.tokens) == (2, 12)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value)
+    assert largest_difference(before, weights(model)) == 0.0
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_other_faults_are_not_taken_for_a_shortage_of_memory() -> None:
+    def failing(net: nn.Module, batch: ToyBatch) -> Tensor:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        take_step(toy_net(), [[1, 2]], loss=failing)
+
+
+def test_a_real_refusal_of_the_cpu_allocator_is_recognised() -> None:
+    def failing(net: nn.Module, batch: ToyBatch) -> Tensor:
+        return torch.empty(1 << 60, dtype=torch.int8).sum()
+
+    with pytest.raises(MicroBatchTooLargeError, match="DefaultCPUAllocator"):
+        take_step(toy_net(), [[1, 2]], loss=failing)
 
 
 @pytest.mark.cuda

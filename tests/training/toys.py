@@ -18,6 +18,7 @@ from textclf_transformer.training.loop import TrainingLoop
 from textclf_transformer.training.metrics_log import TRAIN_COLUMNS, MetricsLog, eval_columns
 from textclf_transformer.training.optim import build_adamw
 from textclf_transformer.training.progress import Progress
+from textclf_transformer.training.run_log import RunLog
 from textclf_transformer.training.schedule import cosine_with_warmup
 from textclf_transformer.training.signals import EvaluationInterrupted, StopSignal
 
@@ -87,6 +88,14 @@ class ToyBatches:
     on_step: Callable[[int, int], None] = lambda epoch, index: None
 
     @property
+    def tokens_per_micro_batch(self) -> int:
+        return 4 * self.micro  # a sample has 4 tokens
+
+    @tokens_per_micro_batch.setter
+    def tokens_per_micro_batch(self, tokens: int) -> None:
+        self.micro = max(tokens // 4, 1)
+
+    @property
     def steps_per_epoch(self) -> int:
         return -(-SAMPLES // self.samples_per_step)
 
@@ -122,7 +131,7 @@ class Run:
         self, *, batches: ToyBatches | None = None, epochs: int = 3, **changes: Any
     ) -> TrainingLoop[ToyBatch]:
         batches = batches or ToyBatches()
-        model = toy_net()
+        model = changes.pop("model", toy_net())
         warn = self.warnings.append
         total = epochs * batches.steps_per_epoch
         settings: dict[str, Any] = {
@@ -146,11 +155,16 @@ class Run:
             "save_minutes": None,
             "early_stopping_patience": None,
             "checkpointer": Checkpointer(self.folder, extra={"config": {"a": 1}, "labels": None}, warn=warn),
-            "train_log": MetricsLog(self.folder.train_metrics, TRAIN_COLUMNS, warn=warn),
-            "eval_log": MetricsLog(self.folder.eval_metrics, eval_columns(["loss", "accuracy"]), warn=warn),
+            "log": RunLog(
+                train_log=MetricsLog(self.folder.train_metrics, TRAIN_COLUMNS, warn=warn),
+                eval_log=MetricsLog(self.folder.eval_metrics, eval_columns(["loss", "accuracy"]), warn=warn),
+                progress=changes.pop("progress", Progress(quiet=True)),
+                warn=warn,
+                device=CPU,
+            ),
             "stop_signal": StopSignal(),
-            "progress": Progress(quiet=True),
         }
+        settings["log"].wandb_log = changes.pop("wandb_log", None)
         loop: TrainingLoop[ToyBatch] = TrainingLoop(**{**settings, **changes})
         if (saved := loop.checkpointer.load()) is not None:
             loop.load_state_dict(saved)

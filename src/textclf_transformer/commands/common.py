@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from textclf_transformer import __version__
-from textclf_transformer.errors import StorageError, UsageError, UserError, printable
+from textclf_transformer.errors import StorageError, UsageError, UserError, is_out_of_memory, printable
 
 EXIT_FAULT = 1
 EXIT_STORAGE = StorageError.exit_code
@@ -196,7 +196,7 @@ def describe_error(error: Exception) -> tuple[tuple[str, ...], int]:
     if isinstance(error, OSError) and (error.errno in STORAGE_ERRNOS or isinstance(error, PermissionError)):
         named = f"; {error.filename}" if error.filename is not None else ""
         return (printable(f"{error.strerror or error}{named}"),), EXIT_STORAGE
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         line = (
             "the memory does not suffice; "
             f"found {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}; "
@@ -206,15 +206,6 @@ def describe_error(error: Exception) -> tuple[tuple[str, ...], int]:
         return (printable(line),), UsageError.exit_code
     fault = f"a fault of ours: {type(error).__name__}: {error}"
     return (printable(f"{fault}; run again with --debug for the traceback"),), EXIT_FAULT
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # By name and text: this module starts without torch, and torch's CPU allocator has no class of its own.
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
-    )
 
 
 def _leave_closed_pipe() -> int:

@@ -31,6 +31,7 @@ from textclf_transformer.training.metrics_log import TRAIN_COLUMNS, MetricsLog, 
 from textclf_transformer.training.optim import build_adamw
 from textclf_transformer.training.progress import Progress
 from textclf_transformer.training.resume import check_resume
+from textclf_transformer.training.run_log import RunLog
 from textclf_transformer.training.schedule import cosine_with_warmup, warmup_steps
 from textclf_transformer.training.signals import EvaluationInterrupted, StopSignal
 from textclf_transformer.training.wandb_log import WandbLog
@@ -102,17 +103,20 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
             known = {**saved, "config": fill_in_defaults(saved["config"], type(config))}
             for line in check_resume(known, current, allow_changed=context.arguments.allow_changed):
                 progress.message(line)
-        loop = _build_loop(context, task, checkpointer, train_log, eval_log, stop_signal, progress)
+        log = RunLog(
+            train_log=train_log, eval_log=eval_log, progress=progress, warn=warn, device=context.device
+        )
+        loop = _build_loop(context, task, checkpointer, log, stop_signal)
         if saved is not None:
             loop.load_state_dict(saved)
             if loop.finished and (results := _standing_results(context, task, loop, eval_log)) is not None:
                 progress.message(f"nothing left to do: the run is finished, at step {loop.state.step}")
                 return {k: math.nan if v is None else v for k, v in (results["test"] or {}).items()} or None
             if loop.finished:
-                loop.cut_logs()
+                log.cut()
             else:
                 progress.message(f"going on after step {loop.state.step}")
-        loop.wandb_log = wandb_log = _open_wandb(context, config_dict, saved)
+        log.wandb_log = wandb_log = _open_wandb(context, config_dict, saved)
         report = {**_run_report(context, task), "data": dict(task.data_report)}
         _write_run_files(run, config_dict, task.tokenizer, report)
         loop.run()
@@ -132,10 +136,8 @@ def _build_loop(
     context: RunContext[Any],
     task: Task[Any],
     checkpointer: Checkpointer,
-    train_log: MetricsLog,
-    eval_log: MetricsLog,
+    log: RunLog,
     stop_signal: StopSignal,
-    progress: Progress,
 ) -> TrainingLoop[Any]:
     training, logging = context.config.training, context.config.logging
     total_steps = training.epochs * task.batches.steps_per_epoch
@@ -172,10 +174,9 @@ def _build_loop(
         save_minutes=training.save_minutes,
         early_stopping_patience=training.early_stopping_patience,
         checkpointer=checkpointer,
-        train_log=train_log,
-        eval_log=eval_log,
+        log=log,
         stop_signal=stop_signal,
-        progress=progress,
+        may_shrink=training.tokens_per_micro_batch == "auto",
         freeze=task.freeze,
     )
 

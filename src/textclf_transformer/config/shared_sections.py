@@ -228,7 +228,10 @@ class TrainingSection(Section):
     ] = 10.0
     tokens_per_micro_batch: Annotated[
         Literal["auto"] | Count,
-        Field(description="Tokens computed at once; it decides memory and speed, not the result."),
+        Field(
+            description="Tokens computed at once: memory and speed, not the result; auto: halved where the "
+            "memory does not suffice."
+        ),
     ] = "auto"
     early_stopping_patience: Annotated[
         Count | None,

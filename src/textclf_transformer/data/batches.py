@@ -56,6 +56,7 @@ class MlmBatches:
         seed: the run's seed.
 
     Attributes:
+        tokens_per_micro_batch: may be lowered between two steps; the samples and masks stay the same.
         num_samples: rows of one epoch.
         steps_per_epoch: optimizer steps of one epoch.
         num_tokens: real tokens of one epoch, [CLS] and [SEP] included. No content token is left out.
@@ -83,7 +84,7 @@ class MlmBatches:
         self._mask_p = mask_p
         self._mask_token_p = mask_token_p
         self._random_token_p = random_token_p
-        self._budget = tokens_per_micro_batch
+        self.tokens_per_micro_batch = tokens_per_micro_batch
         self._seed = seed
         self._rows = sequence_spans(documents.lengths, max_sequence_length=max_sequence_length)
         self.num_samples = len(self._rows)
@@ -118,7 +119,9 @@ class MlmBatches:
     def _micro_batches(self, samples: Int64Array) -> list[Int64Array]:
         _, starts, stops = self._rows.locate(samples)
         widths = stops - starts + SPECIAL_TOKENS_PER_ROW
-        return [samples[positions] for positions in split_by_budget(widths, budget=self._budget)]
+        return [
+            samples[positions] for positions in split_by_budget(widths, budget=self.tokens_per_micro_batch)
+        ]
 
     def _collate(self, samples: Int64Array, *, mask_stream: tuple[int | str, ...]) -> MlmBatch:
         generator = torch.Generator()
@@ -162,6 +165,7 @@ class DocumentBatches:
             None: as the documents number them.
 
     Attributes:
+        tokens_per_micro_batch: may be lowered between two steps; the samples stay the same.
         num_samples: documents.
         labels: int64 (documents,), or 0/1 of (documents, L), in the model's order; None without labels.
         steps_per_epoch: optimizer steps of one epoch.
@@ -201,7 +205,7 @@ class DocumentBatches:
         self._chunk_size = chunk_size
         self._stride = stride
         self._max_chunks = max_chunks
-        self._budget = tokens_per_micro_batch
+        self.tokens_per_micro_batch = tokens_per_micro_batch
         self.num_samples = len(documents)
         self._sampler = EpochSampler(
             num_samples=self.num_samples, samples_per_step=samples_per_step, seed=seed
@@ -268,7 +272,9 @@ class DocumentBatches:
         )
 
     def _micro_batches(self, samples: Int64Array) -> list[Int64Array]:
-        positions = split_by_budget(self._widths[samples], budget=self._budget, rows=self._counts[samples])
+        positions = split_by_budget(
+            self._widths[samples], budget=self.tokens_per_micro_batch, rows=self._counts[samples]
+        )
         return [samples[micro_batch] for micro_batch in positions]
 
     def _collate(self, samples: Int64Array) -> DocumentBatch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 
@@ -10,6 +11,7 @@ import torch
 
 from textclf_transformer.data.batches import DocumentBatches, MlmBatches
 from textclf_transformer.data.prefetch import prefetch
+from textclf_transformer.errors import NonFiniteError
 from textclf_transformer.evaluation.inference import document_logits, evaluation_mode
 from textclf_transformer.evaluation.metrics import classification_metrics
 from textclf_transformer.model.heads import RobertaForMaskedLM
@@ -29,8 +31,11 @@ def evaluate_masked_lm(
 ) -> dict[str, float]:
     """Return ``loss`` (mean over masked positions, nats) and ``perplexity`` under the fixed evaluation mask.
 
+    Text that is too short for ``mask_p`` to choose a token has no loss: both are NaN, with a warning.
+
     Raises:
         EvaluationInterrupted: ``should_stop()`` turned true.
+        NonFiniteError: the loss is NaN or infinite although there are targets.
     """
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     num_targets = 0
@@ -42,7 +47,19 @@ def evaluate_masked_lm(
             with autocast(device, amp_dtype):
                 loss_sum += model.masked_loss(batch.input_ids, batch.attention_mask, batch.labels)
             num_targets += batch.num_targets
-    loss = float(loss_sum) / num_targets if num_targets else math.nan
+    if num_targets == 0:
+        warnings.warn(
+            "no token of the evaluation data is masked, so it has no loss; "
+            "give more text, or raise mlm_head.mask_p",
+            stacklevel=1,
+        )
+    loss = float(loss_sum) / (num_targets or math.nan)
+    if num_targets and not math.isfinite(loss):
+        raise NonFiniteError(
+            "the loss of the evaluation is not finite",
+            found=f"{loss} over {num_targets} targets",
+            mend="lower training.learning_rate, or set training.use_amp=false; the last checkpoint stays",
+        )
     return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
 
 

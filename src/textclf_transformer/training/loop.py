@@ -7,9 +7,8 @@ cut off anywhere goes on to the same bits: the loop stores where it is, and seek
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
@@ -17,18 +16,16 @@ from typing import Any, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from textclf_transformer.data.prefetch import prefetch
+from textclf_transformer.errors import ConfigError
 from textclf_transformer.training.checkpointer import Checkpointer
-from textclf_transformer.training.metrics_log import MetricsLog, Value
 from textclf_transformer.training.numerics import deterministic_algorithms
 from textclf_transformer.training.optim import load_optimizer_state, optimizer_state
-from textclf_transformer.training.progress import Progress
-from textclf_transformer.training.resources import peak_memory
 from textclf_transformer.training.resume import load_model_state
+from textclf_transformer.training.run_log import RunLog
 from textclf_transformer.training.signals import EvaluationInterrupted, StopSignal
 from textclf_transformer.training.state import Batch, Freezing, LoopState, StepBatches, require_keys
-from textclf_transformer.training.step import train_step
-from textclf_transformer.training.wandb_log import WandbLog
+from textclf_transformer.training.step import MicroBatchTooLargeError, StepResult, train_step
+from textclf_transformer.training.step_feed import StepFeed
 
 BatchT = TypeVar("BatchT", bound=Batch)
 
@@ -62,11 +59,10 @@ class TrainingLoop(Generic[BatchT]):
         save_minutes: minutes between two saves; None: by steps alone. It cannot change the numbers.
         early_stopping_patience: evaluations without improvement after which the run ends; None: never.
         checkpointer: where states go.
-        train_log: gets the training rows (``TRAIN_COLUMNS``).
-        eval_log: gets the evaluation rows (``eval_columns``).
+        log: where the rows of training and evaluation go.
         stop_signal: read after each step.
-        progress: shows the user what goes on.
-        wandb_log: mirrors the rows, or None.
+        may_shrink: whether micro-batches are halved where the memory does not suffice; if not, that ends the
+            run.
         freeze: changes what is trained at the beginning of epochs, and with it the optimizer and the peak;
             None: everything throughout.
         state: where the run stands.
@@ -93,18 +89,16 @@ class TrainingLoop(Generic[BatchT]):
     save_minutes: float | None
     early_stopping_patience: int | None
     checkpointer: Checkpointer
-    train_log: MetricsLog
-    eval_log: MetricsLog
+    log: RunLog
     stop_signal: StopSignal
-    progress: Progress
-    wandb_log: WandbLog | None = None
+    may_shrink: bool = True
     freeze: Freezing | None = None
 
     def __post_init__(self) -> None:
         self.state = LoopState()
         self.total_steps = self.epochs * self.batches.steps_per_epoch
         self.scaler = torch.amp.GradScaler(self.device.type) if self.amp_dtype == torch.float16 else None
-        self._log_lengths = {"train": 0, "eval": 0}
+        self._feed = StepFeed(self.batches, total_steps=self.total_steps, may_shrink=self.may_shrink)
         self._save_due = False
         self._enter_phase(epoch=0)
 
@@ -135,82 +129,78 @@ class TrainingLoop(Generic[BatchT]):
         Raises:
             SystemExit: a stop signal came; the state is saved, the code is the signal's (130, 143).
             NonFiniteError: the loss or a gradient is not finite; nothing was updated or saved.
+            ConfigError: the memory does not suffice for the smallest micro-batch, or for a fixed one.
             StorageError: the last state, or the first ever, could not be saved.
         """
         if self.finished:
-            self.progress.message(f"the training is finished, at step {self.state.step}")
+            self.log.message(f"the training is finished, at step {self.state.step}")
             return self.state
-        self.cut_logs()
-        self._start = time.monotonic() - self.state.elapsed_seconds
-        self._last_save = self._window_start = time.monotonic()
-        self._window_tokens = 0
+        self._last_save = time.monotonic()
         self._saved_step = self.state.step
         self.model.train()
-        self.progress.start(done=self.state.position, total=self.total_steps)
-        with (
-            self.progress,
-            deterministic_algorithms(self.device),
-            closing(prefetch(self._upcoming())) as upcoming,
-        ):
+        self.log.begin(self.state, total_steps=self.total_steps)
+        with self.log, deterministic_algorithms(self.device), closing(self._feed):
             self._finish_step()  # an evaluation that a stop signal cut off
             while not self.finished:
-                self._train_step(next(upcoming))
+                self._train_step()
                 self._finish_step()
             self._save(required=True)
         return self.state
 
-    def cut_logs(self) -> None:
-        """Drop the rows that came after the state: of steps to run again, or of a test to make anew."""
-        self.train_log.truncate(self._log_lengths["train"])
-        self.eval_log.truncate(self._log_lengths["eval"])
-
-    def _upcoming(self) -> Iterator[Sequence[BatchT]]:
-        """Yield the micro-batches of each step from the present position to the end of the plan."""
-        for position in range(self.state.position, self.total_steps):
-            yield self.batches.step(*divmod(position, self.batches.steps_per_epoch))
-
-    def _train_step(self, micro_batches: Sequence[BatchT]) -> None:
+    def _train_step(self) -> None:
         state = self.state
         self._enter_phase(epoch=state.position // self.batches.steps_per_epoch)
         state.learning_rate = self.learning_rate * self.schedule(state.position)
-        result = train_step(
-            self.model,
-            micro_batches,
-            loss=self.loss,
-            optimizer=self.optimizer,
-            learning_rate=state.learning_rate,
-            max_grad_norm=self.max_grad_norm,
-            device=self.device,
-            amp_dtype=self.amp_dtype,
-            scaler=self.scaler,
-            seed=self.seed,
-            step=state.step,
-        )
+        result = None
+        while result is None:
+            try:
+                result = self._update()
+            except MicroBatchTooLargeError as fault:
+                self._make_room(fault)
         state.step += 1
         state.position += 1
         state.tokens_seen += result.num_tokens
         state.loss_sum += result.loss_sum
         state.target_count += result.target_count
         state.grad_norm = result.grad_norm
-        self._window_tokens += result.num_tokens
-        self.progress.advance()
+        self.log.count_step(num_tokens=result.num_tokens)
         if state.step % self.log_every == 0 or self.planned_steps_done:
-            self._log()
+            self.log.add_training(state, epoch=self._epoch)
+            state.loss_sum, state.target_count = 0.0, 0
+
+    def _update(self) -> StepResult:
+        return train_step(
+            self.model,
+            self._feed.at(self.state.position),
+            loss=self.loss,
+            optimizer=self.optimizer,
+            learning_rate=self.state.learning_rate,
+            max_grad_norm=self.max_grad_norm,
+            device=self.device,
+            amp_dtype=self.amp_dtype,
+            scaler=self.scaler,
+            seed=self.seed,
+            step=self.state.step,
+        )
+
+    def _make_room(self, fault: MicroBatchTooLargeError) -> None:
+        """Have the step come again in smaller micro-batches; where that cannot be, save and give up."""
+        try:
+            size = self._feed.shrink(fault)
+        except ConfigError:
+            # a phase that has just begun has another optimizer than a resume of the last step expects
+            if self.state.step > self._saved_step and self.state.position % self.batches.steps_per_epoch:
+                self._save(required=False)
+            raise
+        self.log.message(f"the memory does not suffice; going on with micro-batches of {size} tokens")
+
+    @property
+    def _epoch(self) -> float:
+        return self.state.position / self.batches.steps_per_epoch
 
     def _enter_phase(self, *, epoch: int) -> None:
         if self.freeze is not None:
             self.optimizer, self.learning_rate = self.freeze.enter(self.model, self.optimizer, epoch=epoch)
-
-    def _log(self) -> None:
-        """Write the exact mean loss over all targets since the last row: sum of sums over sum of counts."""
-        state, now = self.state, time.monotonic()
-        row = self._row("train", state.loss_sum / state.target_count if state.target_count else math.nan)
-        row["tokens_per_second"] = self._window_tokens / max(now - self._window_start, 1e-9)
-        row |= peak_memory(self.device)
-        self._record(self.train_log, row)
-        self.progress.show(row)
-        state.loss_sum, state.target_count = 0.0, 0
-        self._window_tokens, self._window_start = 0, now
 
     def _finish_step(self) -> None:
         """Evaluate and save where that is due, and leave where a signal asked for it."""
@@ -230,52 +220,29 @@ class TrainingLoop(Generic[BatchT]):
 
     def _evaluate(self) -> None:
         assert self.evaluate is not None
-        state, started = self.state, time.monotonic()
-        try:
-            metrics = self.evaluate(self.model)
-        except EvaluationInterrupted:
-            return  # it is still due, and made up after the resume
-        finally:
-            self.model.train()
-        is_best = state.count_evaluation(metrics[self.best_metric], mode=self.best_mode)
-        if is_best:  # written before a state names it; a kill in between repeats this to the same bits
-            best = {"model": self.model.state_dict(), "step": state.step, "metrics": metrics}
-            self.checkpointer.save_best(best)
-        row = self._row("val", metrics["loss"]) | {k: v for k, v in metrics.items() if k != "loss"}
-        self._record(self.eval_log, row)
-        self.progress.show_evaluation(row, is_best=is_best)
-        self._window_start += time.monotonic() - started  # tokens per second are those of training
-
-    def _row(self, split: str, loss: float) -> dict[str, Value]:
-        """Return the columns that both logs share, for the step just done."""
         state = self.state
-        return {
-            "step": state.step,
-            "epoch": round(state.position / self.batches.steps_per_epoch, 4),
-            "split": split,
-            "loss": loss,
-            "learning_rate": state.learning_rate,
-            "grad_norm": state.grad_norm,
-            "tokens_seen": state.tokens_seen,
-            "elapsed_seconds": time.monotonic() - self._start,
-        }
-
-    def _record(self, log: MetricsLog, row: dict[str, Value]) -> None:
-        log.append(row)
-        if self.wandb_log is not None:
-            self.wandb_log.add(row)
+        with self.log.pause():
+            try:
+                metrics = self.evaluate(self.model)
+            except EvaluationInterrupted:
+                return  # it is still due, and made up after the resume
+            finally:
+                self.model.train()
+            is_best = state.count_evaluation(metrics[self.best_metric], mode=self.best_mode)
+            if is_best:  # written before a state names it; a kill in between repeats this to the same bits
+                best = {"model": self.model.state_dict(), "step": state.step, "metrics": metrics}
+                self.checkpointer.save_best(best)
+            self.log.add_evaluation(state, metrics, epoch=self._epoch, is_best=is_best)
 
     def _save(self, *, required: bool) -> None:
-        started = time.monotonic()
-        self.state.elapsed_seconds = started - self._start
-        saved = self.checkpointer.save(self.state_dict, required=required)
+        self.state.elapsed_seconds = self.log.elapsed_seconds
+        with self.log.pause():
+            saved = self.checkpointer.save(self.state_dict, required=required)
         self._save_due = not saved  # then it is tried again after the next step
         if saved:
             self._saved_step = self.state.step
-            if self.wandb_log is not None:
-                self.wandb_log.commit()
+            self.log.commit()
         self._last_save = time.monotonic()
-        self._window_start += self._last_save - started
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resume needs: tensors (not copied), plain Python; puts the logs onto the disk.
@@ -292,9 +259,10 @@ class TrainingLoop(Generic[BatchT]):
                 "finished": self.finished,
                 "total_steps": self.total_steps,
                 "steps_per_epoch": self.batches.steps_per_epoch,
+                "tokens_per_micro_batch": self._feed.shrunk_to,
             },
-            "metrics": {"train": self.train_log.sync(), "eval": self.eval_log.sync()},
-            "wandb_run_id": None if self.wandb_log is None else self.wandb_log.run_id,
+            "metrics": self.log.sync(),
+            "wandb_run_id": self.log.wandb_run_id,
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -318,9 +286,10 @@ class TrainingLoop(Generic[BatchT]):
             state.position = state.position * self.batches.steps_per_epoch // loop["steps_per_epoch"]
         if loop["total_steps"] != self.total_steps and state.position < self.total_steps:
             rate = self.learning_rate * self.schedule(state.position)
-            self.progress.message(
+            self.log.message(
                 f"the plan has {self.total_steps} steps in place of {loop['total_steps']}; "
                 f"going on at {state.position} with learning rate {rate:.3e}"
             )
         self.state = state
-        self._log_lengths = dict(saved["metrics"])
+        self._feed.resume_at_size(loop.get("tokens_per_micro_batch"))  # absent before it was stored
+        self.log.take_up(saved["metrics"])

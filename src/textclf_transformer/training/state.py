@@ -36,7 +36,14 @@ BatchT_co = TypeVar("BatchT_co", bound=Batch, covariant=True)
 
 
 class StepBatches(Protocol[BatchT_co]):
-    """Where the micro-batches of each optimizer step come from: a pure function of (epoch, index)."""
+    """Where the micro-batches of each optimizer step come from: a pure function of (epoch, index).
+
+    Attributes:
+        tokens_per_micro_batch: most padded tokens of a micro-batch; lowering it changes nothing but how the
+            samples of a step are divided.
+    """
+
+    tokens_per_micro_batch: int
 
     @property
     def steps_per_epoch(self) -> int:

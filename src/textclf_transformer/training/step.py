@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from textclf_transformer.errors import NonFiniteError
+from textclf_transformer.errors import NonFiniteError, is_out_of_memory
 from textclf_transformer.training.numerics import autocast
 from textclf_transformer.training.state import Batch
 from textclf_transformer.utils import derive_seed
@@ -21,6 +21,21 @@ _SAMPLES_NAMED = 16
 _SMALLEST_SCALE = (
     1.0  # of fp16 gradients; one that overflows even without being scaled up is no matter of the scale
 )
+
+
+class MicroBatchTooLargeError(Exception):
+    """The memory did not suffice for a micro-batch; nothing was updated, and the step can be taken anew.
+
+    Args:
+        message: what the allocator said.
+        samples: samples of the micro-batch.
+        tokens: real tokens of the largest micro-batch of the step.
+    """
+
+    def __init__(self, message: str, *, samples: int, tokens: int) -> None:
+        super().__init__(message)
+        self.samples = samples
+        self.tokens = tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +91,7 @@ def train_step(
 
     Raises:
         NonFiniteError: the loss or the gradient is NaN or infinite; the weights are as before.
+        MicroBatchTooLargeError: the memory ran out in a forward or backward pass; the weights are as before.
     """
     target_count = sum(batch.num_targets for batch in micro_batches)
     num_tokens = sum(batch.num_tokens for batch in micro_batches)
@@ -87,11 +103,19 @@ def train_step(
         if batch.num_targets == 0:
             continue
         torch.manual_seed(derive_seed("dropout", seed, step, number))
-        with autocast(device, amp_dtype):
-            loss_sum = loss(model, batch.to(device))
-        losses[number] = loss_sum.detach()
-        mean = loss_sum / target_count
-        (mean if scaler is None else scaler.scale(mean)).backward()
+        shortage = None
+        try:
+            with autocast(device, amp_dtype):
+                loss_sum = loss(model, batch.to(device))
+            _backward(loss_sum / target_count, scaler)
+            losses[number] = loss_sum.detach()
+        except (RuntimeError, MemoryError) as fault:
+            if not is_out_of_memory(fault):
+                raise
+            shortage = str(fault).strip().split("\n", maxsplit=1)[0] or type(fault).__name__
+        if shortage is not None:  # raised out here, where the fault no longer holds on to the tensors
+            optimizer.zero_grad()
+            raise _too_large(shortage, batch, micro_batches)
 
     if scaler is not None:
         scaler.unscale_(optimizer)
@@ -108,6 +132,17 @@ def train_step(
 
     if grad_norm > max_grad_norm and math.isfinite(grad_norm):
         torch.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
+    _apply(optimizer, scaler, learning_rate=learning_rate)
+    return StepResult(sum(loss_sums), target_count, num_tokens, grad_norm)
+
+
+def _backward(mean: Tensor, scaler: torch.amp.GradScaler | None) -> None:
+    (mean if scaler is None else scaler.scale(mean)).backward()
+
+
+def _apply(
+    optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None, *, learning_rate: float
+) -> None:
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     if scaler is None:
@@ -116,7 +151,11 @@ def train_step(
         scaler.step(optimizer)
         scaler.update()
     optimizer.zero_grad()
-    return StepResult(sum(loss_sums), target_count, num_tokens, grad_norm)
+
+
+def _too_large(message: str, batch: Batch, micro_batches: Sequence[Batch]) -> MicroBatchTooLargeError:
+    tokens = max(other.num_tokens for other in micro_batches)
+    return MicroBatchTooLargeError(message, samples=len(batch.sample_indices), tokens=tokens)
 
 
 def _non_finite(step: int, loss_sum: float, grad_norm: float, suspects: Sequence[Batch]) -> NonFiniteError:
