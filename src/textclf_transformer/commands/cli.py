@@ -15,6 +15,7 @@ from textclf_transformer.errors import UsageError
 VERBS = {
     "prepare": ("textclf_transformer.commands.prepare", "read text and write a token store"),
     "train-tokenizer": ("textclf_transformer.commands.train_tokenizer", "learn a tokenizer from text"),
+    "audit": ("textclf_transformer.commands.audit", "look for what is wrong with a data set"),
     "evaluate": ("textclf_transformer.commands.evaluate", "judge a finetuned model beside baselines"),
     "predict": ("textclf_transformer.commands.predict", "classify new documents"),
 }

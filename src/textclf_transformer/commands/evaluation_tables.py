@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from textclf_transformer.commands.tables import WIDTH_ELSEWHERE, add_row, new_table, number_or_dash
 from textclf_transformer.errors import printable
 from textclf_transformer.evaluation.scores import SCORE_NAMES
 
 MAX_LABELS_IN_MATRIX = 20
-
-# A file or a pipe has no width of its own; nothing should be cut off in it.
-_WIDTH_ELSEWHERE = 160
 
 _TITLES = {
     "accuracy": "accuracy",
@@ -29,7 +27,7 @@ _TITLES = {
 
 def print_evaluation(result: Mapping[str, Any]) -> None:
     """Print all tables to stdout."""
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH_ELSEWHERE)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
     console.print(Text(_headline(result)))
     makers = (_scores, _classes, _confusion, _calibration, _by_length, _coverage, _mistakes)
     for title, table in (make(result) for make in makers):
@@ -53,27 +51,26 @@ def _headline(result: Mapping[str, Any]) -> str:
             f"; max_chunks cuts {read['documents_cut']:,} documents, "
             f"{read['tokens_dropped']:,} tokens are not read"
         )
-    return (
-        f"{line}\nloss {result['loss']:.4f}, AUC (one against the rest, mean) {_number(result['auc_macro'])}"
-    )
+    area = number_or_dash(result["auc_macro"])
+    return f"{line}\nloss {result['loss']:.4f}, AUC (one against the rest, mean) {area}"
 
 
 def _scores(result: Mapping[str, Any]) -> tuple[str, Table]:
-    table = _table([""], [_TITLES[name] for name in SCORE_NAMES])
+    table = new_table([""], [_TITLES[name] for name in SCORE_NAMES])
     for row in result["scores"]:
         cells = []
         for name in SCORE_NAMES:
             low, high = row["intervals_95"].get(name, (None, None))
-            cells.append(f"{_number(row[name])} [{_number(low)}, {_number(high)}]")
-        _add(table, [row["name"], *cells])
+            cells.append(f"{number_or_dash(row[name])} [{number_or_dash(low)}, {number_or_dash(high)}]")
+        add_row(table, [row["name"], *cells])
     return "scores, in brackets the 95 % bootstrap interval", table
 
 
 def _classes(result: Mapping[str, Any]) -> tuple[str, Table]:
-    table = _table(["label"], ["precision", "recall", "F1", "AUC", "documents"])
+    table = new_table(["label"], ["precision", "recall", "F1", "AUC", "documents"])
     for row in result["classes"]:
-        cells = [_number(row[name]) for name in ("precision", "recall", "f1", "auc")]
-        _add(table, [row["label"], *cells, f"{row['documents']:,}"])
+        cells = [number_or_dash(row[name]) for name in ("precision", "recall", "f1", "auc")]
+        add_row(table, [row["label"], *cells, f"{row['documents']:,}"])
     return "labels", table
 
 
@@ -82,77 +79,58 @@ def _confusion(result: Mapping[str, Any]) -> tuple[str, Table]:
     if result["multi_label"]:
         title = "confusion of each label"
         columns = ["true negatives", "false positives", "false negatives", "true positives"]
-        table = _table(["label"], columns)
+        table = new_table(["label"], columns)
     elif len(names) > MAX_LABELS_IN_MATRIX:
-        return f"confusion of {len(names)} labels: too wide to print, see --json", _table([], [])
+        return f"confusion of {len(names)} labels: too wide to print, see --json", new_table([], [])
     else:
         title = "confusion: rows are true, columns predicted"
-        table = _table([""], names)
+        table = new_table([""], names)
     for name, counts in zip(names, result["confusion"], strict=True):
-        _add(table, [name, *(f"{count:,}" for count in counts)])
+        add_row(table, [name, *(f"{count:,}" for count in counts)])
     return title, table
 
 
 def _calibration(result: Mapping[str, Any]) -> tuple[str, Table]:
     calibration = result["calibration"]
-    title = f"calibration: expected error {_number(calibration['expected_calibration_error'])}"
+    title = f"calibration: expected error {number_or_dash(calibration['expected_calibration_error'])}"
     if calibration["temperature"] is not None:
         title += f"; temperature {calibration['temperature']:.3f}, fitted on val"
     if calibration["expected_calibration_error_after"] is not None:
-        title += f", makes it {_number(calibration['expected_calibration_error_after'])}"
-    table = _table(["confidence"], ["decisions", "mean confidence", "accuracy"])
+        title += f", makes it {number_or_dash(calibration['expected_calibration_error_after'])}"
+    table = new_table(["confidence"], ["decisions", "mean confidence", "accuracy"])
     for entry in calibration["reliability"]:
         confidence = f"{entry['low']:.2f} to {entry['high']:.2f}"
-        _add(
+        add_row(
             table,
             [
                 confidence,
                 f"{entry['decisions']:,}",
-                _number(entry["confidence"]),
-                _number(entry["accuracy"]),
+                number_or_dash(entry["confidence"]),
+                number_or_dash(entry["accuracy"]),
             ],
         )
     return title, table
 
 
 def _by_length(result: Mapping[str, Any]) -> tuple[str, Table]:
-    table = _table(["tokens"], ["documents", "truncated", "accuracy", "macro F1"])
+    table = new_table(["tokens"], ["documents", "truncated", "accuracy", "macro F1"])
     for row in result["by_length"]:
         tokens = f"{row['tokens_from']:,} to {row['tokens_to']:,}"
         counts = [f"{row['documents']:,}", f"{row['truncated']:,}"]
-        _add(table, [tokens, *counts, _number(row["accuracy"]), _number(row["f1_macro"])])
+        add_row(table, [tokens, *counts, number_or_dash(row["accuracy"]), number_or_dash(row["f1_macro"])])
     return "by length", table
 
 
 def _coverage(result: Mapping[str, Any]) -> tuple[str, Table]:
-    table = _table(["decided by the model"], ["from confidence", "accuracy", "risk"])
+    table = new_table(["decided by the model"], ["from confidence", "accuracy", "risk"])
     for row in result["coverage_risk"]:
-        cells = [_number(row[name]) for name in ("confidence", "accuracy", "risk")]
-        _add(table, [f"{row['coverage']:.0%}", *cells])
+        cells = [number_or_dash(row[name]) for name in ("confidence", "accuracy", "risk")]
+        add_row(table, [f"{row['coverage']:.0%}", *cells])
     return "coverage against risk: the least certain documents go to a person", table
 
 
 def _mistakes(result: Mapping[str, Any]) -> tuple[str, Table]:
-    table = _table(["id", "true", "predicted"], ["confidence"])
+    table = new_table(["id", "true", "predicted"], ["confidence"])
     for row in result["worst_mistakes"]:
-        _add(table, [row["id"], row["true"], row["predicted"], _number(row["confidence"])])
+        add_row(table, [row["id"], row["true"], row["predicted"], number_or_dash(row["confidence"])])
     return "worst mistakes" if table.row_count else "no mistakes", table
-
-
-def _table(left: Sequence[str], right: Sequence[str]) -> Table:
-    """Return an empty table; text columns to the left, numbers to the right."""
-    table = Table(box=None, pad_edge=False)
-    for name in left:
-        table.add_column(Text(printable(name)), overflow="fold")
-    for name in right:
-        table.add_column(Text(printable(name)), justify="right")
-    return table
-
-
-def _add(table: Table, cells: Sequence[str]) -> None:
-    # as Text, so that brackets in an id or a label are no markup
-    table.add_row(*(Text(printable(cell)) for cell in cells))
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"

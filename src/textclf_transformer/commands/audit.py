@@ -1,0 +1,152 @@
+"""``textclf audit``: is this data set sound, before hours are spent on it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from textclf_transformer.atomic import atomic_write_json
+from textclf_transformer.commands.audit_tables import plot_lengths, print_audit
+from textclf_transformer.commands.common import command_parser, run_command
+from textclf_transformer.commands.text_input import add_column_flags, add_label_flags, labelled_corpus
+from textclf_transformer.config import ArchitectureSection, ChunkingSection
+from textclf_transformer.data.audit import Chunking, audit
+from textclf_transformer.data.audit_findings import findings
+from textclf_transformer.data.audit_input import WHOLE, AuditInput, StoreInput, TextInput, store_parts
+from textclf_transformer.data.chunking import check_chunking
+from textclf_transformer.data.corpus import FORMATS
+from textclf_transformer.data.splitting import SPLITS
+from textclf_transformer.errors import DataError, UsageError
+from textclf_transformer.tokenizer.base import TokenizerWrapper
+from textclf_transformer.tokenizer.loading import load_tokenizer, tokenizer_kind
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 3 where there is a fail line."""
+    parser = command_parser(
+        "textclf audit",
+        "Count what is in a data set and say what is good, doubtful or wrong with it. "
+        "The exit code is 3 where a line says fail.",
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        type=Path,
+        metavar="INPUT",
+        help=f"a store, a folder of stores, or text: {FORMATS}",
+    )
+    for split in SPLITS:
+        parser.add_argument(
+            f"--{split}", nargs="+", type=Path, metavar="INPUT", help=f"text of the {split} split"
+        )
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="FOLDER",
+        help="count text in tokens, not in words; stores know theirs",
+    )
+    sizes = ArchitectureSection().max_sequence_length, ChunkingSection().max_chunks
+    parser.add_argument(
+        "--chunk-size",
+        type=int,
+        default=sizes[0],
+        metavar="N",
+        help=f"tokens of a chunk (default: {sizes[0]})",
+    )
+    parser.add_argument(
+        "--stride", type=int, metavar="N", help="tokens from chunk to chunk (default: chunk size − 2)"
+    )
+    parser.add_argument(
+        "--max-chunks", type=int, default=sizes[1], metavar="N", help=f"of a document (default: {sizes[1]})"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers here too")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the lengths into a .png, .svg or .pdf"
+    )
+    add_column_flags(parser)
+    add_label_flags(parser)
+    return run_command(parser, argv, _audit)
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    _check_outputs(arguments)
+    stride = arguments.stride if arguments.stride is not None else arguments.chunk_size - 2
+    chunking = Chunking(arguments.chunk_size, stride, arguments.max_chunks)
+    check_chunking(**asdict(chunking))
+    parts = _parts(arguments)
+    if not arguments.quiet:
+        print(f"reading {', '.join(part.path for part in parts.values())} …", file=sys.stderr)
+    result = audit(parts, chunking)
+    judged = findings(result)
+    if arguments.json is not None:
+        content = result.to_dict() | {"findings": [asdict(finding) for finding in judged]}
+        atomic_write_json(arguments.json, content)
+    if arguments.plot is not None:
+        plot_lengths(result, arguments.plot)
+    print_audit(result, judged)
+    return DataError.exit_code if any(finding.level == "fail" for finding in judged) else 0
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    for flag, path in (("--json", arguments.json), ("--plot", arguments.plot)):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError("there is no such folder to write to", where=f"{flag} {path}")
+    if arguments.plot is not None and arguments.plot.suffix not in {".png", ".svg", ".pdf"}:
+        raise UsageError(
+            "unknown kind of picture", where=f"--plot {arguments.plot}", expected=".png, .svg or .pdf"
+        )
+
+
+def _parts(arguments: argparse.Namespace) -> dict[str, AuditInput]:
+    given = {split: getattr(arguments, split) for split in SPLITS if getattr(arguments, split) is not None}
+    if bool(given) == bool(arguments.inputs):
+        raise UsageError(
+            "what to read is not clear",
+            expected="either INPUT… or --train INPUT… --val INPUT… --test INPUT…",
+        )
+    if len(arguments.inputs) == 1 and (stores := store_parts(arguments.inputs[0])):
+        return _stores(stores, arguments)
+    tokenizer = None
+    if arguments.tokenizer is not None:
+        kind = tokenizer_kind(arguments.tokenizer)
+        tokenizer = load_tokenizer(kind, arguments.tokenizer, trust_code=arguments.trust_code)
+    return _texts(given or {WHOLE: arguments.inputs}, tokenizer, arguments)
+
+
+def _stores(stores: dict[str, Path], arguments: argparse.Namespace) -> dict[str, AuditInput]:
+    if arguments.tokenizer is not None:
+        raise UsageError("a store knows its tokenizer", mend="leave --tokenizer out")
+    parts = {name: StoreInput(folder) for name, folder in stores.items()}
+    prints = {part.tokenizer_fingerprint for part in parts.values()}
+    if len(prints) > 1:
+        raise DataError(
+            "the splits were made with different tokenizers",
+            where=str(arguments.inputs[0]),
+            mend="make them anew, with one textclf prepare",
+        )
+    return {**parts}
+
+
+def _texts(
+    inputs: dict[str, list[Path]], tokenizer: TokenizerWrapper | None, arguments: argparse.Namespace
+) -> dict[str, AuditInput]:
+    numbers: dict[str, int] = {}
+    # empty documents are something to report, not to stop at
+    flags = argparse.Namespace(**vars(arguments) | {"skip_empty": True})
+    return {
+        name: TextInput(
+            labelled_corpus(flags, paths),
+            path=", ".join(map(str, paths)),
+            multi_label=arguments.multi_label,
+            tokenizer=tokenizer,
+            word_numbers=numbers,
+        )
+        for name, paths in inputs.items()
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

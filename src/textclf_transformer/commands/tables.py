@@ -1,0 +1,33 @@
+"""Tables in the terminal: text from documents and labels is shown as it is, never taken for markup."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from textclf_transformer.errors import printable
+
+WIDTH_ELSEWHERE = 160
+"""Columns of a file or a pipe, which have no width of their own; nothing should be cut off in them."""
+
+
+def new_table(left: Sequence[str], right: Sequence[str]) -> Table:
+    """Return an empty table; text columns to the left, numbers to the right."""
+    table = Table(box=None, pad_edge=False)
+    for name in left:
+        table.add_column(Text(printable(name)), overflow="fold")
+    for name in right:
+        table.add_column(Text(printable(name)), justify="right")
+    return table
+
+
+def add_row(table: Table, cells: Sequence[str]) -> None:
+    """Add a row of plain text; control characters are shown as escapes."""
+    table.add_row(*(Text(printable(cell)) for cell in cells))
+
+
+def number_or_dash(value: float | None) -> str:
+    """Return the number with four digits, a dash for None."""
+    return "–" if value is None else f"{value:.4f}"

@@ -1,0 +1,249 @@
+"""What the numbers of an audit mean: good, warn or fail, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from textclf_transformer.data.audit import Audit, SplitAudit
+from textclf_transformer.data.oddities import ODDITIES
+
+Level = Literal["good", "warn", "fail"]
+
+FEW_DOCUMENTS = 200
+FEW_OF_A_LABEL = 10
+LOPSIDED = 0.8
+DRIFT = 0.1
+MANY_NEAR = 0.01
+LEAST_READ = 0.95
+MANY_UNKNOWN, FAR_TOO_MANY_UNKNOWN = 0.001, 0.02
+MANY_TOKENS_A_WORD = 2.0
+_NAMES_SHOWN = 5
+_CHARACTERS_OF_A_WORD = 15  # more on average: a script without spaces, where words cannot be counted
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the audit.
+
+    Attributes:
+        level: good, warn or fail.
+        what: what was found, with the number.
+        mend: what to do about it; empty where nothing is to do.
+    """
+
+    level: Level
+    what: str
+    mend: str = ""
+
+
+def findings(audit: Audit) -> list[Finding]:
+    """Return what there is to say: fail lines first, then warnings, then what is good."""
+    judges: tuple[Callable[[Audit], Iterator[Finding]], ...] = (
+        _overlaps,
+        _labels,
+        _drift,
+        _copies,
+        _reading,
+        _documents,
+        _tokenizer,
+    )
+    found = [finding for judge in judges for finding in judge(audit)]
+    return sorted(found, key=lambda finding: ("fail", "warn", "good").index(finding.level))
+
+
+def _overlaps(audit: Audit) -> Iterator[Finding]:
+    for overlap in audit.overlaps:
+        pair = f"{overlap.split} and {overlap.other}"
+        documents = f"of {overlap.documents:,} documents of {overlap.split}"
+        if overlap.exact:
+            yield Finding(
+                "fail",
+                f"word for word in {overlap.other} as well: {overlap.exact:,} {documents}",
+                f"take them out of {overlap.other}, or the score measures memory",
+            )
+        if overlap.near:
+            yield Finding(
+                "fail" if overlap.near >= MANY_NEAR * overlap.documents else "warn",
+                f"nearly the same as a document of {overlap.other}: {overlap.near:,} {documents}",
+                "look at the pairs; give copies one group and let textclf prepare --split cut anew",
+            )
+        if overlap.groups:
+            shown = _shown(overlap.group_examples, overlap.groups)
+            yield Finding(
+                "fail",
+                f"groups in both {pair}: {shown}, with {overlap.group_documents:,} {documents}",
+                "cut anew with textclf prepare --split and --group-column, which keeps groups together",
+            )
+        if not (overlap.exact or overlap.near or overlap.groups):
+            yield Finding("good", f"{pair} share no document")
+
+
+def _labels(audit: Audit) -> Iterator[Finding]:
+    first, *others = audit.splits
+    for split in audit.splits:
+        if split.labels is not None and split.unlabelled:
+            yield Finding(
+                "fail",
+                f"without a label: {split.unlabelled:,} of {split.documents:,} documents of {split.name}",
+                "give them one, or take them out",
+            )
+    if first.labels is None:
+        return
+    if len(first.labels) == 1:
+        yield Finding("fail", f"all documents of {first.name} have the same label", "check --label-column")
+        return
+    for split in others:
+        unknown = [name for name in split.labels or () if name not in first.labels]
+        missing = [name for name in first.labels if name not in (split.labels or ())]
+        if unknown:
+            yield Finding(
+                "fail",
+                f"labels of {split.name} that {first.name} does not have: {_shown(unknown)}",
+                "they cannot be learnt; correct them, or take such documents out",
+            )
+        if missing and split.labels is not None:
+            yield Finding(
+                "warn",
+                f"{split.name} has no document of: {_shown(missing)}",
+                "nothing will be known about these labels; use more documents or another cut",
+            )
+    rare = [f"{name} ({count})" for name, count in first.labels.items() if count < FEW_OF_A_LABEL]
+    if rare:
+        yield Finding(
+            "warn",
+            f"labels with fewer than {FEW_OF_A_LABEL} documents in {first.name}: {_shown(rare)}",
+            "collect more of them, or join them with another label",
+        )
+    name, count = max(first.labels.items(), key=lambda pair: pair[1])
+    share = count / first.documents
+    if share > LOPSIDED:
+        yield Finding(
+            "warn",
+            f"{share:.0%} of {first.name} is {name!r}, so always saying so is {share:.0%} right",
+            "judge by macro F1: training.best_metric=f1_macro",
+        )
+    elif not rare:
+        yield Finding(
+            "good", f"{len(first.labels)} labels, the rarest with {min(first.labels.values()):,} documents"
+        )
+
+
+def _drift(audit: Audit) -> Iterator[Finding]:
+    first, *others = audit.splits
+    for split in others:
+        distance = _distance(first, split)
+        if distance > DRIFT:
+            yield Finding(
+                "warn",
+                f"the labels are spread differently: {distance:.0%} of {split.name} would have to change "
+                f"its label to match {first.name}",
+                "cut all splits from one collection with textclf prepare --split, unless this is meant",
+            )
+
+
+def _distance(first: SplitAudit, split: SplitAudit) -> float:
+    """Return the total variation distance of the two label distributions."""
+    one, two = first.labels or {}, split.labels or {}
+    if not one or not two:
+        return 0.0
+    sums = sum(one.values()), sum(two.values())
+    return 0.5 * sum(abs(one.get(k, 0) / sums[0] - two.get(k, 0) / sums[1]) for k in {*one, *two})
+
+
+def _copies(audit: Audit) -> Iterator[Finding]:
+    for split in audit.splits:
+        copies = split.copies
+        if copies.exact or copies.near:
+            yield Finding(
+                "warn",
+                f"copies within {split.name}: {copies.exact:,} exact, {copies.near:,} near",
+                "they count several times; keep one of each",
+            )
+        if split.repeated_ids:
+            yield Finding(
+                "warn",
+                f"ids that stand twice in {split.name}: {split.repeated_ids:,}",
+                "predictions could not be told apart; make ids unique",
+            )
+    if audit.conflicting:
+        yield Finding(
+            "warn",
+            f"documents with the text of one that has another label: {audit.conflicting:,}",
+            "decide on one label, or allow several with --multi-label",
+        )
+
+
+def _reading(audit: Audit) -> Iterator[Finding]:
+    if audit.chunking is None or audit.splits[0].labels is None:
+        return
+    total = sum(split.units for split in audit.splits)
+    read = sum(split.tokens_read or 0 for split in audit.splits)
+    cut = sum(split.documents_cut or 0 for split in audit.splits)
+    most = audit.chunking.max_chunks
+    if read < LEAST_READ * total:
+        settings = ", ".join(f"{need.for_tokens} reads {need.share:.0%}" for need in audit.needed)
+        yield Finding(
+            "warn",
+            f"{read / total:.1%} of the tokens are read; documents of more than {most} chunks: {cut:,}",
+            f"raise chunking.max_chunks ({settings} of the tokens), or chunking.chunk_size",
+        )
+    else:
+        note = f"; documents cut: {cut:,}" if cut else ", all documents to the end"
+        yield Finding("good", f"{read / total:.1%} of the tokens are read{note}")
+
+
+def _documents(audit: Audit) -> Iterator[Finding]:
+    first = audit.splits[0]
+    if first.documents < FEW_DOCUMENTS and first.labels is not None:
+        yield Finding(
+            "warn",
+            f"{first.name} has only {first.documents:,} documents",
+            "scores will differ from seed to seed; run several and look at textclf compare",
+        )
+    odd = False
+    for split in audit.splits:
+        if split.empty:
+            odd = True
+            yield Finding(
+                "warn",
+                f"without text: {split.empty:,} documents of {split.name}",
+                "take them out, or prepare with --skip-empty",
+            )
+        for name, ids in split.oddities.items():
+            odd = True
+            yield Finding(
+                "warn",
+                f"{name}: {len(ids):,} of {split.documents:,} documents of {split.name} ({ODDITIES[name]})",
+                f"look at {_shown(ids)}",
+            )
+    if not odd:
+        yield Finding("good", "no empty or odd documents")
+
+
+def _tokenizer(audit: Audit) -> Iterator[Finding]:
+    if audit.unit != "tokens":
+        return
+    total = sum(split.units for split in audit.splits)
+    share = sum(split.unknown_tokens or 0 for split in audit.splits) / total
+    mend = "train a tokenizer on this text: textclf train-tokenizer"
+    if share > MANY_UNKNOWN:
+        level: Level = "fail" if share > FAR_TOO_MANY_UNKNOWN else "warn"
+        yield Finding(level, f"the tokenizer does not know {share:.2%} of the tokens", mend)
+    else:
+        yield Finding("good", f"the tokenizer knows the text: {share:.3%} unknown")
+    words = [split.words for split in audit.splits if split.words]
+    characters = sum(split.characters or 0 for split in audit.splits)
+    if len(words) < len(audit.splits) or characters > _CHARACTERS_OF_A_WORD * sum(words):
+        return
+    fertility = total / sum(words)
+    if fertility > MANY_TOKENS_A_WORD:
+        yield Finding("warn", f"a word becomes {fertility:.2f} tokens on average", f"{mend}, or a larger one")
+
+
+def _shown(names: list[str], count: int | None = None) -> str:
+    """Return some of ``names``, and how many more there are of ``count`` (None: of the names)."""
+    some = names[:_NAMES_SHOWN]
+    more = (len(names) if count is None else count) - len(some)
+    return ", ".join(some) + (f" and {more:,} more" if more else "")

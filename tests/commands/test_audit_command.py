@@ -1,0 +1,89 @@
+"""``textclf audit`` on stores and on text: tables, findings, JSON, picture and exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from end_to_end.conftest import Checkout, write_corpus
+
+from textclf_transformer.commands import audit, prepare
+
+
+def test_a_folder_of_stores(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--chunk-size", "24", "--max-chunks", "4", "--json", "out.json", "--plot", "lengths.png"]
+    code = audit.main(["store", *flags])
+    out = capsys.readouterr().out
+    for word in ("garden", "kitchen", "max_chunks 4", "reads 95% of the tokens", "findings", "tokens a word"):
+        assert word in out
+    result = json.loads(Path("out.json").read_text(encoding="utf-8"))
+    assert [split["name"] for split in result["splits"]] == ["train", "val", "test"]
+    assert sum(split["documents"] for split in result["splits"]) == 90
+    assert result["unit"] == "tokens" and result["chunking"]["stride"] == 22
+    levels = {finding["level"] for finding in result["findings"]}
+    assert "good" in levels and code == (3 if "fail" in levels else 0)
+    assert Path("lengths.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_text_in_words_and_in_tokens(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    write_corpus(checkout.root / "more.jsonl", documents=300, seed=5)
+    write_corpus(checkout.root / "test.jsonl", documents=50, seed=6)
+    inputs = ["--train", "more.jsonl", "--test", "test.jsonl", "--quiet"]
+    audit.main(inputs)
+    printed = capsys.readouterr()
+    assert "lengths in words" in printed.out and "--tokenizer FOLDER" in printed.out and not printed.err
+    audit.main([*inputs, "--tokenizer", "tokenizer"])
+    assert "lengths in tokens" in capsys.readouterr().out
+
+
+def test_store_and_text_with_its_tokenizer_agree(checkout: Checkout) -> None:
+    results = []
+    checkout.run(prepare.main, "corpus.jsonl", "--out", "whole", "--tokenizer", "tokenizer")
+    for inputs in (["whole"], ["corpus.jsonl", "--tokenizer", "tokenizer"]):
+        audit.main([*inputs, "--json", "out.json", "--quiet"])
+        result = json.loads(Path("out.json").read_text(encoding="utf-8"))
+        del result["splits"][0]["path"]
+        results.append(result)
+    assert results[0] == results[1]
+
+
+def test_an_overlap_fails_with_exit_code_3(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (checkout.root / "corpus.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    empty = '{"text": " ", "label": "garden"}\n'
+    (checkout.root / "train.jsonl").write_text("".join(lines[:60]), encoding="utf-8")
+    (checkout.root / "test.jsonl").write_text("".join([*lines[58:], empty]), encoding="utf-8")
+    assert audit.main(["--train", "train.jsonl", "--test", "test.jsonl"]) == 3
+    out = capsys.readouterr().out
+    assert "fail  word for word in train as well: 2 of 32 documents of test" in out
+    assert "without text: 1 documents of test" in out
+    assert "test:1" in out and "train:59" in out  # the pair is shown
+
+
+def test_ids_cannot_drive_the_terminal(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    record = {"text": "the same few words again", "label": "[red]x\x1b[31m", "id": "\x1b]0;title\x07"}
+    (checkout.root / "evil.jsonl").write_text(2 * (json.dumps(record) + "\n"), encoding="utf-8")
+    audit.main(["--train", "evil.jsonl", "--test", "evil.jsonl"])
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "[red]x" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "what to read is not clear"),
+        (["store", "--train", "corpus.jsonl"], 2, "what to read is not clear"),
+        (["store", "--tokenizer", "tokenizer"], 2, "a store knows its tokenizer"),
+        (["store", "--chunk-size", "10", "--stride", "9"], 2, "chunking.stride is out of range"),
+        (["store", "--json", "no/such/out.json"], 2, "no such folder"),
+        (["store", "--plot", "lengths.exe"], 2, "unknown kind of picture"),
+        (["nothing.jsonl"], 3, "no such file"),
+        (["corpus.jsonl", "--label-column", "other"], 3, "no column 'other'"),
+    ],
+)
+def test_mistakes(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
+) -> None:
+    assert audit.main(arguments) == code
+    error = capsys.readouterr().err.splitlines()
+    assert error[-1].startswith("error: ") and words in error[-1]
