@@ -41,6 +41,7 @@ from textclf_transformer.config.yaml_reader import YamlError, read_mapping, read
         ("a=b c", "a=b c"),
         ("C:\\data\\x", "C:\\data\\x"),
         ("[1, a, 2.5]", [1, "a", 2.5]),
+        ("[{a: 1, b: no}, {a: 2}]", [{"a": 1, "b": "no"}, {"a": 2}]),
         ("<<", "<<"),
         ("=", "="),
         ("9" * 5000, "9" * 5000),
@@ -57,9 +58,13 @@ def test_infinity_and_nan_are_numbers_that_the_schema_refuses() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{a: 1}", "[[1]]", "[1", "*a", "&a 1", "!!int 3", "!x y", "a: 1", "- {a: 1}", "@a"]
+    "text",
+    [
+        *("{a: 1}", "[[1]]", "[1", "*a", "&a 1", "!!int 3", "!x y", "a: 1", "@a"),
+        *("[{a: [1]}]", "[{a: {b: 1}}]", "[{a: 1, a: 2}]", "[{1 2: 3}]"),
+    ],
 )
-def test_other_than_scalars_and_flat_lists_are_no_values(text: str) -> None:
+def test_other_than_scalars_and_lists_of_values_or_sections_are_no_values(text: str) -> None:
     with pytest.raises(YamlError):
         read_value(text)
 
@@ -126,6 +131,7 @@ def test_twenty_levels_are_read() -> None:
 
 VALUES = [
     *(None, True, 3, -2, 1e-4, 1e-30, 0.1, 1e22, [1, "no", None]),
+    *([{"from_epoch": 0, "train": "head"}, {"from_epoch": 1, "train": "no", "rate": None}],),
     *("no", "NA", "1e-4", "3", "true", "null", "", " a ", "a: b", "#x", "ä", "<FILL IN>", "C:\\x", "it's"),
     *("{", "a, b", "[x]", "'", '"', "-", "?", "!a", "x" * 300),
 ]

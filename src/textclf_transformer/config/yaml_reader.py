@@ -86,18 +86,29 @@ def read_mapping(text: str) -> Document:
 
 
 def read_value(text: str) -> Any:
-    """Read one scalar or one list of scalars, as on the command line.
+    """Read one scalar, or one list of scalars or of flat sections, as on the command line.
 
     Raises:
-        YamlError: as for ``read_mapping``, or the value is a mapping.
+        YamlError: as for ``read_mapping``; or the value is a section, nested deeper, or has faulty keys.
     """
     node = compose(text)
     if node is None:
         return None
     items = node.value if isinstance(node, SequenceNode) else [node]
+    if isinstance(node, SequenceNode):  # a section in a list stands for its values
+        items = [value for item in items for value in _values(item)]
     if not all(isinstance(item, ScalarNode) for item in items):
-        raise YamlError("only a single value or a flat list can be given here", 1)
-    return to_plain(node)
+        raise YamlError("only a single value or a list, of values or of flat sections, can be given here", 1)
+    document = Document()
+    value = _build(node, "", document)
+    if document.problems:
+        _, line, what = document.problems[0]
+        raise YamlError(what, line)
+    return value
+
+
+def _values(node: Node) -> list[Node]:
+    return [value for _, value in node.value] if isinstance(node, MappingNode) else [node]
 
 
 def compose(text: str) -> Node | None:
