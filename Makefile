@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 DATA ?= data
 
-.PHONY: help demo test check format results clean
+.PHONY: help demo test check format results tables clean
 
 help:
 	@echo "make demo       pretrain and finetune a long-document classifier on text that the install brings (minutes)"
@@ -15,6 +15,7 @@ help:
 	@echo "make check      format, lint, types"
 	@echo "make format     let ruff format the code"
 	@echo "make results DATA=FOLDER   measure on the data sets in FOLDER (hours, in the background; goes on where it stopped)"
+	@echo "make tables DATA=FOLDER    measure the poolings and the ways of freezing on movie_reviews in FOLDER (half an hour)"
 	@echo "make clean      remove the virtual environment and caches; runs and stores stay"
 
 $(VENV)/installed: requirements.txt pyproject.toml
@@ -44,6 +45,9 @@ format: $(VENV)/installed-dev
 
 results: $(VENV)/installed
 	$(RUN) benchmarks/results.py --data "$(DATA)"
+
+tables: $(VENV)/installed
+	$(RUN) benchmarks/poolings_and_freezing.py --data "$(DATA)"
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build

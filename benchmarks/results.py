@@ -10,30 +10,22 @@ where it stopped.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from measuring import WORK, Settings, hardware, prepare, seconds_of, scores_on_test, train, write_between
 
-from textclf_transformer.atomic import atomic_write_json, atomic_write_text
+from textclf_transformer.atomic import atomic_write_json
 from textclf_transformer.data.store import Store
 from textclf_transformer.evaluation.baselines import LabelledTexts, baseline_metrics
-from textclf_transformer.experiment import CHECKOUT, Kind, RunFolder
+from textclf_transformer.experiment import CHECKOUT
 
-WORK = CHECKOUT / "results"
 PAGE = CHECKOUT / "docs" / "results.md"
 START, END = "<!-- tables: made by benchmarks/results.py -->", "<!-- end of tables -->"
-
-Settings = Mapping[str, object]
 
 SMALL_ENCODER: Settings = {
     "architecture.max_sequence_length": 128,
@@ -114,58 +106,6 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def run(program: str, *arguments: object) -> None:
-    """Show a command, run it, and stop the script if it fails."""
-    words = [str(argument) for argument in arguments]
-    print(f"\n$ {program} {' '.join(words)}", flush=True)
-    prefix = ["-m", "textclf_transformer"] if program == "textclf" else [program]
-    code = subprocess.run([sys.executable, *prefix, *words], cwd=CHECKOUT, check=False).returncode
-    if code:
-        raise SystemExit(code)
-
-
-def settings(values: Settings) -> list[str]:
-    """Return ``--set`` options."""
-    return [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
-
-
-def prepare(name: str, data: Path) -> Path:
-    """Learn the tokenizer on the training text, prepare the three splits; return the store's folder."""
-    tokenizer, store = WORK / name / "tokenizer", WORK / name / "store"
-    files = {split: data / name / f"{split}.jsonl.xz" for split in ("train", "val", "test")}
-    if not tokenizer.exists():
-        run("textclf", "train-tokenizer", files["train"], "--out", tokenizer, "--vocab-size", 16000)
-    if not store.exists():
-        splits = [part for split, file in files.items() for part in (f"--{split}", file)]
-        run("textclf", "prepare", *splits, "--out", store, "--tokenizer", tokenizer)
-    return store
-
-
-def train(kind: Kind, name: str, values: Settings, *more: object) -> RunFolder:
-    """Stamp out a run if it is new, then train it to its end."""
-    folder = RunFolder.locate(kind, name)
-    if not folder.config.exists():
-        run(f"experiments/generate_{kind}_experiment.py", name, *more, *settings(values))
-    run("pretrain.py" if kind == "pretraining" else "finetune.py", name)
-    return folder
-
-
-def test_row(folder: RunFolder) -> dict[str, float]:
-    """Return the scores on test and the training time of a finished run."""
-    with folder.eval_metrics.open(encoding="utf-8", newline="") as file:
-        row = next(row for row in csv.DictReader(file) if row["split"] == "test")
-    return {
-        "accuracy": float(row["accuracy"]),
-        "f1_macro": float(row["f1_macro"]),
-        "seconds": seconds_of(folder),
-    }
-
-
-def seconds_of(folder: RunFolder) -> float:
-    """Return the wall-clock time of a run, evaluation and saving included."""
-    return float(json.loads(folder.run_json.read_text(encoding="utf-8"))["elapsed_seconds"])
-
-
 def baselines(store: Path) -> dict[str, dict[str, float]]:
     """Fit the baselines on train, and on train + val; return their scores on test."""
     splits = {split: Store.open(store / split) for split in ("train", "val", "test")}
@@ -203,7 +143,7 @@ def measure(name: str, data: Path) -> dict[str, Any]:
                 "experiment.seed": seed,
             }
             folder = train("finetuning", f"results-{name}-{number}-s{seed}", run_values, f"results-{name}")
-            runs.append({"seed": seed, **test_row(folder)})
+            runs.append({"seed": seed, **scores_on_test(folder), "seconds": seconds_of(folder)})
             result["rows"][variant] = runs
             atomic_write_json(result_file, result)
     return result
@@ -243,12 +183,7 @@ def write_page() -> None:
     """Put the tables of all data sets measured so far between the page's markers."""
     measured = {name: WORK / f"{name}.json" for name in RECIPES if (WORK / f"{name}.json").is_file()}
     sections = [table(name, json.loads(file.read_text(encoding="utf-8"))) for name, file in measured.items()]
-    hardware = f"{os.cpu_count()} CPU cores ({platform.machine()}), torch {torch.__version__}"
-    text = PAGE.read_text(encoding="utf-8")
-    head, rest = text.split(START)
-    tail = rest.split(END)[1]
-    body = "\n".join([START, "", f"Measured on {hardware}.", "", *sections, END])
-    atomic_write_text(PAGE, head + body + tail)
+    write_between(PAGE, START, END, "\n".join([f"Measured on {hardware()}.", "", *sections]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
