@@ -153,7 +153,8 @@ def table_lines(table: str, runs: Mapping[str, Run]) -> list[str]:
     for number, row in enumerate(TABLES[table]):
         names = {seed: run_name(table, number, seed) for seed in SEEDS}
         done = [runs[name] for name in names.values() if name in runs]
-        missing += [f"{row}, seed {seed}" for seed, name in names.items() if name not in runs]
+        if absent := [str(seed) for seed, name in names.items() if name not in runs]:
+            missing.append(f"{row} (seed {', '.join(absent)})")
         scores[row] = [100 * run["f1_macro"] for run in done]
         if done:
             lines.append(table_line(row, scores[row], done))
