@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measuring import WORK, Settings, hardware, prepare, seconds_of, scores_on_test, train, write_between
+from measuring import WORK, Settings, hardware, prepare, scores_on_test, seconds_of, train, write_between
 
 from textclf_transformer.atomic import atomic_write_json
 from textclf_transformer.data.store import Store
