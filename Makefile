@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 DATA ?= data
 
-.PHONY: help demo test check format results tables clean
+.PHONY: help demo test check format results tables bench bench-full bench-gpu clean
 
 help:
 	@echo "make demo       pretrain and finetune a long-document classifier on text that the install brings (minutes)"
@@ -16,6 +16,9 @@ help:
 	@echo "make format     let ruff format the code"
 	@echo "make results DATA=FOLDER   measure on the data sets in FOLDER (hours, in the background; goes on where it stopped)"
 	@echo "make tables DATA=FOLDER    measure the poolings and the ways of freezing on movie_reviews in FOLDER (half an hour)"
+	@echo "make bench      measure speed beside Hugging Face, small sizes (under 20 minutes on 2 quiet cores)"
+	@echo "make bench-full the same at full size, for docs/performance.md (hours; goes on where it stopped)"
+	@echo "make bench-gpu  the same on a GPU"
 	@echo "make clean      remove the virtual environment and caches; runs and stores stay"
 
 $(VENV)/installed: requirements.txt pyproject.toml
@@ -48,6 +51,16 @@ results: $(VENV)/installed
 
 tables: $(VENV)/installed
 	$(RUN) benchmarks/poolings_and_freezing.py --data "$(DATA)"
+
+bench: $(VENV)/installed-dev
+	$(RUN) -m benchmarks small
+
+bench-full: $(VENV)/installed-dev
+	$(RUN) -m benchmarks full
+	$(RUN) -m benchmarks page
+
+bench-gpu: $(VENV)/installed-dev
+	$(RUN) -m benchmarks gpu
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build

@@ -26,7 +26,7 @@ ConfigT = TypeVar("ConfigT", PretrainingConfig, FinetuningConfig)
 
 # Tokens computed at once when the config says "auto": enough to keep the matrix units busy. Fixed per kind of
 # device and not taken from free memory, so that a run repeats itself.
-_AUTO_MICRO_BATCH = {"cpu": 16_384, "cuda": 65_536}
+AUTO_MICRO_BATCH_TOKENS = {"cpu": 16_384, "cuda": 65_536}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def open_run(
         config=config,
         device=device,
         amp_dtype=choose_amp_dtype(device, use_amp=training.use_amp, amp_dtype=training.amp_dtype),
-        micro_batch_tokens=_AUTO_MICRO_BATCH[device.type] if budget == "auto" else budget,
+        micro_batch_tokens=AUTO_MICRO_BATCH_TOKENS[device.type] if budget == "auto" else budget,
     )
     if arguments.dry_run:
         yield context

@@ -1,0 +1,93 @@
+"""Results as Markdown: printed after each row, and put between the markers of docs/performance.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import machine_line
+from textclf_transformer.atomic import atomic_write_text
+from textclf_transformer.experiment import CHECKOUT
+
+PAGE = CHECKOUT / "docs" / "performance.md"
+START, END = "<!-- tables: made by python -m benchmarks page -->", "<!-- end of tables -->"
+
+Result = Mapping[str, Any]
+
+COMPARISON_HEADER = (
+    "| other side | dropout ours / theirs | ours | theirs | ratio (pairs) | at least / aim "
+    "| share of GEMM rate | peak MiB | difference |",
+    "|---|---|---|---|---|---|---|---|---|",
+)
+
+
+def section(result: Result) -> list[str]:
+    """Return the lines of one row: a heading, what was done, the tables, and where."""
+    lines = [f"### {result['title']}", ""]
+    if "comparisons" in result:
+        lines += [*COMPARISON_HEADER, *_comparison_lines(result), ""]
+    for table in result.get("tables", ()):
+        lines += [*_table_lines(table["header"], table["rows"]), ""]
+    if result.get("note"):
+        lines += [result["note"], ""]
+    return [*lines, f"<sub>{machine_line(result['machine'])}</sub>", ""]
+
+
+def _comparison_lines(result: Result) -> Iterator[str]:
+    for name, compared in result["comparisons"].items():
+        ours, theirs = compared["ours"], compared["theirs"]
+        low, high = compared["ratios"]
+        least, aim = result["wanted"].get(name, (None, None))
+        cells = [
+            compared["peer"],
+            f"{compared['our_dropout']} / {compared['their_dropout']}",
+            _rate(result, ours["seconds"]),
+            _rate(result, theirs["seconds"]),
+            f"**{compared['ratio']:.2f}×** ({low:.2f}–{high:.2f})",
+            "" if least is None else f"{least:g}× / {aim:g}×",
+            f"{_share(result, ours['seconds'])} / {_share(result, theirs['seconds'])}",
+            f"{ours['peak_mib']:,.0f} / {theirs['peak_mib']:,.0f}",
+            f"{compared['difference']:.0e}",
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _rate(result: Result, seconds: float) -> str:
+    """Return real tokens per second, and documents per second where the work is documents."""
+    tokens = f"{result['tokens'] / seconds:,.0f} tokens/s"
+    return tokens + (f", {result['documents'] / seconds:.3g} documents/s" if "documents" in result else "")
+
+
+def _share(result: Result, seconds: float) -> str:
+    return f"{result['flops'] / seconds / result['machine']['gemm_bf16']:.1%}"
+
+
+def _table_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    return lines + [f"| {' | '.join(cells)} |" for cells in rows]
+
+
+def read_results(folder: Path) -> dict[str, Result]:
+    """Return what was measured so far, row to result."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+
+
+def write_page(suites: Mapping[str, Mapping[str, Result | None]]) -> None:
+    """Put the tables between the page's markers.
+
+    Args:
+        suites: heading to (the row's title to its result, None where there is none).
+    """
+    lines = [START, ""]
+    for heading, rows in suites.items():
+        if not any(rows.values()):
+            lines += [f"## {heading}", "", "Not measured.", ""]
+            continue
+        lines += [f"## {heading}", ""]
+        for title, result in rows.items():
+            lines += [f"### {title}", "", "Not measured.", ""] if result is None else section(result)
+    text = PAGE.read_text(encoding="utf-8")
+    head, rest = text.split(START)
+    atomic_write_text(PAGE, head + "\n".join([*lines, END]) + rest.split(END)[1])

@@ -1,0 +1,200 @@
+"""What is measured in each suite: the rows, and what is asked of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from benchmarks.document_work import DocumentWork
+from benchmarks.long_documents import measure_documents
+from benchmarks.mlm import MlmWork, measure_mlm
+from benchmarks.peers import Peer, prediction_peers, training_peers
+from benchmarks.workloads import (
+    FOUR_LAYERS,
+    MAX_CHUNKS,
+    ROBERTA_BASE,
+    SIX_LAYERS,
+    Shape,
+    document_lengths,
+    lognormal_chunk_counts,
+    normal_lengths,
+)
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+MEAN_CHUNKS = 8
+
+Wanted = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing that is measured.
+
+    Attributes:
+        name: of its file.
+        title: what is done.
+        device: where.
+        measure: returns what the page shows: ``comparisons`` with their facts, or ``tables``.
+        wanted: name of a comparison → the ratio that is asked for at least, and the one aimed at.
+    """
+
+    name: str
+    title: str
+    device: torch.device
+    measure: Callable[[], dict[str, Any]]
+    wanted: Wanted = field(default_factory=dict)
+
+
+def mlm_row(
+    name: str, title: str, work: MlmWork, peers: Mapping[str, Peer], wanted: Wanted, repetitions: int
+) -> Row:
+    """Return a row of masked-language-model steps."""
+    measure = functools.partial(measure_mlm, work, peers, repetitions=repetitions)
+    return Row(name, f"MLM step, {title}", work.device, measure, wanted)
+
+
+def document_row(
+    name: str,
+    title: str,
+    shape: Shape,
+    documents: int,
+    peers: Mapping[str, Peer],
+    wanted: Wanted,
+    *,
+    training: bool,
+    repetitions: int,
+    device: torch.device = CPU,
+) -> Row:
+    """Return a row of long documents, chunk counts log-normal with mean 8, at most 20."""
+    counts = lognormal_chunk_counts(documents, mean=MEAN_CHUNKS, most=MAX_CHUNKS)
+    work = DocumentWork(
+        shape, tuple(document_lengths(counts, chunk_size=shape.length)), device, training=training
+    )
+    measure = functools.partial(measure_documents, work, peers, repetitions=repetitions)
+    kind = "training step" if training else "prediction"
+    chunks = f"{documents} documents of {sum(counts) / len(counts):.1f} chunks on average"
+    return Row(name, f"Long documents, {kind}, {title}, {chunks}", device, measure, wanted)
+
+
+def asked(naive: tuple[float, float], strong: tuple[float, float]) -> Wanted:
+    """Return what is asked against each peer of a row."""
+    return {"naive": naive, "strong, dropout 0.1": strong, "strong, our dropout": strong, "strong": strong}
+
+
+def mixed(count: int) -> tuple[int, ...]:
+    """Return lengths as documents have them: N(256, 128), at most 512."""
+    return tuple(normal_lengths(count, mean=256, deviation=128, most=512))
+
+
+BASE_MLM = asked((6, 8.5), (1.5, 2))
+FOUR_MLM = asked((30, 50), (6, 10))
+SIX_MLM = asked((7.5, 10), (3, 4))
+LONG = asked((14, 25), (1.5, 2.2))
+PREDICTION = asked((8, 13), (1.8, 2.6))
+
+EAGER = training_peers(compiled=False)
+COMPILED = training_peers(compiled=True)
+# whole chunks of roberta-base with gradients: as many as fit beside our side into 24 GB
+FEWER_ROWS = training_peers(compiled=False, rows=4)
+PREDICTING = prediction_peers()
+
+
+def mlm_rows(*, base: int, four: int, six: int, repetitions: int) -> list[Row]:
+    """Return the three rows with these numbers of sequences."""
+    return [
+        mlm_row(
+            "mlm-base",
+            f"roberta-base, {base} × 512 full",
+            MlmWork(ROBERTA_BASE, (512,) * base, CPU),
+            EAGER,
+            BASE_MLM,
+            repetitions,
+        ),
+        mlm_row(
+            "mlm-4x256",
+            f"4×256, V 50265, {four} documents of lengths N(256, 128)",
+            MlmWork(FOUR_LAYERS, mixed(four), CPU),
+            COMPILED,
+            FOUR_MLM,
+            repetitions,
+        ),
+        mlm_row(
+            "mlm-6x256",
+            f"6×256, V 16000, {six} × 512 full",
+            MlmWork(SIX_LAYERS, (512,) * six, CPU),
+            EAGER,
+            SIX_MLM,
+            repetitions,
+        ),
+    ]
+
+
+def small_rows() -> list[Row]:
+    """Return what ``make bench`` measures."""
+    return [
+        *mlm_rows(base=1, four=16, six=8, repetitions=2),
+        document_row("long-6x256", "6×256", SIX_LAYERS, 4, EAGER, LONG, training=True, repetitions=2),
+        document_row(
+            "predict-6x256", "6×256", SIX_LAYERS, 4, PREDICTING, PREDICTION, training=False, repetitions=3
+        ),
+    ]
+
+
+def full_rows() -> list[Row]:
+    """Return what ``make bench-full`` measures."""
+    return [
+        *mlm_rows(base=8, four=32, six=32, repetitions=3),
+        document_row("long-6x256", "6×256", SIX_LAYERS, 8, EAGER, LONG, training=True, repetitions=3),
+        document_row(
+            "long-base", "roberta-base", ROBERTA_BASE, 4, FEWER_ROWS, LONG, training=True, repetitions=2
+        ),
+        document_row(
+            "predict-6x256", "6×256", SIX_LAYERS, 32, PREDICTING, PREDICTION, training=False, repetitions=3
+        ),
+        document_row(
+            "predict-base",
+            "roberta-base",
+            ROBERTA_BASE,
+            4,
+            PREDICTING,
+            PREDICTION,
+            training=False,
+            repetitions=2,
+        ),
+    ]
+
+
+def gpu_rows() -> list[Row]:
+    """Return what ``make bench-gpu`` measures."""
+    peers = {
+        "strong, dropout 0.1": training_peers(compiled=True, rows=64)["strong, dropout 0.1"],
+        "strong, our dropout": training_peers(compiled=True, rows=64)["strong, our dropout"],
+    }
+    return [
+        mlm_row(
+            "mlm-base-gpu",
+            "roberta-base, 256 documents of lengths N(256, 128)",
+            MlmWork(ROBERTA_BASE, mixed(256), CUDA),
+            peers,
+            {},
+            10,
+        ),
+        document_row(
+            "long-base-gpu",
+            "roberta-base",
+            ROBERTA_BASE,
+            32,
+            peers,
+            asked((14, 25), (5, 5)),
+            training=True,
+            repetitions=10,
+            device=CUDA,
+        ),
+    ]
+
+
+SUITES: Mapping[str, list[Row]] = {"small": small_rows(), "full": full_rows(), "gpu": gpu_rows()}

@@ -1,0 +1,133 @@
+"""Each benchmark from end to end at a toy size, in this process; equal numbers on both sides."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+
+from benchmarks import __main__ as program
+from benchmarks import page
+from benchmarks.document_peer import Theirs
+from benchmarks.document_work import DocumentWork
+from benchmarks.harness import comparison, difference, timed
+from benchmarks.long_documents import our_side as our_documents
+from benchmarks.mlm import MlmWork, TheirMlm
+from benchmarks.mlm import our_side as our_mlm
+from benchmarks.peers import Peer, training_peers
+from benchmarks.rows import SUITES, Row
+from benchmarks.workloads import ROBERTA, TEMPLATE, TOY, document_lengths, normal_lengths
+
+pytest.importorskip("transformers")
+
+CPU = torch.device("cpu")
+PEERS = (Peer("naive", ROBERTA, rows=2), Peer("strong", TEMPLATE, rows=2))
+
+
+def both_run_and_agree(ours, theirs) -> None:
+    expected = ours.check()
+    assert difference(expected, theirs.check()) < 1e-5
+    for side in (ours, theirs):
+        side.run()
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=str)
+def test_mlm_steps_start_from_the_same_loss_and_change_the_weights(peer: Peer) -> None:
+    work = MlmWork(TOY, tuple(normal_lengths(5, mean=20, deviation=8, most=32)), CPU)
+    ours, theirs = our_mlm(work, peer.our_dropouts), TheirMlm(work, peer)
+    before = ours.check()
+    both_run_and_agree(ours, theirs)
+    # One step at the same small learning rate leads both to nearly the same place.
+    assert ours.check() != before
+    assert difference(ours.check(), theirs.check()) < 1e-3
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("peer", PEERS, ids=str)
+def test_long_documents_agree(peer: Peer, training: bool) -> None:
+    lengths = document_lengths([3, 1, 20, 2], chunk_size=TOY.length)
+    work = DocumentWork(TOY, tuple(lengths), CPU, training=training)
+    assert work.facts()["chunks"] == 26
+    both_run_and_agree(our_documents(work, peer.our_dropouts), Theirs(work, peer))
+
+
+def test_strong_groups_by_length_and_naive_pads_to_the_longest() -> None:
+    naive, strong = PEERS
+    assert strong.groups([3, 9, 5]) == [[1, 2], [0]]
+    assert naive.groups([3, 9, 5]) == [[0, 1], [2]]
+    assert (naive.width([3, 5], 32), strong.width([3, 5], 32)) == (32, 5)
+
+
+def test_our_dropout_is_the_templates_beside_naive_and_equal_beside_strong() -> None:
+    peers = training_peers(compiled=False)
+    assert peers["naive"].our_dropouts == TEMPLATE
+    assert peers["strong, dropout 0.1"].our_dropouts == ROBERTA
+    assert peers["strong, our dropout"].our_dropouts == TEMPLATE
+
+
+def toy_result() -> dict[str, object]:
+    fast, slow = (timed(functools.partial(sum, range(count)), CPU) for count in (10_000, 100_000))
+    compared = {
+        "peer": "naive",
+        "our_dropout": "none",
+        "their_dropout": "none",
+        "difference": 1e-7,
+        **comparison([fast], [slow]),
+    }
+    return {"tokens": 100, "flops": 1e6, "documents": 4, "comparisons": {"naive": compared}}
+
+
+def test_rows_are_measured_once_and_put_on_the_page(tmp_path, monkeypatch, capsys) -> None:
+    calls = []
+
+    def measure() -> dict[str, object]:
+        calls.append(1)
+        return toy_result()
+
+    def fail() -> dict[str, object]:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(program, "code_commit", lambda: "abc")
+    monkeypatch.setattr(program, "describe_machine", lambda device: MACHINE)
+    rows = [Row("bad", "Fails", CPU, fail), Row("toy", "A toy", CPU, measure, {"naive": (2, 3)})]
+    folder = tmp_path / "small"
+    for fresh in (False, False, True):
+        assert program.measure_rows(rows, folder, fresh=fresh) == 1
+    assert len(calls) == 2
+    assert "failed: bad" in capsys.readouterr().err
+
+    results = page.read_results(folder)
+    monkeypatch.setattr(page, "PAGE", tmp_path / "performance.md")
+    page.PAGE.write_text(f"before\n{page.START}\nold\n{page.END}\nafter\n")
+    page.write_page({"On a CPU": {"A toy": results["toy"], "Other": None}, "On a GPU": {"Row": None}})
+    text = page.PAGE.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    assert "2× / 3×" in text
+    assert text.count("Not measured.") == 2
+
+
+MACHINE = {
+    "hardware": "2 cores",
+    "versions": {"torch": "2"},
+    "python": "3",
+    "threads": 2,
+    "commit": "abc",
+    "date": "today",
+    "load": None,
+    "gemm_bf16": 1e12,
+    "gemm_fp32": 1e11,
+}
+
+
+def test_without_a_gpu_the_gpu_suite_says_so(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert program.main(["gpu"]) == 2
+    assert "no CUDA device" in capsys.readouterr().err
+
+
+def test_names_of_rows_are_unique() -> None:
+    for rows in SUITES.values():
+        assert len({row.name for row in rows}) == len(rows)
