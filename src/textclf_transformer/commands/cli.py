@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from textclf_transformer.commands.common import CommandParser, add_common_flags, run_command
 from textclf_transformer.errors import UsageError
+from textclf_transformer.training.signals import die_of_interrupt
 
 # Imported only when asked for, so that `textclf --help` does not wait for torch.
 VERBS = {
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the verb that ``argv`` (default: the process's arguments) begins with; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments and arguments[0] in VERBS:
+        die_of_interrupt()
         module = importlib.import_module(VERBS[arguments[0]][0])
         return int(module.main(arguments[1:]))
     return run_command(_parser(), arguments, _without_verb)

@@ -23,6 +23,7 @@ from typing import NoReturn, TextIO
 
 from textclf_transformer import __version__
 from textclf_transformer.errors import StorageError, UsageError, UserError, is_out_of_memory, printable
+from textclf_transformer.training.signals import raise_on_interrupt
 
 EXIT_FAULT = 1
 EXIT_STORAGE = StorageError.exit_code
@@ -144,6 +145,7 @@ def run_command(
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
+        raise_on_interrupt()
         return _parse_and_run(parser, arguments, body)
     except BrokenPipeError:
         return _leave_closed_pipe()

@@ -12,6 +12,24 @@ from types import FrameType, TracebackType
 _EXIT_CODE_BASE = 128  # the shell's convention: 128 + signal number, so 130 for Ctrl-C and 143 for SIGTERM
 
 
+def die_of_interrupt() -> None:
+    """Let Ctrl-C end the process as SIGTERM does, without a word: for the seconds in which torch is imported.
+
+    A KeyboardInterrupt there would end in a traceback, or be taken for a module that cannot be imported. A
+    Ctrl-C that is ignored, as in a background job of a script, or handled by a caller, stays so.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def raise_on_interrupt() -> None:
+    """Undo ``die_of_interrupt``: Ctrl-C is a KeyboardInterrupt again, and work in hand can be cleared up."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class EvaluationInterrupted(Exception):
     """An evaluation saw the stop signal and gave up; it has changed nothing and is done again later."""
 

@@ -1,0 +1,70 @@
+"""kill -9 at random places: every run ends as if nothing had happened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from torture.bench import Bench, Result, saved_step
+from torture.hook import PHASES
+
+KILLS_PER_RUN = 3
+
+
+def kill_runs(bench: Bench, task: str, *, runs: int, seed: int, **more: Any) -> Result:
+    """Kill each of ``runs`` runs several times, let it end, and compare it with an undisturbed one.
+
+    Phases take turns in a random order, the event within the phase is drawn; the seed decides both.
+
+    Args:
+        bench: where.
+        task: ``pretrain`` or ``finetune``.
+        runs: how many.
+        seed: of the places.
+        more: see ``Bench.run``.
+    """
+    result = Result(f"kill -9 at random points, {task}")
+    _, counts = bench.reference(task, **more)
+    phases = _turns(Random(f"{seed}/{task}"))
+    landed: Counter[str] = Counter()
+    for number in range(runs):
+        random = Random(f"{seed}/{task}/{number}")
+        folder = bench.new_run(task)
+        faults: list[str] = []
+        # a kill in the shutdown comes last: after it nothing is left to be killed in
+        plan = sorted((next(phases) for _ in range(KILLS_PER_RUN)), key=lambda phase: phase == "shutdown")
+        moments = [(phase, random.randint(1, _reach(phase, counts))) for phase in plan]
+        for phase, moment in moments:
+            ended = bench.train(task, folder, hook={"phase": phase, "moment": moment}, **more)
+            if not ended.struck:
+                break  # the run was over before; the count of kills shows how often
+            landed[ended.struck[0]["phase"]] += 1
+            faults += _faults_after_kill(folder)
+        faults += bench.finish_and_compare(task, folder, **more)
+        result.case(faults, f"seed {seed}, {task} run {number}, killed at {moments}")
+    result.facts = {"kills": landed.total(), **{f"in {phase}": landed[phase] for phase in PHASES}}
+    if runs * KILLS_PER_RUN >= len(PHASES):
+        result.faults += [f"no kill landed in the phase {phase!r}" for phase in PHASES if not landed[phase]]
+    if landed.total() < 2 * runs:
+        result.faults.append(f"only {landed.total()} kills landed in {runs} runs")
+    return result
+
+
+def _turns(random: Random) -> Any:
+    while True:
+        yield from random.sample(PHASES, len(PHASES))
+
+
+def _reach(phase: str, counts: dict[str, int]) -> int:
+    """Return how far into a phase to go; where a run is there often, something is left for other kills."""
+    return counts[phase] if phase in ("start-up", "shutdown") else counts[phase] // KILLS_PER_RUN
+
+
+def _faults_after_kill(folder: Path) -> list[str]:
+    try:
+        saved_step(folder)
+    except Exception as fault:
+        return [f"no checkpoint loads after the kill: {fault}"]
+    return []
