@@ -47,10 +47,10 @@ format: $(VENV)/installed-dev
 	$(RUN) -m ruff check --fix .
 
 results: $(VENV)/installed
-	$(RUN) benchmarks/results.py --data "$(DATA)"
+	$(RUN) -m benchmarks.results --data "$(DATA)"
 
 tables: $(VENV)/installed
-	$(RUN) benchmarks/poolings_and_freezing.py --data "$(DATA)"
+	$(RUN) -m benchmarks.poolings_and_freezing --data "$(DATA)"
 
 bench: $(VENV)/installed-dev
 	$(RUN) -m benchmarks small

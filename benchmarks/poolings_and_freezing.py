@@ -1,6 +1,6 @@
 """Measure every pooling and five ways of freezing, and write the tables of docs/poolings_and_freezing.md.
 
-    python benchmarks/poolings_and_freezing.py --data FOLDER
+    python -m benchmarks.poolings_and_freezing --data FOLDER
 
 FOLDER holds movie_reviews with train, val and test as ``.jsonl.xz`` (text, label). Everything goes through
 the commands that a user types. Each row is measured with the first seed, then each with the second and so on;
@@ -19,8 +19,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from measuring import WORK, Settings, hardware, prepare, report_of, scores_on_test, train, write_between
-
+from benchmarks.measuring import (
+    WORK,
+    Settings,
+    hardware,
+    prepare,
+    report_of,
+    scores_on_test,
+    train,
+    write_between,
+)
 from textclf_transformer.atomic import atomic_write_json
 from textclf_transformer.experiment import CHECKOUT, RunFolder
 
@@ -38,14 +46,14 @@ PRETRAINING: Settings = {
     "architecture.num_layers": 2,
     "architecture.ffn_dim": 1024,
     "architecture.attention.num_heads": 4,
-    "training.epochs": 10,
-    "training.batch_size": 64,
+    "training.epochs": 4,
+    "training.batch_size": 32,
     "training.learning_rate": 1e-3,
 }
 FINETUNING: Settings = {
     "training.epochs": EPOCHS,
     "training.learning_rate": 5e-4,
-    "chunking.max_chunks": 4,
+    "chunking.max_chunks": 3,
     "logging.log_every": 50,
 }
 

@@ -1,6 +1,6 @@
 """Measure the whole path on labelled data sets and write the tables of docs/results.md.
 
-    python benchmarks/results.py --data FOLDER [--only NAME]
+    python -m benchmarks.results --data FOLDER [--only NAME]
 
 FOLDER holds one sub-folder per data set with train, val and test as ``.jsonl.xz`` (text, label). Everything
 goes through the commands that a user types; runs that are finished are not repeated, so the script goes on
@@ -17,8 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measuring import WORK, Settings, hardware, prepare, scores_on_test, seconds_of, train, write_between
-
+from benchmarks.measuring import (
+    WORK,
+    Settings,
+    hardware,
+    prepare,
+    scores_on_test,
+    seconds_of,
+    train,
+    write_between,
+)
 from textclf_transformer.atomic import atomic_write_json
 from textclf_transformer.data.store import Store
 from textclf_transformer.evaluation.baselines import LabelledTexts, baseline_metrics

@@ -1,9 +1,9 @@
 import math
 
 import pytest
-from poolings_and_freezing import FREEZING, SEEDS, TABLES, interval, run_name, verdict
 from scipy import stats
 
+from benchmarks.poolings_and_freezing import FREEZING, SEEDS, TABLES, interval, run_name, verdict
 from textclf_transformer.config.overrides import parse_overrides
 
 
