@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from textclf_transformer.data import encoding
 from textclf_transformer.data.folders import building_folder
 from textclf_transformer.data.store import Store
+from textclf_transformer.data.store_format import Header, checksum_of
 from textclf_transformer.data.store_labels import sorted_names
 from textclf_transformer.data.store_writer import write_store
 from textclf_transformer.data.text_files import Document
@@ -274,23 +276,56 @@ def test_id_outside_the_vocabulary_is_named(folder: Path) -> None:
         Store.open(folder)
 
 
-def test_ids_of_a_large_store_are_checked_when_they_are_read(
+def renew_checksums(folder: Path) -> None:
+    """Make the store agree with itself again, as a forger would."""
+    header = Header.read(folder)
+    checksums = {name: checksum_of(folder / name) for name in header.files}
+    (folder / "header.json").write_text(replace(header, checksums=checksums).to_json(), encoding="utf-8")
+
+
+def test_a_changed_token_is_found_although_it_is_a_valid_one(folder: Path) -> None:
+    tokens = np.fromfile(folder / "tokens.bin", dtype="<u2")
+    tokens[0] ^= 1
+    tokens.tofile(folder / "tokens.bin")
+    with pytest.raises(DataError, match=r"damaged.*tokens\.bin.*checksum"):
+        Store.open(folder)
+    renew_checksums(folder)
+    assert Store.open(folder).tokens(0)[0] == tokens[0]
+
+
+@pytest.mark.parametrize(("old", "new"), [('"x"', '"y"'), ('"unknown_tokens": 0', '"unknown_tokens": 1')])
+def test_a_changed_header_is_found_although_it_agrees_with_itself(folder: Path, old: str, new: str) -> None:
+    text = (folder / "header.json").read_text(encoding="utf-8")
+    assert old in text
+    (folder / "header.json").write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(DataError, match=r"header\.json"):
+        Store.open(folder)
+
+
+def test_a_store_of_an_older_version_has_no_checksums_and_is_read(folder: Path) -> None:
+    header = json.loads((folder / "header.json").read_text(encoding="utf-8"))
+    del header["checksums"], header["header_checksum"]
+    (folder / "header.json").write_text(json.dumps(header), encoding="utf-8")
+    store = Store.open(folder)
+    assert len(store) == 4
+    assert store.text(0)
+
+
+def test_a_text_that_unpacks_to_more_than_a_line_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("textclf_transformer.data.store.CHECK_ALL_UP_TO", 0)
-    tokens = np.fromfile(folder / "tokens.bin", dtype="<u2")
-    tokens[-1] = 60_000
-    tokens.tofile(folder / "tokens.bin")
-    store = Store.open(folder)
-    store.tokens(0)
-    with pytest.raises(DataError, match="document 3"):
-        store.tokens(3)
+    monkeypatch.setattr("textclf_transformer.data.store.MAX_LINE_BYTES", 3)
+    with pytest.raises(DataError, match=r"text\.bin.*does not end within 3 bytes"):
+        Store.open(folder).text(0)
 
 
 def test_damaged_text_is_named(folder: Path) -> None:
     content = bytearray((folder / "text.bin").read_bytes())
     content[0] ^= 0xFF
     (folder / "text.bin").write_bytes(content)
+    with pytest.raises(DataError, match=r"text\.bin.*checksum"):
+        Store.open(folder).text(0)
+    renew_checksums(folder)
     with pytest.raises(DataError, match=r"text\.bin; found document 0"):
         Store.open(folder).text(0)
 

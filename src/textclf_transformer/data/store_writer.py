@@ -29,6 +29,7 @@ from textclf_transformer.data.store_format import (
     TOKEN_DTYPES,
     TOKENS,
     Header,
+    checksum_of,
     strings_files,
     token_dtype_for,
 )
@@ -164,7 +165,7 @@ class StoreWriter:
         return header
 
     def _header(self, names: tuple[str, ...] | None, content_hash: str) -> Header:
-        sizes = {path.name: path.stat().st_size for path in sorted(self._folder.iterdir())}
+        files = sorted(self._folder.iterdir())
         return Header(
             documents=self._documents,
             tokens=self._ends[DOCUMENT_OFFSETS],
@@ -179,7 +180,8 @@ class StoreWriter:
             vocab_size=self._tokenizer.vocab_size,
             special_token_ids={role: int(getattr(self._tokenizer, f"{role}_token_id")) for role in ROLES},
             content_hash=content_hash,
-            files=sizes,
+            files={path.name: path.stat().st_size for path in files},
+            checksums={path.name: checksum_of(path) for path in files},
         )
 
     def _content_hash(self, names: tuple[str, ...] | None, labels: NDArray[np.int64] | None) -> str:
