@@ -260,6 +260,9 @@ def test_shares_that_add_up_to_one_are_allowed(path: Path) -> None:
         ("chunking.chunk_size=2", "from 3"),
         ("classification_head.num_labels=1", "from 2"),
         ("training.early_stopping_patience=2", "needs validation data"),
+        ("classification_head.kind=huggingface", "reads the first chunk"),
+        ("pretrained_experiment.from_hf=folder", "found both"),
+        ("pretrained_experiment.path=null", "found neither"),
     ],
 )
 def test_rules_of_finetuning(path: Path, override: str, word: str) -> None:

@@ -97,6 +97,11 @@ def test_pretrained_experiment_is_a_name_or_a_path(tmp_path: Path, monkeypatch: 
         resolve_paths(finetuning(path="con"), work)
 
 
+def test_published_weights_are_a_path(tmp_path: Path) -> None:
+    source = resolve_paths(finetuning(path=None, from_hf="a/b"), tmp_path).pretrained_experiment
+    assert (source.path, source.from_hf, source.checkpoint) == (None, str(tmp_path / "a" / "b"), "best")
+
+
 def test_a_checkpoint_file_is_a_path(tmp_path: Path) -> None:
     assert resolve_paths(
         finetuning(path="p", checkpoint="x.ckpt"), tmp_path

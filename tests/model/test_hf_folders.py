@@ -13,6 +13,7 @@ from model_cases import PAD, make_batch, make_encoder, make_hf, relative_error, 
 from torch import Tensor
 
 from textclf_transformer.errors import CheckpointError, UsageError, UserError
+from textclf_transformer.model.classifier_heads import SequenceHead
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
@@ -119,6 +120,34 @@ def test_hierarchical_out_and_in(pooling: str, tmp_path: Path) -> None:
     theirs = theirs_of(tmp_path, "RobertaModel", add_pooling_layer=False)
     hidden = ours.encoder(ids, mask)["last_hidden_state"]
     assert relative_error(run_theirs(theirs, ids, mask)[~mask], hidden[~mask]) < 1e-5
+
+
+def test_hierarchical_with_hugging_faces_head_out_and_in(tmp_path: Path) -> None:
+    ours = HierarchicalRobertaForClassification(
+        make_encoder(), num_labels=3, pooling="cls", classifier_kind="huggingface"
+    )
+    spread_weights(ours).eval()
+    ours.to_hf(tmp_path)
+    ids, mask = make_batch("right")
+    counts = torch.tensor([3, 1])
+    back = HierarchicalRobertaForClassification.from_hf(tmp_path).eval()
+    logits = ours.classify_chunks(ids, mask, counts)["logits"]
+    assert torch.equal(back.classify_chunks(ids, mask, counts)["logits"], logits)
+    # the head on the first chunk of each document is that of the classifier of one sequence
+    alone = RobertaForSequenceClassification(ours.encoder, num_labels=3).eval()
+    assert isinstance(ours.classifier, SequenceHead)
+    alone.classifier = ours.classifier
+    assert relative_error(logits, alone(ids[[0, 3]], mask[[0, 3]])["logits"]) < 1e-5
+
+
+def test_hugging_faces_head_stands_on_the_first_chunk_alone() -> None:
+    for settings in ({"pooling": "mean"}, {"pooling": "cls", "ordinal": True}):
+        with pytest.raises(ValueError, match="needs pooling cls"):
+            HierarchicalRobertaForClassification(
+                make_encoder(), num_labels=3, classifier_kind="huggingface", **settings
+            )
+    with pytest.raises(ValueError, match="unknown classifier"):
+        HierarchicalRobertaForClassification(make_encoder(), num_labels=3, classifier_kind="deep")
 
 
 @pytest.mark.parametrize("pickled", [False, True], ids=["safetensors", "pytorch_model.bin"])

@@ -46,6 +46,7 @@ def test_published_defaults() -> None:
     assert model.settings == {
         "num_labels": 3,
         "pooling": "attention",
+        "classifier_kind": "normalised",
         "attention_hidden_size": 256,
         "attention_heads": 8,
         "attention_dropout": 0.1,
@@ -155,6 +156,7 @@ def test_every_keyword_reaches_the_model(folder: str) -> None:
     assert model.settings == {
         "num_labels": 7,
         "pooling": "multihead",
+        "classifier_kind": "normalised",
         "attention_hidden_size": 11,
         "attention_heads": 2,
         "attention_dropout": 0.2,

@@ -18,6 +18,7 @@ VERBS = {
     "train-tokenizer": ("textclf_transformer.commands.train_tokenizer", "learn a tokenizer from text"),
     "audit": ("textclf_transformer.commands.audit", "look for what is wrong with a data set"),
     "evaluate": ("textclf_transformer.commands.evaluate", "judge a finetuned model beside baselines"),
+    "export": ("textclf_transformer.commands.export", "write a run as Hugging Face's transformers loads it"),
     "predict": ("textclf_transformer.commands.predict", "classify new documents"),
 }
 

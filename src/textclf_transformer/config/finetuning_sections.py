@@ -128,6 +128,14 @@ class ClassificationHeadSection(Section):
         Literal["attention", "multihead", "mean", "max", "cls", "transformer"],
         Field(description="How the chunks of a document become one vector."),
     ] = "attention"
+    kind: Annotated[
+        Literal["normalised", "huggingface"],
+        Field(
+            description="Layers after the pooling: normalised is LayerNorm, half the size, tanh, labels; "
+            "huggingface is transformers' own (full size, tanh, labels) for pooling cls, so that "
+            "`textclf export` writes a model that its AutoModelForSequenceClassification loads."
+        ),
+    ] = "normalised"
     attention_heads: Annotated[
         int,
         Field(
@@ -173,6 +181,14 @@ class ClassificationHeadSection(Section):
                 "this pooling has no use for the places of chunks",
                 found=f"true with pooling {self.pooling}",
                 expected="pooling attention, multihead, max or transformer",
+            )
+        if self.kind == "huggingface" and (self.pooling != "cls" or self.ordinal_labels is not None):
+            yield Problem(
+                "classification_head.kind",
+                "Hugging Face's head reads the first chunk and knows no order of labels",
+                found=f"huggingface with pooling {self.pooling}"
+                + (" and ordinal_labels" if self.ordinal_labels is not None else ""),
+                expected="pooling cls without ordinal_labels, or kind normalised",
             )
         if self.ordinal_labels is not None and len(set(self.ordinal_labels)) < len(self.ordinal_labels):
             yield Problem(
@@ -248,7 +264,7 @@ class PretrainedExperimentSection(Section):
     def _problems(self) -> Iterator[Problem]:
         if (self.path is None) == (self.from_hf is None):
             yield Problem(
-                "pretrained_experiment.from_hf",
+                "pretrained_experiment." + ("path" if self.path is None else "from_hf"),
                 "the encoder comes from a pretraining run or from published weights",
                 found="neither" if self.path is None else "both",
                 expected="either path or from_hf, the other null",

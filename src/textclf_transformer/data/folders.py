@@ -56,7 +56,7 @@ def _check_target(target: Path, *, overwrite: bool, is_ours: Callable[[Path], bo
     if not target.exists():
         return
     if not target.is_dir():
-        raise UsageError("there is a file of this name", where=str(target), mend="choose another --out")
+        raise UsageError("there is a file of this name", where=str(target), mend="choose another folder")
     if not any(target.iterdir()):
         return
     if not overwrite:
@@ -67,7 +67,7 @@ def _check_target(target: Path, *, overwrite: bool, is_ours: Callable[[Path], bo
         raise UsageError(
             "the folder holds other files, which --overwrite would delete",
             where=str(target),
-            mend="choose another --out",
+            mend="choose another folder",
         )
 
 

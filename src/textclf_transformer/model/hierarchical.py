@@ -20,46 +20,22 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from textclf_transformer.model.attention import check_attention_mask
+from textclf_transformer.model.classifier_heads import (
+    CLASSIFIER_KINDS,
+    SEQUENCE_HEAD_ACTIVATIONS,
+    ClassifierHead,
+    SequenceHead,
+)
 from textclf_transformer.model.dropout import Dropout
 from textclf_transformer.model.encoder import RobertaModel, unpack
 from textclf_transformer.model.freezing import EncoderClassifier
 from textclf_transformer.model.head_files import load_classifier, write_classifier
 from textclf_transformer.model.initialisation import initialise_weights
-from textclf_transformer.model.ordinal import CumulativeLink
 from textclf_transformer.model.pooling import POSITIONED_POOLINGS, build_pooling
 
 # Chunks whose activations exist at a time under gradient checkpointing. Fixed, so that results do not depend
 # on memory.
 _CHUNKS_PER_GROUP = 8
-
-
-class ClassifierHead(nn.Module):
-    """LayerNorm, Linear(D → D/2), tanh, dropout, Linear(→ L) or, for ordered labels, a cumulative link.
-
-    Args:
-        hidden_size: D.
-        num_labels: L.
-        layer_norm_eps: added to the variance.
-        dropout_prob: drop probability before the last layer.
-        ordinal: whether the labels have an order, see ``CumulativeLink``.
-    """
-
-    def __init__(
-        self, *, hidden_size: int, num_labels: int, layer_norm_eps: float, dropout_prob: float, ordinal: bool
-    ) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.dense = nn.Linear(hidden_size, hidden_size // 2)
-        self.dropout = Dropout(dropout_prob)
-        self.output = (
-            CumulativeLink(input_size=hidden_size // 2, num_labels=num_labels)
-            if ordinal
-            else nn.Linear(hidden_size // 2, num_labels)
-        )
-
-    def forward(self, documents: Tensor) -> Tensor:
-        """Map (B, D) to logits (B, L), with ``ordinal`` log-probabilities."""
-        return self.output(self.dropout(torch.tanh(self.dense(self.norm(documents)))))
 
 
 class HierarchicalRobertaForClassification(EncoderClassifier):
@@ -69,6 +45,8 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         encoder: the encoder; owned by this model from now on.
         num_labels: L.
         pooling: one of ``POOLINGS``.
+        classifier_kind: "normalised" for ``ClassifierHead``, "huggingface" for the ``SequenceHead`` that
+            transformers has, which needs pooling cls.
         attention_hidden_size: width of the tanh projection (poolings attention and multihead).
         attention_heads: heads over chunks (poolings multihead and transformer).
         attention_dropout: drop probability of the chunk weights.
@@ -83,13 +61,14 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
             again in the backward pass, so that memory hardly grows with the length of a document.
 
     Raises:
-        ValueError: the pooling is unknown, its heads do not divide D, or it has no use for position
-            embeddings.
+        ValueError: the pooling or the classifier is unknown, its heads do not divide D, or it has no use for
+            position embeddings.
     """
 
     SETTING_TYPES: ClassVar[Mapping[str, tuple[type, ...]]] = {
         "num_labels": (int,),
         "pooling": (str,),
+        "classifier_kind": (str,),
         "attention_hidden_size": (int,),
         "attention_heads": (int,),
         "attention_dropout": (float, int),
@@ -107,6 +86,7 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         *,
         num_labels: int,
         pooling: str = "attention",
+        classifier_kind: str = "normalised",
         attention_hidden_size: int = 256,
         attention_heads: int = 8,
         attention_dropout: float = 0.0,
@@ -124,12 +104,17 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
                 f"position embeddings need max_chunks and a pooling of {', '.join(POSITIONED_POOLINGS)}; "
                 f"found max_chunks {max_chunks}, pooling {pooling}"
             )
+        if classifier_kind not in CLASSIFIER_KINDS:
+            raise ValueError(f"unknown classifier {classifier_kind!r}, expected one of {CLASSIFIER_KINDS}")
+        if classifier_kind == "huggingface" and (pooling != "cls" or ordinal):
+            raise ValueError("Hugging Face's head needs pooling cls and labels without an order")
         self.num_labels = num_labels
         self.max_chunks = max_chunks
         self.use_gradient_checkpointing = use_gradient_checkpointing
         self.settings = {
             "num_labels": num_labels,
             "pooling": pooling,
+            "classifier_kind": classifier_kind,
             "attention_hidden_size": attention_hidden_size,
             "attention_heads": attention_heads,
             "attention_dropout": attention_dropout,
@@ -153,13 +138,22 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
             hidden_dropout=hidden_dropout,
             layer_norm_eps=layer_norm_eps,
         )
-        self.classifier = ClassifierHead(
-            hidden_size=encoder.hidden_size,
-            num_labels=num_labels,
-            layer_norm_eps=layer_norm_eps,
-            dropout_prob=classifier_dropout,
-            ordinal=ordinal,
-        )
+        self.classifier: ClassifierHead | SequenceHead
+        if classifier_kind == "huggingface":
+            self.classifier = SequenceHead(
+                hidden_size=encoder.hidden_size,
+                num_labels=num_labels,
+                activation=SEQUENCE_HEAD_ACTIVATIONS[encoder.attention_kind],
+                dropout_prob=classifier_dropout,
+            )
+        else:
+            self.classifier = ClassifierHead(
+                hidden_size=encoder.hidden_size,
+                num_labels=num_labels,
+                layer_norm_eps=layer_norm_eps,
+                dropout_prob=classifier_dropout,
+                ordinal=ordinal,
+            )
         for name, part in self.named_children():
             if name != "encoder":
                 initialise_weights(part)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from textclf_transformer.model.attention import check_attention_mask
-from textclf_transformer.model.dropout import Dropout
+from textclf_transformer.model.classifier_heads import SEQUENCE_HEAD_ACTIVATIONS, SequenceHead
 from textclf_transformer.model.encoder import RobertaModel, unpack
 from textclf_transformer.model.freezing import EncoderClassifier
 from textclf_transformer.model.head_files import load_classifier, write_classifier
@@ -33,31 +33,6 @@ TOKEN_POOLINGS = ("cls", "mean", "max")
 
 # RoBERTa's key in config.json, and DeBERTa's two.
 CLASSIFIER_DROPOUTS = ("classifier_dropout", "cls_dropout", "pooler_dropout")
-
-
-class SequenceHead(nn.Module):
-    """Dropout, Linear(D → D), activation, dropout, Linear(→ L).
-
-    As in transformers: RoBERTa's head has tanh, DeBERTa's GELU.
-
-    Args:
-        hidden_size: D.
-        num_labels: L.
-        activation: "tanh" or "gelu".
-        dropout_prob: drop probability before both layers.
-    """
-
-    def __init__(self, *, hidden_size: int, num_labels: int, activation: str, dropout_prob: float) -> None:
-        super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
-        self.activation = {"tanh": nn.Tanh(), "gelu": nn.GELU()}[activation]
-        self.dropout = Dropout(dropout_prob)
-        self.output = nn.Linear(hidden_size, num_labels)
-
-    def forward(self, sequences: Tensor) -> Tensor:
-        """Map (B, D) to logits (B, L)."""
-        logits: Tensor = self.output(self.dropout(self.activation(self.dense(self.dropout(sequences)))))
-        return logits
 
 
 class RobertaForSequenceClassification(EncoderClassifier):
@@ -95,7 +70,7 @@ class RobertaForSequenceClassification(EncoderClassifier):
         self.classifier = SequenceHead(
             hidden_size=encoder.hidden_size,
             num_labels=num_labels,
-            activation="tanh" if encoder.attention_kind == "standard" else "gelu",
+            activation=SEQUENCE_HEAD_ACTIVATIONS[encoder.attention_kind],
             dropout_prob=classifier_dropout,
         )
         initialise_weights(self.classifier)

@@ -1,0 +1,268 @@
+"""The README.md of an exported model: what it is, what it was made from, how good it is, how to load it.
+
+Nothing of the machine goes in: of the paths of the data only the last two parts are kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+# By the kind of attention.
+FAMILIES = {"standard": "RoBERTa", "disentangled": "DeBERTa"}
+
+_LABELS_SHOWN = 50
+
+_MASKED_LM_LINES = """\
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+folder = "."  # where this file lies
+text = "Some text with a {mask_token} in it."
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForMaskedLM.from_pretrained(folder).eval()
+tokens = tokenizer(text, truncation=True, return_tensors="pt")
+with torch.inference_mode():
+    logits = model(**tokens).logits
+hidden = tokens["input_ids"] == tokenizer.mask_token_id
+print(tokenizer.convert_ids_to_tokens(logits[hidden][0].topk(5).indices.tolist()))
+"""
+
+_SEQUENCE_LINES = """\
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+folder = "."  # where this file lies
+text = "the text to classify"
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+tokens = tokenizer(text, truncation=True, return_tensors="pt")
+with torch.inference_mode():
+    probabilities = model(**tokens).logits[0].{activation}
+print({{model.config.id2label[index]: float(p) for index, p in enumerate(probabilities)}})
+"""
+
+_HIERARCHICAL_LINES = """\
+import torch
+from textclf_transformer import HierarchicalRobertaForClassification
+from transformers import AutoConfig, AutoTokenizer
+
+folder = "."  # where this file lies
+text = "the text to classify, as long as it may be"
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = HierarchicalRobertaForClassification.from_hf(folder).eval()  # the encoder and head.safetensors
+chunks = tokenizer(
+    text,
+    truncation=True,
+    max_length={chunk_size},
+    stride={overlap},  # tokens that a chunk shares with the one before
+    return_overflowing_tokens=True,
+    padding=True,
+    return_tensors="pt",
+)
+input_ids = chunks["input_ids"][None, :{max_chunks}]
+attention_mask = chunks["attention_mask"][None, :{max_chunks}] == 0  # True = PAD
+with torch.inference_mode():
+    probabilities = model(input_ids, attention_mask)["logits"][0].{activation}
+names = AutoConfig.from_pretrained(folder).id2label
+print({{names[index]: float(p) for index, p in enumerate(probabilities)}})
+"""
+
+_ENCODER_LINES = """\
+from transformers import AutoModel
+
+encoder = AutoModel.from_pretrained(folder{options}).eval()
+"""
+
+_LIMITS = """\
+- The numbers above hold for texts like those that it was tested on, and say nothing about others.
+- It learned from the texts named above and repeats what stands in them, prejudice included. A decision about
+  a person needs a person who reads the text.
+"""
+
+
+def masked_lm_card(
+    *,
+    name: str,
+    family: str,
+    parameters: int,
+    report: Mapping[str, Any],
+    config: Mapping[str, Any],
+    longest: int,
+    mask_token: str,
+    mask_decoder_left_out: bool,
+) -> str:
+    """Return the card of a pretrained encoder.
+
+    Args:
+        name: of the run.
+        family: one of ``FAMILIES``.
+        parameters: number of parameters.
+        report: what stands in the run's run.json; may be empty.
+        config: the run's resolved config, plain values.
+        longest: tokens of the longest sequence.
+        mask_token: as it is written.
+        mask_decoder_left_out: whether an enhanced mask decoder was trained and is not in the folder.
+    """
+    limits = f"- It reads at most {longest:,} tokens at a time.\n{_LIMITS}"
+    if mask_decoder_left_out:
+        limits += (
+            "- It was trained with an enhanced mask decoder, which transformers lacks. The states of the\n"
+            "  encoder are as in training; its guesses of hidden words are worse than the numbers say.\n"
+        )
+    return _join(
+        _front_matter({"library_name": "transformers", "pipeline_tag": "fill-mask"}),
+        f"# {name}\n",
+        f"A {family} encoder with its masked-language-model head, {parameters:,} parameters in all,\n"
+        "pretrained with textclf_transformer on the data below.\n",
+        _data_section(report, config),
+        _metrics_section(report, config),
+        "## Intended use\n",
+        "To be finetuned on texts of the kind and language that it was pretrained on, and to guess hidden\n"
+        "words in them.\n",
+        "## Limits\n",
+        limits,
+        "## Loading it\n",
+        _code(_MASKED_LM_LINES.format(mask_token=mask_token)),
+    )
+
+
+def classifier_card(
+    *,
+    name: str,
+    family: str,
+    parameters: int,
+    report: Mapping[str, Any],
+    config: Mapping[str, Any],
+    label_names: Sequence[str],
+    multi_label: bool,
+    chunk_size: int,
+    stride: int,
+    max_chunks: int,
+    is_sequence_classifier: bool,
+) -> str:
+    """Return the card of a classifier.
+
+    Args:
+        name: of the run.
+        family: one of ``FAMILIES``.
+        parameters: number of parameters.
+        report: what stands in the run's run.json; may be empty.
+        config: the run's resolved config, plain values.
+        label_names: in the order of the logits.
+        multi_label: whether a document carries any number of labels.
+        chunk_size: tokens of the longest chunk, [CLS] and [SEP] included.
+        stride: content tokens from one chunk's start to the next.
+        max_chunks: chunks of a document that are read.
+        is_sequence_classifier: whether transformers has a class for it; then it reads the first chunk alone.
+    """
+    activation = "sigmoid()" if multi_label else "softmax(dim=-1)"
+    if is_sequence_classifier:
+        read, way = chunk_size - 2, "It reads the beginning of a document"
+        code = _code(_SEQUENCE_LINES.format(activation=activation))
+        front = {"library_name": "transformers", "pipeline_tag": "text-classification"}
+    else:
+        read, way = chunk_size - 2 + (max_chunks - 1) * stride, "It reads a document in chunks"
+        options = ", add_pooling_layer=False" if family == "RoBERTa" else ""
+        code = _join(
+            "The encoder is in the layout of transformers; pooling over chunks and classifier, which\n"
+            "transformers has no class for, lie beside it in head.json and head.safetensors. Both together,\n"
+            "with the package textclf_transformer:\n",
+            _code(
+                _HIERARCHICAL_LINES.format(
+                    activation=activation,
+                    chunk_size=chunk_size,
+                    overlap=chunk_size - 2 - stride,
+                    max_chunks=max_chunks,
+                )
+            ),
+            "\nThe encoder alone, with transformers:\n",
+            _code(_ENCODER_LINES.format(options=options)),
+        )
+        front = {"library_name": "textclf_transformer"}
+    kind = "any number of the labels" if multi_label else "one of the labels"
+    return _join(
+        _front_matter({**front, **_base_model(config)}),
+        f"# {name}\n",
+        f"A {family} of {parameters:,} parameters that gives a document {kind}\n{_names(label_names)}.\n",
+        _data_section(report, config),
+        _metrics_section(report, config),
+        "## Intended use\n",
+        f"To classify documents like those above. {way}.\n",
+        "## Limits\n",
+        f"- At most the first {read:,} tokens of a document are read.\n"
+        "- Its probabilities are not calibrated; `textclf evaluate` tells how far off they are.\n" + _LIMITS,
+        "## Loading it\n",
+        code,
+    )
+
+
+def _join(*parts: str) -> str:
+    return "\n".join(parts)
+
+
+def _code(lines: str) -> str:
+    return f"```python\n{lines}```\n"
+
+
+def _front_matter(entries: Mapping[str, str]) -> str:
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in entries.items()]
+    return "\n".join(["---", *lines, "tags: [textclf_transformer]", "---", ""])
+
+
+def _base_model(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the published model that a run started from, in the words of a card's front matter."""
+    source = (config.get("pretrained_experiment") or {}).get("from_hf")
+    return {} if source is None or PurePath(source).is_absolute() else {"base_model": source.split("@")[0]}
+
+
+def _names(label_names: Sequence[str]) -> str:
+    shown = ", ".join(f"`{name}`" for name in label_names[:_LABELS_SHOWN])
+    more = len(label_names) - _LABELS_SHOWN
+    return shown if more <= 0 else f"{shown} and {more} more, all of them in config.json"
+
+
+def _data_section(report: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Return what the model was made from: its source, the splits and the settings that matter most."""
+    lines = ["## Data and training\n", *_source(config)]
+    splits = report.get("data") or {}
+    if splits:
+        lines += ["| split | data | documents | tokens | tokens not read |", "|---|---|---|---|---|"]
+    for split, facts in splits.items():
+        data = "/".join(PurePath(str(facts["path"])).parts[-2:]).replace("|", "\\|")
+        numbers = (f"{facts[key]:,}" for key in ("documents", "tokens", "tokens_dropped"))
+        lines.append(f"| {split} | {data} | {' | '.join(numbers)} |")
+    training, environment = config["training"], report.get("environment") or {}
+    settings = ", ".join(f"{key} {training[key]}" for key in ("epochs", "batch_size", "learning_rate"))
+    versions = f" torch {environment['torch']} on {environment['device']}." if environment else ""
+    lines.append(f"\nTrained with {settings}, seed {config['experiment']['seed']}.{versions}\n")
+    return "\n".join(lines)
+
+
+def _source(config: Mapping[str, Any]) -> list[str]:
+    source = config.get("pretrained_experiment")
+    if source is None:
+        return []
+    where = source.get("from_hf") or source["path"]
+    name = PurePath(where).name if PurePath(where).is_absolute() else where
+    if not source["load_weights"]:
+        return [f"The encoder has the shape of `{name}` and started from random weights.\n"]
+    kind = "the pretraining run" if source.get("from_hf") is None else "the published weights"
+    return [f"The encoder started from {kind} `{name}`.\n"]
+
+
+def _metrics_section(report: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    lines = ["## Metrics\n"]
+    metric = config["training"]["best_metric"]
+    best = (report.get("best") or {}).get(metric)
+    if best is not None:
+        lines.append(f"Chosen by `{metric}` on the validation data: {best:.4f}.\n")
+    test = {name: value for name, value in (report.get("test") or {}).items() if value is not None}
+    if test:
+        lines += ["| on the test data | |", "|---|---|"]
+        lines += [f"| {name} | {value:.4f} |" for name, value in test.items()]
+    else:
+        lines.append("It was not tested on data kept apart for that.")
+    return "\n".join([*lines, ""])
