@@ -134,6 +134,9 @@ def load_class(wrapper_path: str, *, trust_code: bool) -> type:
     loaded = getattr(module, class_name, None)
     if not isinstance(loaded, type):
         raise UsageError(f"there is no class {class_name}", where=location)
+    if not trust_code and loaded.__module__.split(".")[0] != PACKAGE:
+        # a module of ours has names of others in it, which it imports for itself
+        raise UsageError(f"{class_name} is no class of this package", where=wrapper_path)
     return loaded
 
 

@@ -49,6 +49,41 @@ def test_without_best_weights_the_last_are_taken(finetuned: Checkout) -> None:
     assert run.step == torch.load(run.checkpoint, weights_only=True)["loop"]["step"]
 
 
+def test_no_more_chunks_than_places_were_learned_for(finetuned: Checkout) -> None:
+    run = load_run("ft")
+    store = Store.open(finetuned.root / "store" / "test")
+    assert run.batches(store, max_chunks=9).num_chunks > run.batches(store).num_chunks
+    run.model.chunk_positions = torch.nn.Embedding(4, 32)
+    assert run.batches(store, max_chunks=4).num_chunks == run.batches(store).num_chunks
+    with pytest.raises(ConfigError, match=r"max_chunks; found 5, expected at most 4"):
+        run.batches(store, max_chunks=5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("num_layers", 1000), ("embedding_dim", 65536), ("max_sequence_length", 1 << 20)]
+)
+def test_a_checkpoint_that_claims_to_be_larger_than_it_is_takes_no_memory(
+    finetuned: Checkout, name: str, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest of these would take terabytes; nothing but shapes may be made of it."""
+    path = run_folder(finetuned) / "best.ckpt"
+    rewrite(path, architecture={**load_checkpoint(path)["architecture"], name: value})
+    built: list[torch.device] = []
+    from textclf_transformer.evaluation import loaded_run
+
+    build = loaded_run.build_encoder
+
+    def watching(*args: object, **kwargs: object) -> object:
+        encoder = build(*args, **kwargs)  # type: ignore[arg-type]
+        built.append(next(encoder.parameters()).device)
+        return encoder
+
+    monkeypatch.setattr(loaded_run, "build_encoder", watching)
+    with pytest.raises(CheckpointError, match=r"best\.ckpt"):
+        load_run("ft")
+    assert built == [torch.device("meta")]
+
+
 def test_a_moved_folder_is_all_that_is_needed(
     finetuned: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,15 @@ def test_a_label_absent_from_a_split_leaves_the_others_alone_and_is_named():
     assert wide["f1_macro"] == pytest.approx((2 / 3 + 4 / 5) / 2)
 
 
+def test_an_absent_label_is_called_by_its_name():
+    with pytest.warns(UserWarning, match="labels tax law are neither"):
+        classification_metrics(
+            logits_for([0, 2], 3), torch.tensor([0, 2]), label_names=["art", "tax law", "sport"]
+        )
+    with pytest.warns(UserWarning, match="18, 19, 20 and 179 more are"):
+        label_metrics(np.array([0]), np.array([0]), num_labels=200)
+
+
 def test_several_labels_equal_scikit_learn():
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(100, 4, generator=generator)

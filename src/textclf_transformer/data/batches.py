@@ -168,6 +168,7 @@ class DocumentBatches:
         tokens_per_micro_batch: may be lowered between two steps; the samples stay the same.
         num_samples: documents.
         labels: int64 (documents,), or 0/1 of (documents, L), in the model's order; None without labels.
+        label_names: what these numbers stand for; None without labels.
         steps_per_epoch: optimizer steps of one epoch.
         num_chunks: chunks of all documents.
         num_tokens: real tokens in all chunks of one epoch: [CLS], [SEP] and the overlap of chunks included.
@@ -199,6 +200,7 @@ class DocumentBatches:
             raise DataError("there is no document", where=documents.path)
         self._documents = documents
         self.labels = documents.labels if label_names is None else align_labels(documents, label_names)
+        self.label_names = documents.label_names if label_names is None else tuple(label_names)
         self._cls_token_id = cls_token_id
         self._sep_token_id = sep_token_id
         self._pad_token_id = pad_token_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -15,13 +16,19 @@ from types import FrameType
 from textclf_transformer.atomic import storage_errors
 from textclf_transformer.errors import UsageError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextmanager
 def building_folder(target: Path, *, overwrite: bool, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
     """Give an empty folder to fill; after the block it takes the place of ``target``, on an error it is
     removed.
 
-    Ctrl-C and SIGTERM remove it too. With ``overwrite`` the old folder stays until the new one is complete.
+    Ctrl-C and SIGTERM remove it too, and what a killed process left is removed at the next start. With
+    ``overwrite`` the old folder stays until the new one is complete.
 
     Args:
         target: where the folder is to be; the folders above it are made.
@@ -38,18 +45,62 @@ def building_folder(target: Path, *, overwrite: bool, is_ours: Callable[[Path], 
     target = target.resolve()  # "." has no name to put a temporary beside
     _check_target(target, overwrite=overwrite, is_ours=is_ours)
     mark = secrets.token_hex(8)
-    temporary = target.with_name(f".{target.name}.{mark}.tmp")
+    temporary, old = _temporaries(target, mark)
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        _clear_what_the_dead_left(target)
         temporary.mkdir()
     try:
-        with _terminated_as_exit():
+        with _terminated_as_exit(), _held(temporary):
             yield temporary
             _flush(temporary)
-            _put_in_place(temporary, target, old=target.with_name(f".{target.name}.{mark}.old"))
+            _put_in_place(temporary, target, old=old)
     finally:
         # Gone if all went well; what is half made must not stay.
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporaries(target: Path, mark: str) -> tuple[Path, Path]:
+    """Return where the new folder is made, and where the old one waits while they change places."""
+    return target.with_name(f".{target.name}.{mark}.tmp"), target.with_name(f".{target.name}.{mark}.old")
+
+
+def _clear_what_the_dead_left(target: Path) -> None:
+    """Remove half-made folders that no process holds; an old one comes back if nothing has replaced it."""
+    if fcntl is None:
+        return  # nobody can tell there whether their maker lives
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.([0-9a-f]{{16}})\.(?:tmp|old)")
+    matches = [pattern.fullmatch(entry.name) for entry in target.parent.iterdir()]
+    for mark in sorted({match.group(1) for match in matches if match is not None}):
+        temporary, old = _temporaries(target, mark)
+        if not temporary.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+            continue
+        with _held(temporary) as is_free:
+            if not is_free:
+                continue
+            if old.is_dir() and not target.exists():
+                old.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Hold a lock on ``folder`` that ends with the process, or give False where another process does."""
+    if fcntl is None:
+        yield True
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
 
 
 def _check_target(target: Path, *, overwrite: bool, is_ours: Callable[[Path], bool]) -> None:

@@ -84,5 +84,5 @@ def evaluate_documents(
         document_logits(model, batches, device=device, amp_dtype=amp_dtype, should_stop=should_stop)
     )
     labels = torch.from_numpy(batches.labels)
-    metrics = classification_metrics(logits, labels)
+    metrics = classification_metrics(logits, labels, label_names=batches.label_names)
     return {"loss": float(label_loss(logits, labels)) / len(labels), **metrics}

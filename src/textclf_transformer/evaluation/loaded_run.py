@@ -25,7 +25,7 @@ from textclf_transformer.evaluation.inference import document_logits
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
-from textclf_transformer.model.loading import load_strict
+from textclf_transformer.model.loading import check_fit, load_strict
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.building import build_classifier, build_encoder
 from textclf_transformer.training.checkpoint import load_checkpoint
@@ -90,8 +90,17 @@ class LoadedRun:
             tokens_per_micro_batch: padded tokens computed at once; None: ``MICRO_BATCH_TOKENS``.
 
         Raises:
+            ConfigError: more chunks than the model has learned places for.
             DataError: there is no document, a given chunk is too long, or a label is unknown to the model.
         """
+        if max_chunks is not None and self.model.chunk_positions is not None and max_chunks > self.max_chunks:
+            raise ConfigError(
+                "the model has learned no vector for the place of later chunks",
+                where="max_chunks",
+                found=str(max_chunks),
+                expected=f"at most {self.max_chunks}, as it was trained with",
+                mend="or train it with classification_head.chunk_position_embeddings=false",
+            )
         return DocumentBatches(
             documents,
             cls_token_id=self.tokenizer.cls_token_id,
@@ -235,15 +244,14 @@ def _load_model(
     tokenizer: TokenizerWrapper,
     device: torch.device,
 ) -> HierarchicalRobertaForClassification:
-    # the random weights of the new model are overwritten; the caller's random stream must not notice them
-    with torch.random.fork_rng(devices=[]):
+    def build() -> HierarchicalRobertaForClassification:
         encoder = build_encoder(
             architecture,
             vocab_size=tokenizer.vocab_size,
             pad_token_id=tokenizer.pad_token_id,
             attention_backend=choose_attention_backend(device),
         )
-        model = build_classifier(
+        return build_classifier(
             encoder,
             head,
             num_labels=len(content["labels"]),
@@ -251,5 +259,12 @@ def _load_model(
             layer_norm_eps=architecture.layer_norm_eps,
             use_gradient_checkpointing=False,
         )
+
+    # a checkpoint that claims to be larger than its tensors is refused before it takes the memory
+    with torch.device("meta"):
+        check_fit(build(), content["model"], source=str(path))
+    # the random weights of the new model are overwritten; the caller's random stream must not notice them
+    with torch.random.fork_rng(devices=[]):
+        model = build()
     load_strict(model, content["model"], source=str(path))
     return model.to(device).eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +14,19 @@ from textclf_transformer.errors import NonFiniteError
 
 IntArray = NDArray[np.integer]
 
+_NAMED = 20  # labels in a warning
 
-def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
+
+def classification_metrics(
+    logits: Tensor, labels: Tensor, *, label_names: Sequence[str] | None = None
+) -> dict[str, float]:
     """Return accuracy and macro-F1 of predictions from ``logits``; see ``label_metrics``.
 
     Args:
         logits: floating (documents, L); the largest is predicted or, where documents carry several labels,
             those above 0 (a probability above one half).
         labels: (documents,) of 0 … L − 1, or 0/1 of (documents, L).
+        label_names: what warnings call the labels; None: by their numbers.
 
     Raises:
         NonFiniteError: a logit is NaN or infinite; its document is named.
@@ -30,10 +36,17 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     if faulty.size:
         raise NonFiniteError("a logit is NaN or infinite", where=f"document {faulty[0]} (from 0)")
     predictions = scores.argmax(axis=1) if labels.ndim == 1 else (scores > 0).astype(np.int64)
-    return label_metrics(labels.cpu().numpy().astype(np.int64), predictions, num_labels=scores.shape[1])
+    return label_metrics(
+        labels.cpu().numpy().astype(np.int64),
+        predictions,
+        num_labels=scores.shape[1],
+        label_names=label_names,
+    )
 
 
-def label_metrics(labels: IntArray, predictions: IntArray, *, num_labels: int) -> dict[str, float]:
+def label_metrics(
+    labels: IntArray, predictions: IntArray, *, num_labels: int, label_names: Sequence[str] | None = None
+) -> dict[str, float]:
     """Return ``accuracy`` and ``f1_macro`` of ``predictions``, as scikit-learn has them.
 
     The mean of F1 runs over all labels of the model, not over those that happen to stand in ``labels``: a
@@ -43,19 +56,27 @@ def label_metrics(labels: IntArray, predictions: IntArray, *, num_labels: int) -
     them right.
 
     Args:
-        labels: (documents,) of 0 … num_labels − 1, or 0/1 of (documents, num_labels).
+        labels: (documents,) of 0 … L − 1, or 0/1 of (documents, L).
         predictions: of the shape of ``labels``.
         num_labels: L of the model.
+        label_names: what the warning calls the labels; None: by their numbers.
     """
     f1_macro = f1_score(labels, predictions, labels=range(num_labels), average="macro", zero_division=np.nan)
     absent = _absent_labels(labels, predictions, num_labels=num_labels)
     if absent:
+        names = [str(label) for label in range(num_labels)] if label_names is None else label_names
         warnings.warn(
-            f"labels {', '.join(map(str, absent))} are neither present nor predicted in this split; "
+            f"labels {_listed([names[label] for label in absent])} are neither present nor predicted "
+            "in this split; "
             f"f1_macro is the mean over the other {num_labels - len(absent)}",
             stacklevel=2,
         )
     return {"accuracy": float(accuracy_score(labels, predictions)), "f1_macro": float(f1_macro)}
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _absent_labels(labels: IntArray, predictions: IntArray, *, num_labels: int) -> list[int]:

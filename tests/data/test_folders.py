@@ -1,0 +1,93 @@
+"""What a killed process left beside the folder it was making is cleaned up by the next, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from textclf_transformer.data import folders
+from textclf_transformer.data.folders import building_folder
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks on folders there")
+
+MAKER = """
+import sys, time
+from pathlib import Path
+from textclf_transformer.data.folders import building_folder
+with building_folder(Path(sys.argv[1]), overwrite=True, is_ours=lambda folder: True) as folder:
+    (folder / "half").write_text("x", encoding="utf-8")
+    print("made", flush=True)
+    time.sleep(60)
+"""
+
+
+def start(target: Path) -> subprocess.Popen[str]:
+    source = Path(folders.__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAKER, str(target)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(source)},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "made\n"
+    return process
+
+
+def make(target: Path) -> None:
+    with building_folder(target, overwrite=True, is_ours=lambda folder: True) as folder:
+        (folder / "whole").write_text("x", encoding="utf-8")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_the_half_made_folder_of_a_killed_process_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    killed, living = start(tmp_path / "out"), start(tmp_path / "out")
+    try:
+        assert len(names(tmp_path)) == 2
+        killed.kill()
+        killed.wait()
+        make(tmp_path / "out")
+        left = names(tmp_path)
+        assert len(left) == 2
+        assert left[1] == "out"
+        assert (tmp_path / left[0] / "half").exists()
+    finally:
+        living.kill()
+        living.wait()
+    make(tmp_path / "out")
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == ["whole"]
+
+
+def test_a_folder_that_was_moved_away_when_the_process_died_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "out")
+    mark = "0123456789abcdef"
+    (tmp_path / "out").rename(tmp_path / f".out.{mark}.old")
+    (tmp_path / f".out.{mark}.tmp").mkdir()
+    folders._clear_what_the_dead_left(tmp_path / "out")
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == ["whole"]
+
+
+def test_an_old_folder_that_was_replaced_goes(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    (tmp_path / ".out.0123456789abcdef.old").mkdir()
+    make(tmp_path / "out")
+    assert names(tmp_path) == ["out"]
+
+
+def test_files_of_others_stay(tmp_path: Path) -> None:
+    others = [".out.tmp", ".out.0123.tmp", ".other.0123456789abcdef.tmp", "out.0123456789abcdef.tmp"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    make(tmp_path / "out")
+    assert names(tmp_path) == sorted([*others, "out"])
