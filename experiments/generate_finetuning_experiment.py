@@ -15,6 +15,7 @@ from textclf_transformer.commands.generating import generator_parser, report, sh
 from textclf_transformer.config.generate import find_pretraining_run, generate_run, pretraining_reference
 from textclf_transformer.config.writing import absolute
 from textclf_transformer.errors import UsageError
+from textclf_transformer.experiment import is_hub_name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--from-hf",
         metavar="FOLDER",
         help="published weights in place of a pretraining run: a folder with config.json, model.safetensors "
-        "and tokenizer.json",
+        "and tokenizer.json, or the name of a model on Hugging Face's hub (owner/name)",
     )
     return run_command(parser, argv, _generate)
 
@@ -67,14 +68,19 @@ def _generate_from_run(arguments: argparse.Namespace) -> None:
 def _generate_from_hf(arguments: argparse.Namespace) -> None:
     # Imported here, so that the other way does not wait for torch.
     from textclf_transformer.commands.pretrained import read_published
+    from textclf_transformer.model.hf_hub import pinned_name
 
-    folder = str(absolute(Path(arguments.from_hf), Path.cwd()))
-    published = read_published(Path(folder))
+    source = arguments.from_hf
+    if is_hub_name(source, Path.cwd()):
+        source = pinned_name(source)
+    else:
+        source = str(absolute(Path(source), Path.cwd()))
+    published = read_published(source)
     fit = published.check_weights()  # before anything is written
     generated = generate_run(
         "finetuning",
         arguments.name,
-        given={"pretrained_experiment.path": None, "pretrained_experiment.from_hf": folder},
+        given={"pretrained_experiment.path": None, "pretrained_experiment.from_hf": source},
         overrides=arguments.overrides,
         overwrite=arguments.overwrite,
     )

@@ -40,6 +40,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 Kind = Literal["pretraining", "finetuning"]
 
+# A model on Hugging Face's hub: owner/name or owner/name@revision.
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(@[\w./-]{1,200})?", re.ASCII)
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Windows opens the device of that name, whatever the folder and the ending.
 RESERVED_NAMES = frozenset(
@@ -79,6 +81,11 @@ def validate_run_name(name: str) -> str:
     if name.split(".", maxsplit=1)[0].lower() in RESERVED_NAMES:
         raise UsageError("Windows keeps this name for a device", found=repr(name), mend="choose another name")
     return name
+
+
+def is_hub_name(text: str, base: Path) -> bool:
+    """Whether ``text`` names a model on the hub: it looks so, and there is no such folder below ``base``."""
+    return HUB_NAME.fullmatch(text) is not None and not (base / text).is_dir()
 
 
 @dataclass(frozen=True, slots=True)

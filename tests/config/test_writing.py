@@ -97,9 +97,19 @@ def test_pretrained_experiment_is_a_name_or_a_path(tmp_path: Path, monkeypatch: 
         resolve_paths(finetuning(path="con"), work)
 
 
-def test_published_weights_are_a_path(tmp_path: Path) -> None:
-    source = resolve_paths(finetuning(path=None, from_hf="a/b"), tmp_path).pretrained_experiment
-    assert (source.path, source.from_hf, source.checkpoint) == (None, str(tmp_path / "a" / "b"), "best")
+def test_published_weights_are_a_folder_or_a_name_on_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "a" / "folder").mkdir(parents=True)
+    for given, resolved in (
+        ("a/folder", str(tmp_path / "a" / "folder")),
+        ("word", str(tmp_path / "word")),
+        ("./a/b", str(tmp_path / "a" / "b")),
+        ("a/b/c", str(tmp_path / "a" / "b" / "c")),
+        ("/a/b", str(Path("/a/b"))),
+        ("a/b", "a/b"),
+        ("FacebookAI/roberta-base@main", "FacebookAI/roberta-base@main"),
+    ):
+        source = resolve_paths(finetuning(path=None, from_hf=given), tmp_path).pretrained_experiment
+        assert (source.path, source.from_hf, source.checkpoint) == (None, resolved, "best")
 
 
 def test_a_checkpoint_file_is_a_path(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import tokenizers
@@ -12,6 +13,15 @@ import transformers
 from textclf_transformer.tokenizer.training import train_byte_level_bpe
 
 PAD = 1
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def put_into_cache(hub: Path, folder: Path, *, name: str, commit: str = COMMIT) -> Path:
+    """Lay a folder into a cache as the hub's client would have done; return its snapshot."""
+    repository = hub / f"models--{name.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True, exist_ok=True)
+    (repository / "refs" / "main").write_text(commit, encoding="utf-8")
+    return Path(shutil.copytree(folder, repository / "snapshots" / commit))
 
 
 def texts_of(corpus: Path) -> list[str]:

@@ -6,16 +6,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import safetensors.torch
 import torch
 import transformers
 from end_to_end.conftest import Checkout
-from end_to_end.published import PAD, make_published, save_tokenizer
+from end_to_end.published import COMMIT, PAD, make_published, put_into_cache, save_tokenizer
 
 import finetune
 from experiments import generate_finetuning_experiment
-from textclf_transformer.commands import evaluate, predict, prepare
+from textclf_transformer.commands import evaluate, export, predict, prepare
 from textclf_transformer.evaluation.loaded_run import load_run
 from textclf_transformer.tokenizer.training import train_byte_level_bpe
 
@@ -116,6 +117,33 @@ def test_the_embeddings_are_trained_unless_a_phase_freezes_them(checkout: Checko
     trained = torch.load(run / "model.ckpt", weights_only=True)["model"][f"encoder.{name}"]
     theirs = safetensors.torch.load_file(folder / "model.safetensors")[f"roberta.{name}"]
     assert not torch.equal(trained, theirs)
+
+
+def test_a_name_on_the_hub_is_pinned_and_needs_no_network_once_it_is_cached(
+    published: Path, checkout: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = checkout.root / "cache"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert generate_finetuning_experiment.main(["ft", "--from-hf", "someone/tiny"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and "someone/tiny" in line
+    assert not (checkout.root / "experiments").exists()
+
+    snapshot = put_into_cache(cache, published, name="someone/tiny")
+    run = generate(checkout, "ft", Path("someone/tiny"))
+    config = (run / "config.yaml").read_text(encoding="utf-8")
+    assert f"  from_hf: someone/tiny@{COMMIT}\n" in config
+    make_store(checkout, run / "tokenizer")
+    checkout.run(finetune.main, "ft", "--quiet")
+    resolved = (run / "config.resolved.yaml").read_text(encoding="utf-8")
+    assert f"  from_hf: someone/tiny@{COMMIT}\n" in resolved
+    checkout.run(export.main, "ft", "--to", "hf", checkout.root / "out")
+    card = (checkout.root / "out" / "README.md").read_text(encoding="utf-8")
+    assert '\nbase_model: "someone/tiny"\n' in card
+    put_into_cache(cache, published, name="someone/tiny", commit="f" * 40)  # a later one changes nothing
+    (snapshot.parent / ("f" * 40) / "model.safetensors").unlink()
+    checkout.run(finetune.main, "ft", "--quiet")
 
 
 def test_a_chunk_longer_than_the_positions_allow_is_explained(

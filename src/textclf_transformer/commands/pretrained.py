@@ -25,6 +25,7 @@ from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.hf_config import CONFIG_FILE, HfConfig
 from textclf_transformer.model.hf_folder import read_hf_folder
+from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.loading import LoadReport, fit_encoder, load_encoder
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.files import TOKENIZER_FILE
@@ -96,7 +97,7 @@ def load_pretrained(config: FinetuningConfig, *, trust_code: bool) -> Pretrained
     """
     source = config.pretrained_experiment
     if source.from_hf is not None:
-        pretrained = read_published(Path(source.from_hf))
+        pretrained = read_published(source.from_hf)
     else:
         assert source.path is not None  # the section sees to it
         run = RunFolder.at(Path(source.path))
@@ -105,20 +106,25 @@ def load_pretrained(config: FinetuningConfig, *, trust_code: bool) -> Pretrained
     return replace(pretrained, architecture=architecture)
 
 
-def read_published(folder: Path) -> PretrainedEncoder:
+def read_published(name: str) -> PretrainedEncoder:
     """Read published weights: config.json, model.safetensors or pytorch_model.bin, tokenizer.json.
 
+    Args:
+        name: a folder, or the name of a model on the hub.
+
     Raises:
-        ConfigError: there is no such folder.
+        ConfigError: there is no such folder, or the hub's client cannot get the model.
         CheckpointError: a file is missing or damaged, the model is neither RoBERTa nor DeBERTa, or weights
             and tokenizer do not belong together.
         DataError: the tokenizer cannot be read.
     """
+    folder = local_folder(name)
     if not folder.is_dir():
         raise ConfigError(
             "there is no such folder with published weights",
             where=f"pretrained_experiment.from_hf: {folder}",
-            expected=f"a folder with {CONFIG_FILE}, model.safetensors and {TOKENIZER_FILE}",
+            expected=f"a folder with {CONFIG_FILE}, model.safetensors and {TOKENIZER_FILE}, or a model on "
+            "Hugging Face's hub as owner/name (FacebookAI/roberta-base)",
         )
     hf_config, state = read_hf_folder(folder)
     wrapper_path = tokenizer_kind(folder)

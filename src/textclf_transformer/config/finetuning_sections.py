@@ -242,8 +242,9 @@ class PretrainedExperimentSection(Section):
     from_hf: Annotated[
         Text | None,
         Field(
-            description="Folder with published weights in Hugging Face's layout (config.json, "
-            "model.safetensors, tokenizer.json) in place of a run; null: none."
+            description="Published weights in place of a run: a folder in Hugging Face's layout "
+            "(config.json, model.safetensors, tokenizer.json), or owner/name of a model on its hub; "
+            "null: none."
         ),
     ] = None
     checkpoint: Annotated[

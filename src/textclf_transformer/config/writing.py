@@ -12,7 +12,7 @@ import yaml
 from textclf_transformer.config.schema import FinetuningConfig, PretrainingConfig
 from textclf_transformer.config.section import Section
 from textclf_transformer.config.yaml_reader import SCALARS
-from textclf_transformer.experiment import RUN_NAME, RunFolder
+from textclf_transformer.experiment import RUN_NAME, RunFolder, is_hub_name
 
 AnyConfig = TypeVar("AnyConfig", PretrainingConfig, FinetuningConfig)
 AnySection = TypeVar("AnySection", bound=Section)
@@ -40,7 +40,7 @@ def resolve_paths(config: AnyConfig, base: Path) -> AnyConfig:
     """Return the config with absolute paths: relative ones start at ``base``, ``~`` is the home folder.
 
     The name of a pretraining run becomes the path of its folder; a checkpoint file and a tokenizer file count
-    as paths.
+    as paths, the name of a model on Hugging Face's hub stays.
     """
     resolved = _resolve_section(config, base)
     if isinstance(resolved, FinetuningConfig):
@@ -49,7 +49,9 @@ def resolve_paths(config: AnyConfig, base: Path) -> AnyConfig:
         if checkpoint not in {"best", "last"}:
             checkpoint = str(absolute(Path(checkpoint), base))
         path = None if source.path is None else str(pretraining_folder(source.path, base))
-        from_hf = None if source.from_hf is None else str(absolute(Path(source.from_hf), base))
+        from_hf = source.from_hf
+        if from_hf is not None and not is_hub_name(from_hf, base):
+            from_hf = str(absolute(Path(from_hf), base))
         updated = source.model_copy(update={"path": path, "from_hf": from_hf, "checkpoint": checkpoint})
         return resolved.model_copy(update={"pretrained_experiment": updated})
     location, _, class_name = resolved.tokenizer.wrapper_path.rpartition(":")

@@ -23,6 +23,7 @@ from textclf_transformer.model.enhanced_mask_decoder import EnhancedMaskDecoder
 from textclf_transformer.model.hf_config import HfConfig
 from textclf_transformer.model.hf_encoder import hf_class, hf_settings, hf_tensors
 from textclf_transformer.model.hf_folder import read_hf_folder, write_hf_folder
+from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_weights
 from textclf_transformer.model.layers import ATTENTION_KINDS, EncoderLayer, build_embeddings
 from textclf_transformer.model.loading import load_encoder
@@ -145,7 +146,8 @@ class RobertaModel(nn.Module):
         """Load the encoder of a Hugging Face RoBERTa or DeBERTa, or of any of our exported models.
 
         Args:
-            folder: with config.json and model.safetensors or pytorch_model.bin.
+            folder: with config.json and model.safetensors or pytorch_model.bin; or, as a str, the name of a
+                model on the hub (``owner/name``).
             attention_backend: see ``attend``.
             use_gradient_checkpointing: see the class.
 
@@ -157,7 +159,7 @@ class RobertaModel(nn.Module):
         Raises:
             CheckpointError: a file is missing or damaged, or the encoder's tensors are not all there.
         """
-        folder = Path(folder)
+        folder = local_folder(folder)
         config, state = read_hf_folder(folder)
         encoder = cls.from_hf_config(
             config, attention_backend=attention_backend, use_gradient_checkpointing=use_gradient_checkpointing

@@ -18,6 +18,7 @@ from textclf_transformer.model.encoder import RobertaModel, unpack
 from textclf_transformer.model.enhanced_mask_decoder import EnhancedMaskDecoder
 from textclf_transformer.model.hf_encoder import hf_class, hf_settings, hf_tensors
 from textclf_transformer.model.hf_folder import read_hf_folder, write_hf_folder
+from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_weights
 from textclf_transformer.model.linear_cross_entropy import linear_cross_entropy
 from textclf_transformer.model.loading import load_strict
@@ -156,7 +157,8 @@ class RobertaForMaskedLM(nn.Module):
         """Load a folder that transformers' ``RobertaForMaskedLM``, its DeBERTa twin or ``to_hf`` wrote.
 
         Args:
-            folder: with config.json and model.safetensors or pytorch_model.bin.
+            folder: with config.json and model.safetensors or pytorch_model.bin; or, as a str, the name of a
+                model on the hub (``owner/name``).
 
         Returns:
             The model in training mode, in float32, without an enhanced mask decoder.
@@ -165,7 +167,7 @@ class RobertaForMaskedLM(nn.Module):
             CheckpointError: a file is missing or damaged, or a tensor of encoder or head is missing or
                 unexpected.
         """
-        folder = Path(folder)
+        folder = local_folder(folder)
         config, state = read_hf_folder(folder)
         model = cls(
             RobertaModel.from_hf_config(config),

@@ -30,6 +30,7 @@ from textclf_transformer.model.dropout import Dropout
 from textclf_transformer.model.encoder import RobertaModel, unpack
 from textclf_transformer.model.freezing import EncoderClassifier
 from textclf_transformer.model.head_files import load_classifier, write_classifier
+from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_weights
 from textclf_transformer.model.pooling import POSITIONED_POOLINGS, build_pooling
 
@@ -273,7 +274,8 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         head is new.
 
         Args:
-            folder: with the encoder in Hugging Face's layout and the rest in head.json and head.safetensors.
+            folder: with the encoder in Hugging Face's layout and the rest in head.json and head.safetensors;
+                or, as a str, the name of a model on the hub.
 
         Returns:
             The model in training mode, in float32, without gradient checkpointing.
@@ -281,7 +283,7 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         Raises:
             CheckpointError: a file is missing or damaged, or a tensor is missing or unexpected.
         """
-        return load_classifier(cls, Path(folder))
+        return load_classifier(cls, local_folder(folder))
 
     def to_hf(self, folder: Path | str, *, label_names: Sequence[str] | None = None) -> None:
         """Write the encoder as transformers' ``RobertaModel`` loads it, and beside it what only we have.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textclf_transformer.errors import ConfigError
+from textclf_transformer.experiment import is_hub_name
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.hf_config import CONFIG_FILE
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
@@ -55,8 +56,8 @@ class ModelConfig:
     """Settings of ``create_model``; the defaults are those published for this design.
 
     Attributes:
-        base_model_name: a preset (``roberta-base`` or ``roberta-base (125M)``) or a folder with a Hugging
-            Face RoBERTa.
+        base_model_name: a preset (``roberta-base`` or ``roberta-base (125M)``), a folder with a Hugging
+            Face RoBERTa, or its name on the hub (``FacebookAI/roberta-base``).
         hidden_size: D; None: the base model's. Another value than the base model's is an error.
         num_classes: L.
         max_chunks: most chunks of a document.
@@ -115,7 +116,7 @@ def _preset_name(name: str) -> str:
         raise ConfigError(
             "there is no such base model",
             found=repr(name),
-            expected=f"a folder with a {CONFIG_FILE}, or one of {', '.join(labels)}",
+            expected=f"a folder with a {CONFIG_FILE}, owner/name on the hub, or one of {', '.join(labels)}",
         )
     return plain
 
@@ -147,7 +148,7 @@ def create_encoder(
 
 def _base_model(name: str) -> tuple[RobertaModel, bool]:
     """Return the encoder of a folder or a preset, and whether weights were loaded."""
-    if (Path(name) / CONFIG_FILE).is_file():
+    if (Path(name) / CONFIG_FILE).is_file() or is_hub_name(name, Path.cwd()):
         return RobertaModel.from_hf(name), True
     encoder = create_encoder(name)
     _log.warning("%s: randomly initialised, no weights were loaded", name)
@@ -192,8 +193,8 @@ def create_model(
 ) -> HierarchicalRobertaForClassification:
     """Return a hierarchical classifier; the keywords are the fields of ``ModelConfig``.
 
-    Weights are loaded where ``base_model_name`` is a folder; a preset is randomly initialised, and the log
-    says so.
+    Weights are loaded where ``base_model_name`` is a folder or a name on the hub; a preset is randomly
+    initialised, and the log says so.
 
     Args:
         freeze_base: another name of ``freeze_base_encoder``. All others are described in ``ModelConfig``.

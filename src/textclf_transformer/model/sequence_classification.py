@@ -25,6 +25,7 @@ from textclf_transformer.model.hf_folder import (
     read_hf_folder,
     write_hf_folder,
 )
+from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_weights
 from textclf_transformer.model.loading import load_strict
 from textclf_transformer.model.pooling import MaxPooling, MeanPooling
@@ -121,7 +122,8 @@ class RobertaForSequenceClassification(EncoderClassifier):
         head is new.
 
         Args:
-            folder: with config.json and model.safetensors or pytorch_model.bin.
+            folder: with config.json and model.safetensors or pytorch_model.bin; or, as a str, the name of a
+                model on the hub (``owner/name``).
 
         Returns:
             The model in training mode, in float32.
@@ -130,7 +132,7 @@ class RobertaForSequenceClassification(EncoderClassifier):
             CheckpointError: a file is missing or damaged, or a tensor of encoder or head is missing or
                 unexpected.
         """
-        folder = Path(folder)
+        folder = local_folder(folder)
         if (folder / HEAD_CONFIG_FILE).exists():
             return load_classifier(cls, folder)
         config, state = read_hf_folder(folder)
