@@ -26,8 +26,14 @@ PHASES = (
 )
 
 
-def schedule(*, num_hidden_layers: int = 2) -> FreezeSchedule:
-    return FreezeSchedule(PHASES, learning_rate=0.05, weight_decay=0.01, num_hidden_layers=num_hidden_layers)
+def schedule(*, num_hidden_layers: int = 2, decay: float = 1.0) -> FreezeSchedule:
+    return FreezeSchedule(
+        PHASES,
+        learning_rate=0.05,
+        weight_decay=0.01,
+        layerwise_lr_decay=decay,
+        num_hidden_layers=num_hidden_layers,
+    )
 
 
 def classifier() -> HierarchicalRobertaForClassification:
@@ -101,7 +107,9 @@ def test_frozen_layers_build_no_graph() -> None:
 def test_going_back_to_the_head_drops_what_the_encoder_had() -> None:
     model = classifier()
     phases = (PHASES[2].model_copy(update={"from_epoch": 0}), PHASES[0].model_copy(update={"from_epoch": 1}))
-    freeze = FreezeSchedule(phases, learning_rate=0.05, weight_decay=0.01, num_hidden_layers=2)
+    freeze = FreezeSchedule(
+        phases, learning_rate=0.05, weight_decay=0.01, layerwise_lr_decay=1.0, num_hidden_layers=2
+    )
     optimizer, _ = freeze.enter(model, build_adamw(model, learning_rate=1, weight_decay=0), epoch=0)
     update(model, optimizer)
     same, _ = freeze.enter(model, optimizer, epoch=0)
@@ -155,13 +163,13 @@ class ToyClassifier(ToyNet):
         self.requires_grad_(True)
 
 
-def with_phases() -> dict[str, Any]:
+def with_phases(*, decay: float = 1.0) -> dict[str, Any]:
     torch.manual_seed(0)
     model = ToyClassifier()
     return {
         "model": model,
         "optimizer": build_adamw(model, learning_rate=0.05, weight_decay=0.01),
-        "freeze": schedule(),
+        "freeze": schedule(decay=decay),
         "epochs": 5,
     }
 
@@ -176,6 +184,28 @@ def test_a_resume_in_any_phase_has_the_same_bits(tmp_path: Path, step: int) -> N
     assert_same_run(run, whole)
     names = load_checkpoint(run.folder.checkpoint)["optimizer"]
     assert "embedding.weight" in names
+
+
+def test_a_resume_with_layerwise_rates_has_the_same_bits(tmp_path: Path) -> None:
+    whole, plain, run = (Run.at(tmp_path / name) for name in ("whole", "plain", "stopped"))
+    loop = whole.start(**{**SETTINGS, **with_phases(decay=0.5)})
+    loop.run()
+    stopped(run, after=7, **with_phases(decay=0.5))
+    run.start(**{**SETTINGS, **with_phases(decay=0.5)}).run()
+    assert_same_run(run, whole)
+    flat = plain.start(**{**SETTINGS, **with_phases()})
+    flat.run()
+    assert not torch.equal(flat.model.encoder.layers[1].weight, loop.model.encoder.layers[1].weight)
+
+
+def test_layerwise_rates_multiply_the_rate_of_the_phase() -> None:
+    """A layer keeps its factor when layers below it are frozen."""
+    model, freeze = classifier(), schedule(decay=0.5)
+    optimizer: torch.optim.Optimizer = build_adamw(model, learning_rate=1.0, weight_decay=0.01)
+    for epoch, expected in ((0, {1.0}), (1, {1.0, 0.5}), (3, {1.0, 0.5, 0.25, 0.125})):
+        optimizer, _ = freeze.enter(model, optimizer, epoch=epoch)
+        assert {group["lr_scale"] for group in optimizer.param_groups} == expected
+        update(model, optimizer)
 
 
 def test_the_rate_of_a_phase_is_its_own(tmp_path: Path) -> None:

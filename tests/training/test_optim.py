@@ -3,16 +3,20 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from toys import toy_loss, toy_net, toy_samples
+from toys import CPU, toy_loss, toy_net, toy_samples
 
 from textclf_transformer.errors import CheckpointError
 from textclf_transformer.model.disentangled import DisentangledSelfAttention
+from textclf_transformer.model.encoder import RobertaModel
+from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.training.optim import (
     build_adamw,
+    layer_depths,
     load_optimizer_state,
     optimizer_state,
     split_by_decay,
 )
+from textclf_transformer.training.step import train_step
 
 
 class Tied(nn.Module):
@@ -23,6 +27,20 @@ class Tied(nn.Module):
         self.first = nn.Linear(4, 4)
         self.decoder = nn.Linear(4, 5)
         self.decoder.weight = self.embedding.weight
+
+
+def small_classifier(attention_kind: str) -> HierarchicalRobertaForClassification:
+    encoder = RobertaModel(
+        vocab_size=20,
+        hidden_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=8,
+        max_position_embeddings=10,
+        pad_token_id=0,
+        attention_kind=attention_kind,
+    )
+    return HierarchicalRobertaForClassification(encoder, num_labels=3, attention_hidden_size=4)
 
 
 def test_biases_and_norms_are_not_decayed_and_a_shared_weight_stands_once() -> None:
@@ -58,6 +76,56 @@ def test_adamw_as_roberta_uses_it() -> None:
     for group in (decayed, undecayed):
         assert (group["betas"], group["eps"], group["lr"]) == ((0.9, 0.98), 1e-6, 0.1)
     assert (decayed["weight_decay"], undecayed["weight_decay"]) == (0.02, 0.0)
+
+
+@pytest.mark.parametrize("attention_kind", ["standard", "disentangled"])
+def test_depths_count_from_the_head_down(attention_kind: str) -> None:
+    depths = layer_depths(name for name, _ in small_classifier(attention_kind).named_parameters())
+    places = {"encoder.embeddings.": 3, "encoder.layers.0.": 2, "encoder.layers.1.": 1}
+    places |= {"pooling.": 0, "classifier.": 0}
+    assert all(depth == places[place] for name, depth in depths.items() for place in places if place in name)
+    assert set(depths.values()) == {0, 1, 2, 3}
+
+
+def test_each_depth_has_its_own_rate() -> None:
+    model = small_classifier("standard")
+    optimizer = build_adamw(model, learning_rate=0.1, weight_decay=0.02, layerwise_lr_decay=0.5)
+    groups = {
+        name: (group["lr"], group["lr_scale"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for name in group["param_names"]
+    }
+    assert groups.keys() == {name for name, _ in model.named_parameters()}
+    assert groups["classifier.dense.weight"] == (0.1, 1.0, 0.02)
+    assert groups["pooling.projection.bias"] == (0.1, 1.0, 0.0)
+    assert groups["encoder.layers.1.output.weight"] == (0.05, 0.5, 0.02)
+    assert groups["encoder.layers.0.output.bias"] == (0.025, 0.25, 0.0)
+    assert groups["encoder.embeddings.word_embeddings.weight"] == (0.0125, 0.125, 0.02)
+    assert groups["encoder.embeddings.norm.weight"] == (0.0125, 0.125, 0.0)
+
+
+def test_the_step_multiplies_its_rate_by_the_scale() -> None:
+    """The first step of Adam moves each weight by its rate, whatever the gradient."""
+    model = small_classifier("standard").double()
+    optimizer = build_adamw(model, learning_rate=1.0, weight_decay=0.0, layerwise_lr_decay=0.5)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    train_step(
+        model,
+        [toy_samples()],
+        loss=lambda model, batch: 1e3 * torch.stack([p.sum() for p in model.parameters()]).sum(),
+        optimizer=optimizer,
+        learning_rate=0.01,
+        max_grad_norm=1e9,
+        device=CPU,
+        amp_dtype=None,
+        scaler=None,
+        seed=0,
+        step=0,
+    )
+    depths = layer_depths(before)
+    for name, parameter in model.named_parameters():
+        expected = before[name] - 0.01 * 0.5 ** depths[name]
+        torch.testing.assert_close(parameter.detach(), expected, rtol=0, atol=1e-7)
 
 
 def test_one_update_equals_the_formula() -> None:

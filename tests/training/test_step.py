@@ -66,7 +66,7 @@ def test_a_step_without_targets_leaves_the_weights_alone() -> None:
 
 def test_clipping_equals_a_hand_computation() -> None:
     model = toy_net(dropout=0.0).double()
-    sgd = torch.optim.SGD(model.parameters(), lr=1.0)
+    sgd = torch.optim.SGD([{"params": model.parameters(), "lr_scale": 1.0}], lr=1.0)
     batch = select(toy_samples(), torch.tensor([1, 2, 3]))
     (toy_loss(model, batch) / 3).backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}

@@ -59,6 +59,7 @@ class Task(Generic[ModelT]):
             fingerprints.
         data_report: what is known of each split, for run.json.
         freeze: what is trained from which epoch on; None: everything throughout.
+        layerwise_lr_decay: factor on the learning rate per layer below the head.
     """
 
     model: ModelT
@@ -72,6 +73,7 @@ class Task(Generic[ModelT]):
     facts: Mapping[str, Any]
     data_report: Mapping[str, Any]
     freeze: FreezeSchedule | None = None
+    layerwise_lr_decay: float = 1.0
 
 
 def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
@@ -156,7 +158,10 @@ def _build_loop(
         loss=task.loss,
         batches=task.batches,
         optimizer=build_adamw(
-            task.model, learning_rate=training.learning_rate, weight_decay=training.weight_decay
+            task.model,
+            learning_rate=training.learning_rate,
+            weight_decay=training.weight_decay,
+            layerwise_lr_decay=task.layerwise_lr_decay,
         ),
         schedule=schedule,
         learning_rate=training.learning_rate,

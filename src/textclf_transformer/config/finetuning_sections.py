@@ -60,6 +60,15 @@ class FinetuningTrainingSection(TrainingSection):
         float,
         Field(ge=0, lt=1, description="Share of a training target that is spread evenly over all labels."),
     ] = 0.0
+    layerwise_lr_decay: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Factor on the learning rate for each layer below the classifier, the embeddings "
+            "last; 1: the same rate everywhere; 0.8 to 0.95 is usual.",
+        ),
+    ] = 1.0
     freeze: Annotated[
         Annotated[list[FreezePhaseSection], Field(min_length=1)] | None,
         Field(

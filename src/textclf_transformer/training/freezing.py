@@ -23,6 +23,7 @@ class FreezeSchedule:
         phases: by rising ``from_epoch``, the first from 0.
         learning_rate: the peak of phases that name none.
         weight_decay: see ``build_adamw``.
+        layerwise_lr_decay: see ``build_adamw``; frozen layers count, so a layer's rate is its own throughout.
         num_hidden_layers: layers of the encoder.
 
     Raises:
@@ -35,11 +36,13 @@ class FreezeSchedule:
         *,
         learning_rate: float,
         weight_decay: float,
+        layerwise_lr_decay: float,
         num_hidden_layers: int,
     ) -> None:
         self._phases = tuple(phases)
         self._learning_rate = learning_rate
         self._weight_decay = weight_decay
+        self._layerwise_lr_decay = layerwise_lr_decay
         self._current: FreezePhaseSection | None = None
         for phase in self._phases:
             if phase.k is not None and phase.k > num_hidden_layers:
@@ -71,7 +74,12 @@ class FreezeSchedule:
         if phase is not self._current:
             train_only(model, phase.train, k=phase.k)
             optimizer, before = (
-                build_adamw(model, learning_rate=self._learning_rate, weight_decay=self._weight_decay),
+                build_adamw(
+                    model,
+                    learning_rate=self._learning_rate,
+                    weight_decay=self._weight_decay,
+                    layerwise_lr_decay=self._layerwise_lr_decay,
+                ),
                 optimizer,
             )
             carry_state(before, optimizer)

@@ -80,8 +80,8 @@ def train_step(
         model: in training mode.
         micro_batches: the samples of the step; one without targets is passed over.
         loss: returns the loss *sum* of a micro-batch, a float32 scalar in nats.
-        optimizer: its gradients are None before and after.
-        learning_rate: of this step.
+        optimizer: from ``build_adamw``; its gradients are None before and after.
+        learning_rate: of this step, which each group multiplies by its ``lr_scale``.
         max_grad_norm: the gradient is scaled down to this global norm.
         device: where the model lies.
         amp_dtype: dtype of autocast in the forward pass; None computes in float32.
@@ -144,7 +144,7 @@ def _apply(
     optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None, *, learning_rate: float
 ) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group["lr_scale"]
     if scaler is None:
         optimizer.step()
     else:
