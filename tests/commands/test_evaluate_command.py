@@ -100,8 +100,41 @@ def test_numbers_are_scikit_learns_of_what_predict_says(noisy: str) -> None:
     surest = result["worst_mistakes"][0]
     assert len(result["worst_mistakes"]) == min(10, wrong.sum())
     assert surest["confidence"] == probs.max(axis=1)[wrong].max()
+    assert result["coverage_curve"][0] == result["coverage_risk"][0]
     row = int(surest["id"].split(":")[1]) - 1
+    assert surest["index"] == row
     assert surest["true"] == NAMES[labels[row]] and surest["predicted"] == NAMES[predicted[row]]
+
+
+def test_mistakes_come_with_the_passages_that_predict_explains(
+    noisy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = result_of("ft", "--data", noisy)
+    assert predict.main(["ft", noisy, "--explain", "--out", "explained.jsonl"]) == 0
+    rows = [json.loads(line) for line in Path("explained.jsonl").read_text(encoding="utf-8").splitlines()]
+    texts = [json.loads(line)["text"] for line in Path(noisy).read_text(encoding="utf-8").splitlines()]
+    several = 0
+    for mistake in result["worst_mistakes"]:
+        passages = {passage["chunk"]: passage for passage in rows[mistake["index"]]["passages"]}
+        most = max(passages.values(), key=lambda passage: passage["attention_weight"])
+        shown = mistake["by_attention"]
+        assert shown["chunk"] == most["chunk"]
+        assert shown["attention_weight"] == pytest.approx(most["attention_weight"], rel=1e-2)
+        assert shown["text"].split()[0] == texts[mistake["index"]][shown["start"] :].split()[0]
+        assert len(shown["text"]) <= 250 and "\n" not in shown["text"]
+        if len(passages) == 1:
+            assert mistake["by_occlusion"] is None
+            continue
+        several += 1
+        dropped = max(passages.values(), key=lambda passage: passage["occlusion_drop"])
+        assert mistake["by_occlusion"]["chunk"] == dropped["chunk"]
+    assert several > 0
+    capsys.readouterr()
+    assert evaluate.main(["ft", "--data", noisy, "--float32"]) == 0
+    out = capsys.readouterr().out
+    surest = result["worst_mistakes"][0]
+    assert f"{surest['id']}: {surest['true']}, taken for {surest['predicted']}" in out
+    assert "by attention" in out and "computed in float32" in out
 
 
 def test_the_rivals_are_what_they_are_called(finetuned: Checkout, noisy: str) -> None:

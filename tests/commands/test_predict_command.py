@@ -6,6 +6,8 @@ import csv
 import gzip
 import io
 import json
+import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -71,6 +73,30 @@ def test_many_windows_keep_the_order(
     parts = rows(run_ok(capsys, "ft", "corpus.jsonl"))
     assert [row["id"] for row in parts] == [row["id"] for row in whole]
     assert [row["label"] for row in parts] == [row["label"] for row in whole]
+
+
+MEASURE = """
+import resource, sys
+from textclf_transformer.commands import predict
+assert predict.main(sys.argv[1:]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_100_000_documents(finetuned: Checkout) -> None:
+    generator = random.Random(0)
+    peaks = []
+    for count in (5_000, 100_000):
+        with Path("many.jsonl").open("w", encoding="utf-8") as file:
+            for _ in range(count):
+                words = generator.choices(["soil", "seed", "ship", "tide", "oven", "people"], k=8)
+                file.write(json.dumps({"text": " ".join(words)}) + "\n")
+        line = [sys.executable, "-c", MEASURE, "experiments/finetuning/ft", "many.jsonl", "--out", "out.csv"]
+        done = subprocess.run(line, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout) / 1024)  # in MB on Linux
+        assert Path("out.csv").read_text(encoding="utf-8").count("\n") == count + 1
+    assert peaks[1] < peaks[0] + 60
 
 
 def test_jsonl_to_a_file_equals_csv(finetuned: Checkout, capsys: pytest.CaptureFixture[str]) -> None:

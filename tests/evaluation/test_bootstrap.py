@@ -2,8 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
-from textclf_transformer.evaluation.bootstrap import bootstrap_intervals, resample_weights, weighted_scores
+from textclf_transformer.evaluation.bootstrap import (
+    bootstrap_intervals,
+    resample_weights,
+    weighted_kappa,
+    weighted_scores,
+)
 from textclf_transformer.evaluation.scores import SCORE_NAMES, label_scores, one_hot
 
 RNG = np.random.default_rng(5)
@@ -20,7 +26,9 @@ def test_each_resample_has_the_scores_of_scikit_learn(labels, predicted):
     true, guessed = one_hot(labels, num_labels=6), one_hot(predicted, num_labels=6)
     scores = weighted_scores(weights, true, guessed, several=labels.ndim == 2)
     for number, row in enumerate(weights.astype(int)):
-        expected = label_scores(labels.repeat(row, axis=0), predicted.repeat(row, axis=0), num_labels=6)
+        expected = label_scores(
+            labels.repeat(row, axis=0), predicted.repeat(row, axis=0), num_labels=6, ordered=False
+        )
         for name in SCORE_NAMES:
             assert scores[name][number] == pytest.approx(expected[name], rel=1e-12), name
 
@@ -30,25 +38,41 @@ def test_mcc_of_a_constant_prediction_is_zero_as_in_scikit_learn():
     scores = weighted_scores(
         np.ones((1, 4)), one_hot(labels, num_labels=3), one_hot(constant, num_labels=3), several=False
     )
-    assert scores["mcc"][0] == label_scores(labels, constant, num_labels=3)["mcc"] == 0
+    assert scores["mcc"][0] == label_scores(labels, constant, num_labels=3, ordered=False)["mcc"] == 0
+
+
+@pytest.mark.parametrize("used", [6, 3])
+def test_kappa_of_each_resample_is_scikit_learns(used):
+    labels, predicted = LABELS % used, PREDICTED % used
+    weights = resample_weights(40, 30, np.random.default_rng(0))
+    kappas = weighted_kappa(weights, one_hot(labels, num_labels=6), one_hot(predicted, num_labels=6))
+    for row, kappa in zip(weights.astype(int), kappas, strict=True):
+        options = {"labels": range(6), "weights": "quadratic"}
+        expected = cohen_kappa_score(labels.repeat(row), predicted.repeat(row), **options)
+        assert kappa == pytest.approx(expected, rel=1e-12)
+    intervals = bootstrap_intervals(labels, predicted, num_labels=6, ordered=True, seed=0)
+    low, high = intervals["quadratic_kappa"]
+    assert low < label_scores(labels, predicted, num_labels=6, ordered=True)["quadratic_kappa"] < high
 
 
 def test_interval_of_accuracy_is_the_binomial_one():
     right = np.arange(400) < 300
     labels = np.zeros(400, dtype=np.int64)
-    low, high = bootstrap_intervals(labels, np.where(right, 0, 1), num_labels=2, seed=1)["accuracy"]
+    low, high = bootstrap_intervals(labels, np.where(right, 0, 1), num_labels=2, ordered=False, seed=1)[
+        "accuracy"
+    ]
     half = 1.96 * np.sqrt(0.75 * 0.25 / 400)
     assert low == pytest.approx(0.75 - half, abs=0.0045)
     assert high == pytest.approx(0.75 + half, abs=0.0045)
 
 
 def test_the_seed_decides():
-    first = bootstrap_intervals(LABELS, PREDICTED, num_labels=6, seed=1)
-    assert first == bootstrap_intervals(LABELS, PREDICTED, num_labels=6, seed=1)
-    assert first != bootstrap_intervals(LABELS, PREDICTED, num_labels=6, seed=2)
+    first = bootstrap_intervals(LABELS, PREDICTED, num_labels=6, ordered=False, seed=1)
+    assert first == bootstrap_intervals(LABELS, PREDICTED, num_labels=6, ordered=False, seed=1)
+    assert first != bootstrap_intervals(LABELS, PREDICTED, num_labels=6, ordered=False, seed=2)
     assert set(first) == set(SCORE_NAMES)
 
 
 def test_a_score_without_a_value_has_no_interval():
     nothing = np.zeros((5, 3), dtype=np.int64)
-    assert "f1_micro" not in bootstrap_intervals(nothing, nothing, num_labels=3, seed=0)
+    assert "f1_micro" not in bootstrap_intervals(nothing, nothing, num_labels=3, ordered=False, seed=0)

@@ -5,7 +5,13 @@ import pytest
 from data.in_memory import documents_of_lengths
 from sklearn.metrics import accuracy_score, f1_score
 
-from textclf_transformer.evaluation.breakdowns import coverage_risk, scores_by_length, worst_mistakes
+from textclf_transformer.evaluation.breakdowns import (
+    COVERAGES,
+    CURVE,
+    coverage_risk,
+    scores_by_length,
+    worst_mistakes,
+)
 
 RNG = np.random.default_rng(2)
 LENGTHS = RNG.integers(1, 500, size=101)
@@ -34,16 +40,20 @@ def test_documents_of_one_length_are_one_group():
 def test_coverage_and_risk_by_hand():
     right = np.array([True, False, True, False, True, True, True, True, True, True])
     confidence = np.array([0.9, 0.4, 0.8, 0.3, 0.95, 0.7, 0.75, 0.6, 0.65, 0.85])
-    rows = {row["documents"]: row for row in coverage_risk(right, confidence)}
+    rows = {row["documents"]: row for row in coverage_risk(right, confidence, COVERAGES)}
     assert rows[10]["accuracy"] == 0.8 and rows[10]["coverage"] == 1.0
     assert rows[9]["risk"] == pytest.approx(1 / 9)
     assert rows[8]["risk"] == 0.0 and rows[8]["confidence"] == 0.6
     assert rows[5]["coverage"] == 0.5
+    curve = coverage_risk(right, confidence, CURVE)
+    assert [row["documents"] for row in curve] == list(range(10, 0, -1))
+    for row in curve:
+        assert row["accuracy"] == right[np.argsort(-confidence)[: row["documents"]]].mean()
 
 
 def test_documents_of_one_confidence_stay_together():
     right = np.array([True, False] * 10)
-    assert [row["coverage"] for row in coverage_risk(right, np.full(20, 0.5))] == [1.0]
+    assert [row["coverage"] for row in coverage_risk(right, np.full(20, 0.5), CURVE)] == [1.0]
 
 
 def test_the_surest_mistakes_come_first():

@@ -46,7 +46,7 @@ def forward(run: LoadedRun, chunks: list[torch.Tensor]) -> dict[str, torch.Tenso
 
 
 def test_scores_are_those_of_the_model_itself(finetuned: Checkout) -> None:
-    run = load_run("ft")
+    run = load_run("ft", float32=True)
     documents = tokenised(run)
     batches = run.batches(documents)
     logits, scores = explain_documents(run, batches)
@@ -69,7 +69,7 @@ def test_scores_are_those_of_the_model_itself(finetuned: Checkout) -> None:
 
 
 def test_places_are_those_of_the_original_text(finetuned: Checkout) -> None:
-    run = load_run("ft")
+    run = load_run("ft", float32=True)
     documents = tokenised(run)
     _, scores = explain_documents(run, run.batches(documents))
     for index, text in enumerate(TEXTS):
@@ -89,7 +89,7 @@ def test_places_are_those_of_the_original_text(finetuned: Checkout) -> None:
 
 
 def test_the_passages_are_the_first_by_each_measure(finetuned: Checkout) -> None:
-    run = load_run("ft")
+    run = load_run("ft", float32=True)
     documents = tokenised(run)
     _, scores = explain_documents(run, run.batches(documents))
     passages = decisive_passages(run, documents, 1, scores[1])
@@ -105,7 +105,7 @@ def test_the_passages_are_the_first_by_each_measure(finetuned: Checkout) -> None
 def test_groups_of_variants_change_nothing(
     finetuned: Checkout, monkeypatch: pytest.MonkeyPatch, vectors_at_once: int
 ) -> None:
-    run = load_run("ft")
+    run = load_run("ft", float32=True)
     batches = run.batches(tokenised(run))
     _, expected = explain_documents(run, batches)
     monkeypatch.setattr("textclf_transformer.evaluation.explain._VECTORS_AT_ONCE", vectors_at_once)

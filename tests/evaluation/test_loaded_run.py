@@ -15,10 +15,13 @@ from textclf_transformer.data.corpus import Corpus
 from textclf_transformer.data.store import Store
 from textclf_transformer.data.text_documents import TextDocuments
 from textclf_transformer.errors import CheckpointError, ConfigError, DataError, NonFiniteError, UsageError
+from textclf_transformer.evaluation.explain import explain_documents
+from textclf_transformer.evaluation.full_evaluation import evaluate_run
 from textclf_transformer.evaluation.loaded_run import check_finite, load_run
 from textclf_transformer.evaluation.predict import predict_documents
 from textclf_transformer.evaluation.probabilities import probabilities
 from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
+from textclf_transformer.training.numerics import cpu_has_bf16
 
 
 def run_folder(checkout: Checkout) -> Path:
@@ -112,16 +115,41 @@ def test_evaluate_and_predict_agree_to_the_bit(finetuned: Checkout) -> None:
         assert np.array_equal([list(p.probabilities.values()) for p in predictions], probs)
 
 
-def test_finetuning_reports_the_scores_of_the_same_path(finetuned: Checkout) -> None:
+def test_evaluate_repeats_the_runs_own_test_row_to_the_bit(finetuned: Checkout) -> None:
     run = load_run("ft")
-    batches = run.batches(Store.open(finetuned.root / "store" / "test"))
-    accuracy = (run.logits(batches).argmax(1) == batches.labels).mean()
     report = json.loads((run_folder(finetuned) / "run.json").read_text(encoding="utf-8"))
-    assert report["test"]["accuracy"] == accuracy
+    assert str(run.amp_dtype) == report["environment"]["amp_dtype"] and "as in training" in run.numerics
+    result = evaluate_run(run, Store.open(finetuned.root / "store" / "test"))
+    model = result["scores"][0]
+    again = {"loss": result["loss"], "accuracy": model["accuracy"], "f1_macro": model["f1_macro"]}
+    assert again == {name: report["test"][name] for name in again}
+    assert result["numerics"] == run.numerics
 
 
-def test_neither_batch_size_nor_order_changes_labels_or_logits(finetuned: Checkout) -> None:
-    run = load_run("ft")
+def test_numerics_follow_the_run_unless_float32_is_asked_for(finetuned: Checkout) -> None:
+    environment = load_checkpoint(run_folder(finetuned) / "best.ckpt")["environment"]
+    changed = {**environment, "amp_dtype": "torch.bfloat16", "micro_batch_tokens": 500}
+    rewrite(run_folder(finetuned) / "best.ckpt", environment=changed)
+    run, wide = load_run("ft"), load_run("ft", float32=True)
+    assert run.trained_amp_dtype == wide.trained_amp_dtype == torch.bfloat16
+    assert wide.amp_dtype is None and wide.numerics == "float32, in training bfloat16"
+    assert run.tokens_per_micro_batch == 500
+    if not cpu_has_bf16():
+        assert run.amp_dtype is None
+        return
+    store = Store.open(finetuned.root / "store" / "test")
+    narrow_logits, logits = run.logits(run.batches(store)), wide.logits(wide.batches(store))
+    difference = np.abs(narrow_logits - logits).max() / np.abs(logits).max()
+    assert 0 < difference < 0.05
+    explained, _ = explain_documents(run, run.batches(store))
+    assert np.array_equal(explained, narrow_logits)
+
+
+@pytest.mark.parametrize(("float32", "bound"), [(True, 1e-5), (False, 1e-2)])
+def test_neither_batch_size_nor_order_changes_labels_or_logits(
+    finetuned: Checkout, float32: bool, bound: float
+) -> None:
+    run = load_run("ft", float32=float32)
     documents = list(Corpus([finetuned.root / "corpus.jsonl"]))
     order = np.random.default_rng(0).permutation(len(documents))
 
@@ -134,7 +162,7 @@ def test_neither_batch_size_nor_order_changes_labels_or_logits(finetuned: Checko
     shuffled = logits([documents[place] for place in order], 500)
     for other in (alone, shuffled[np.argsort(order)]):
         assert other.argmax(1).tolist() == reference.argmax(1).tolist()
-        assert np.abs(other - reference).max() <= 1e-5 * np.abs(reference).max()
+        assert np.abs(other - reference).max() <= bound * np.abs(reference).max()
     assert not np.array_equal(alone, logits([*reversed(documents)], None))  # the order matters to the rows
 
 
@@ -201,6 +229,8 @@ def test_another_tokenizer_is_refused(finetuned: Checkout) -> None:
     ("changes", "message"),
     [
         ({"multi_label": None}, "lacks multi_label"),
+        ({"environment": None}, "lacks environment"),
+        ({"environment": {"device": "cpu", "amp_dtype": "int4"}}, "does not say how it was computed"),
         ({"config": {"chunking": {"chunk_size": -3}, "classification_head": {}}}, "no model that this"),
         ({"architecture": {"embedding_dim": 10**12}}, "no model that this"),
         ({"labels": ["a", "b"]}, "classifier"),

@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import (
     accuracy_score,
     classification_report,
+    cohen_kappa_score,
     confusion_matrix,
     f1_score,
     matthews_corrcoef,
@@ -25,7 +26,7 @@ SEVERAL_PREDICTED = (LOGITS > 0).astype(np.int64)
 
 def test_one_label_equals_scikit_learn():
     predicted = LOGITS.argmax(1)
-    assert label_scores(LABELS, predicted, num_labels=5) == {
+    assert label_scores(LABELS, predicted, num_labels=5, ordered=False) == {
         "accuracy": accuracy_score(LABELS, predicted),
         "f1_macro": f1_score(LABELS, predicted, average="macro"),
         "f1_micro": f1_score(LABELS, predicted, average="micro"),
@@ -35,8 +36,20 @@ def test_one_label_equals_scikit_learn():
     assert confusion(LABELS, predicted, num_labels=5) == confusion_matrix(LABELS, predicted).tolist()
 
 
+def test_ordered_labels_have_the_kappa_of_scikit_learn():
+    predicted = LOGITS.argmax(1)
+    scores = label_scores(LABELS, predicted, num_labels=5, ordered=True)
+    assert scores["quadratic_kappa"] == cohen_kappa_score(LABELS, predicted, weights="quadratic")
+    # a label between two others that nobody has still lies between them
+    gap = np.array([0, 1, 4, 4, 0]), np.array([0, 4, 4, 1, 1])
+    expected = cohen_kappa_score(*gap, weights="quadratic", labels=range(5))
+    assert label_scores(*gap, num_labels=5, ordered=True)["quadratic_kappa"] == expected
+    same = np.ones(4, dtype=np.int64)
+    assert np.isnan(label_scores(same, same, num_labels=3, ordered=True)["quadratic_kappa"])
+
+
 def test_several_labels_equal_scikit_learn():
-    assert label_scores(SEVERAL, SEVERAL_PREDICTED, num_labels=5) == {
+    assert label_scores(SEVERAL, SEVERAL_PREDICTED, num_labels=5, ordered=False) == {
         "accuracy": accuracy_score(SEVERAL, SEVERAL_PREDICTED),
         "f1_macro": f1_score(SEVERAL, SEVERAL_PREDICTED, average="macro"),
         "f1_micro": f1_score(SEVERAL, SEVERAL_PREDICTED, average="micro"),
@@ -84,7 +97,7 @@ def test_a_label_absent_from_the_split_is_shown_and_does_not_shift_the_others():
     table = class_table(labels, predicted, [None] * 4, ("a", "b", "c", "d"))
     assert [row["f1"] for row in table] == [pytest.approx(2 / 3), None, pytest.approx(4 / 5), None]
     assert [row["documents"] for row in table] == [2, 0, 2, 0]
-    assert label_scores(labels, predicted, num_labels=4)["f1_macro"] == f1_score(
+    assert label_scores(labels, predicted, num_labels=4, ordered=False)["f1_macro"] == f1_score(
         labels, predicted, average="macro"
     )
     assert np.array(confusion(labels, predicted, num_labels=4)).shape == (4, 4)

@@ -10,7 +10,7 @@ from pathlib import Path
 from textclf_transformer.atomic import atomic_write_json
 from textclf_transformer.commands.common import command_parser, run_command
 from textclf_transformer.commands.evaluation_tables import print_evaluation
-from textclf_transformer.commands.predict import RUN_HELP
+from textclf_transformer.commands.predict import RUN_HELP, add_float32_flag
 from textclf_transformer.commands.text_input import add_column_flags
 from textclf_transformer.data.corpus import FORMATS, Corpus
 from textclf_transformer.data.documents import Documents
@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="of the run's own data, or of a folder of stores (default: test where there is one, else val)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers here too")
+    add_float32_flag(parser)
     parser.add_argument(
         "--label-column", default="label", metavar="NAME", help="column of the label (default: label)"
     )
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
         raise UsageError("there is no such folder to write to", where=f"--json {arguments.json}")
-    run = load_run(arguments.run, trust_code=arguments.trust_code)
+    run = load_run(arguments.run, trust_code=arguments.trust_code, float32=arguments.float32)
     documents = _open(arguments, run)
     if not arguments.quiet:
         print(f"classifying {len(documents):,} documents …", file=sys.stderr)

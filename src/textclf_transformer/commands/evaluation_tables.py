@@ -12,9 +12,11 @@ from rich.text import Text
 
 from textclf_transformer.commands.tables import WIDTH_ELSEWHERE, add_row, new_table, number_or_dash
 from textclf_transformer.errors import printable
-from textclf_transformer.evaluation.scores import SCORE_NAMES
+from textclf_transformer.evaluation.scores import KAPPA, SCORE_NAMES
 
 MAX_LABELS_IN_MATRIX = 20
+
+_PERSON_TAKES = 0.85  # the first row that decides fewer documents is spelt out
 
 _TITLES = {
     "accuracy": "accuracy",
@@ -22,6 +24,7 @@ _TITLES = {
     "f1_micro": "micro F1",
     "f1_weighted": "weighted F1",
     "mcc": "MCC",
+    KAPPA: "quadratic kappa",
 }
 
 
@@ -35,6 +38,7 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
         console.print(Text(title, style="bold"))
         if table.row_count:
             console.print(table)
+    _evidence(console, result)
     for note in result["notes"]:
         console.print(Text(f"note: {printable(note)}"))
 
@@ -44,7 +48,7 @@ def _headline(result: Mapping[str, Any]) -> str:
     line = (
         f"{printable(result['run'])} ({result['checkpoint']}, step {result['step']})\n"
         f"on {read['documents']:,} documents of {printable(result['data'])}; "
-        f"{read['tokens_read']:,} of {read['tokens']:,} tokens read"
+        f"{read['tokens_read']:,} of {read['tokens']:,} tokens read; computed in {result['numerics']}"
     )
     if read["tokens_dropped"]:
         line += (
@@ -56,10 +60,11 @@ def _headline(result: Mapping[str, Any]) -> str:
 
 
 def _scores(result: Mapping[str, Any]) -> tuple[str, Table]:
-    table = new_table([""], [_TITLES[name] for name in SCORE_NAMES])
+    names = [*SCORE_NAMES, *([KAPPA] if result["ordered"] else [])]
+    table = new_table([""], [_TITLES[name] for name in names])
     for row in result["scores"]:
         cells = []
-        for name in SCORE_NAMES:
+        for name in names:
             low, high = row["intervals_95"].get(name, (None, None))
             cells.append(f"{number_or_dash(row[name])} [{number_or_dash(low)}, {number_or_dash(high)}]")
         add_row(table, [row["name"], *cells])
@@ -126,7 +131,15 @@ def _coverage(result: Mapping[str, Any]) -> tuple[str, Table]:
     for row in result["coverage_risk"]:
         cells = [number_or_dash(row[name]) for name in ("confidence", "accuracy", "risk")]
         add_row(table, [f"{row['coverage']:.0%}", *cells])
-    return "coverage against risk: the least certain documents go to a person", table
+    title = "coverage against risk: the least certain documents go to a person"
+    some = next((row for row in result["coverage_risk"] if row["coverage"] < _PERSON_TAKES), None)
+    if some is not None:
+        everything = result["coverage_risk"][0]["accuracy"]
+        title += (
+            f"\nif a person takes the least certain {1 - some['coverage']:.0%}, the model is right in "
+            f"{some['accuracy']:.1%} of the others (of all: {everything:.1%})"
+        )
+    return title, table
 
 
 def _mistakes(result: Mapping[str, Any]) -> tuple[str, Table]:
@@ -134,3 +147,23 @@ def _mistakes(result: Mapping[str, Any]) -> tuple[str, Table]:
     for row in result["worst_mistakes"]:
         add_row(table, [row["id"], row["true"], row["predicted"], number_or_dash(row["confidence"])])
     return "worst mistakes" if table.row_count else "no mistakes", table
+
+
+def _evidence(console: Console, result: Mapping[str, Any]) -> None:
+    """Show what decided each of the worst mistakes: by attention, and by occlusion where that differs."""
+    for row in result["worst_mistakes"]:
+        passages = row.get("by_attention"), row.get("by_occlusion")
+        if passages[0] is None:
+            return
+        console.print()
+        console.print(Text(printable(f"{row['id']}: {row['true']}, taken for {row['predicted']}")))
+        same = passages[1] is not None and passages[0]["chunk"] == passages[1]["chunk"]
+        for measure, passage in zip(("attention", "occlusion"), passages, strict=True):
+            if passage is None or (same and measure == "occlusion"):
+                continue
+            value = f"weight {passage['attention_weight']:.2f}"
+            if passage["occlusion_drop"] is not None:
+                value += f", drop {passage['occlusion_drop']:+.3f}"
+            named = "attention and occlusion" if same else measure
+            place = f"  by {named}, chunk {passage['chunk']} ({value}): "
+            console.print(Text(place + printable(passage["text"]), style="dim"))

@@ -20,6 +20,15 @@ from textclf_transformer.evaluation.predict import predict_documents
 RUN_HELP = "name of a finetuning run, or the path of its folder (with a / in it)"
 
 
+def add_float32_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--float32``, which ``evaluate`` has too."""
+    parser.add_argument(
+        "--float32",
+        action="store_true",
+        help="compute in float32 (default: in what the run was trained in, where this machine has it)",
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = command_parser("textclf predict", "Classify documents with a finetuning run, in their order.")
@@ -47,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="auto",
         help="of standard input; auto (default): jsonl if it begins with a brace, else txt",
     )
+    add_float32_flag(parser)
     parser.add_argument("--id-column", metavar="NAME", help="column of the id (default: id, if there is one)")
     add_column_flags(parser)
     return run_command(parser, argv, _predict)
@@ -54,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _predict(arguments: argparse.Namespace) -> None:
     _check(arguments)
-    run = load_run(arguments.run, trust_code=arguments.trust_code)
+    run = load_run(arguments.run, trust_code=arguments.trust_code, float32=arguments.float32)
     corpora = [_corpus(arguments, path) for path in arguments.inputs]
     predictions = predict_documents(run, _documents(arguments.inputs, corpora), explain=arguments.explain)
     if _format(arguments) == "jsonl":

@@ -150,12 +150,13 @@ def has_text(documents: Documents) -> bool:
     return isinstance(documents, TextDocuments) or (isinstance(documents, Store) and documents.has_text)
 
 
-def document_texts(documents: Documents) -> list[str]:
-    """Return the text of every document.
-
-    Raises:
-        DataError: the documents do not keep their text.
-    """
+def document_text(documents: Documents, index: int) -> str:
+    """Return the text of one document; DataError if the documents do not keep their text."""
     if not isinstance(documents, Store | TextDocuments):
         raise DataError("these documents have no text", where=documents.path)
-    return [documents.text(index) for index in range(len(documents))]
+    return documents.text(index)
+
+
+def document_texts(documents: Documents) -> list[str]:
+    """Return the text of every document; DataError if the documents do not keep their text."""
+    return [document_text(documents, index) for index in range(len(documents))]

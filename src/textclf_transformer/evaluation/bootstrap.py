@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from textclf_transformer.evaluation.metrics import IntArray
 from textclf_transformer.evaluation.probabilities import Float64Array
-from textclf_transformer.evaluation.scores import one_hot
+from textclf_transformer.evaluation.scores import KAPPA, one_hot
 from textclf_transformer.utils import derive_seed
 
 RESAMPLES = 1_000
@@ -21,7 +21,7 @@ _RESAMPLES_AT_ONCE = 50
 
 
 def bootstrap_intervals(
-    labels: IntArray, predictions: IntArray, *, num_labels: int, seed: int
+    labels: IntArray, predictions: IntArray, *, num_labels: int, ordered: bool, seed: int
 ) -> dict[str, tuple[float, float]]:
     """Return score name → the 2.5 % and 97.5 % points over ``RESAMPLES`` resamples of the documents.
 
@@ -31,6 +31,7 @@ def bootstrap_intervals(
         labels: (N,) of 0 … L − 1, or 0/1 of (N, L).
         predictions: of the shape of ``labels``.
         num_labels: L.
+        ordered: whether labels are steps of a scale, which adds the kappa.
         seed: decides the resamples, which are the same for all models judged on the same documents.
     """
     generator = np.random.Generator(np.random.PCG64(derive_seed("bootstrap", seed)))
@@ -40,7 +41,10 @@ def bootstrap_intervals(
     for start in range(0, RESAMPLES, _RESAMPLES_AT_ONCE):
         count = min(_RESAMPLES_AT_ONCE, RESAMPLES - start)
         weights = resample_weights(len(labels), count, generator)
-        parts.append(weighted_scores(weights, true, predicted, several=several))
+        part = weighted_scores(weights, true, predicted, several=several)
+        if ordered:
+            part[KAPPA] = weighted_kappa(weights, true, predicted)
+        parts.append(part)
     intervals = {}
     for name in parts[0]:
         values = np.concatenate([part[name] for part in parts])
@@ -88,6 +92,22 @@ def weighted_scores(
         "f1_weighted": f1_weighted,
         "mcc": mcc,
     }
+
+
+def weighted_kappa(
+    weights: Float64Array, true: NDArray[np.bool_], predicted: NDArray[np.bool_]
+) -> Float64Array:
+    """Return the quadratic kappa (R,) of documents with one of L ordered labels; arguments as above.
+
+    It is 1 minus the mean squared distance of label and prediction, divided by that of labels and predictions
+    dealt out anew by chance; NaN where that is 0.
+    """
+    places = np.arange(true.shape[1])
+    distance = (places[:, None] - places) ** 2
+    observed = weights @ (true.argmax(axis=1) - predicted.argmax(axis=1)) ** 2
+    by_chance = ((weights @ true @ distance) * (weights @ predicted)).sum(axis=1) / weights.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 1.0 - observed / by_chance
 
 
 def _multiclass_mcc(

@@ -18,6 +18,7 @@ from textclf_transformer.evaluation.metrics import IntArray
 from textclf_transformer.evaluation.probabilities import Float64Array
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
+CURVE = tuple(percent / 100 for percent in range(100, 0, -1))
 WORST_MISTAKES = 10
 
 
@@ -65,7 +66,9 @@ def scores_by_length(
     return rows
 
 
-def coverage_risk(right: np.ndarray, confidence: Float64Array) -> list[dict[str, Any]]:
+def coverage_risk(
+    right: np.ndarray, confidence: Float64Array, coverages: Sequence[float]
+) -> list[dict[str, Any]]:
     """Return what remains to be wrong if only the most certain documents are decided by the model.
 
     Documents of the same confidence count as one: all of them are decided, or none.
@@ -73,15 +76,16 @@ def coverage_risk(right: np.ndarray, confidence: Float64Array) -> list[dict[str,
     Args:
         right: bool (N,).
         confidence: (N,).
+        coverages: shares of documents that the model decides, falling.
 
     Returns:
-        For each of ``COVERAGES`` that decides other documents than the one before: ``coverage`` (share of
+        For each of ``coverages`` that decides other documents than the one before: ``coverage`` (share of
         documents that the model decides, at least as asked), ``documents`` (their number), ``confidence`` (of
         the least certain among them), ``accuracy`` and ``risk`` (1 − accuracy).
     """
     ordered = np.sort(confidence)[::-1]
     rows: list[dict[str, Any]] = []
-    for asked in COVERAGES:
+    for asked in coverages:
         threshold = ordered[max(1, int(np.ceil(asked * len(ordered) - 1e-9))) - 1]
         decided = confidence >= threshold
         if rows and rows[-1]["documents"] == int(decided.sum()):
@@ -107,7 +111,7 @@ def worst_mistakes(
     *,
     label_names: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """Return id, true and predicted label and confidence of the surest mistakes, the surest first.
+    """Return the surest mistakes, the surest first: ``index, id, true, predicted, confidence``.
 
     Args:
         documents: where the ids come from.
@@ -120,6 +124,7 @@ def worst_mistakes(
     surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:WORST_MISTAKES]
     return [
         {
+            "index": int(index),
             "id": document_id(documents, int(index)),
             "true": _names(labels[index], label_names),
             "predicted": _names(predictions[index], label_names),

@@ -27,6 +27,7 @@ from textclf_transformer.evaluation.inference import evaluation_mode
 from textclf_transformer.evaluation.loaded_run import LoadedRun, check_finite
 from textclf_transformer.evaluation.probabilities import log_probabilities, predicted_labels
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
+from textclf_transformer.training.numerics import autocast
 
 PASSAGES_BY_EACH_MEASURE = 3
 
@@ -83,7 +84,8 @@ def explain_documents(
     with evaluation_mode(run.model), closing(prefetch(batches.evaluation())) as upcoming:
         for batch in upcoming:
             batch = batch.to(run.device)
-            vectors = run.model.encode_chunks(batch.input_ids, batch.attention_mask)
+            with autocast(run.device, run.amp_dtype):
+                vectors = run.model.encode_chunks(batch.input_ids, batch.attention_mask)
             output = run.model.classify_vectors(vectors, batch.chunk_counts)
             samples = batch.sample_indices.tolist()
             logits[samples] = output["logits"].float().cpu().numpy()

@@ -14,6 +14,8 @@ from textclf_transformer.data.documents import Documents, Int64Array, has_preset
 from textclf_transformer.data.text_documents import has_text
 from textclf_transformer.evaluation.bootstrap import bootstrap_intervals
 from textclf_transformer.evaluation.breakdowns import (
+    COVERAGES,
+    CURVE,
     coverage_risk,
     right_documents,
     scores_by_length,
@@ -24,9 +26,15 @@ from textclf_transformer.evaluation.calibration import (
     fit_temperature,
     reliability,
 )
+from textclf_transformer.evaluation.evidence import add_evidence
 from textclf_transformer.evaluation.loaded_run import FloatArray, LoadedRun
 from textclf_transformer.evaluation.metrics import IntArray
-from textclf_transformer.evaluation.probabilities import confidences, predicted_labels, probabilities
+from textclf_transformer.evaluation.probabilities import (
+    Float64Array,
+    confidences,
+    predicted_labels,
+    probabilities,
+)
 from textclf_transformer.evaluation.rivals import fitted_baselines, partial_readings
 from textclf_transformer.evaluation.run_data import try_own_split
 from textclf_transformer.evaluation.scores import auc_by_label, class_table, confusion, label_scores
@@ -44,9 +52,9 @@ def evaluate_run(run: LoadedRun, documents: Documents) -> dict[str, Any]:
 
     Returns:
         Plain Python without NaN, ready for JSON: ``run, checkpoint, step, data, documents, labels,
-        multi_label, loss, auc_macro, coverage, scores`` (a row for the model and for each rival: name, scores
-        and their 95 % intervals), ``classes, confusion, calibration, by_length, coverage_risk,
-        worst_mistakes`` and ``notes``, which say what could not be computed and why.
+        multi_label, ordered, numerics, loss, auc_macro, coverage, scores`` (a row for the model and for each
+        rival: name, scores and their 95 % intervals), ``classes, confusion, calibration, by_length,
+        coverage_risk, coverage_curve, worst_mistakes`` and ``notes``: what could not be computed, and why.
 
     Raises:
         DataError: a label is unknown to the model, or a given chunk is too long.
@@ -62,6 +70,7 @@ def evaluate_run(run: LoadedRun, documents: Documents) -> dict[str, Any]:
     notes: list[str] = []
     rivals = _rivals(run, documents, notes)
     lengths, read = _tokens_and_read(run, documents)
+    right = right_documents(labels, predictions)
     result = {
         "run": str(run.run.root),
         "checkpoint": run.checkpoint.name,
@@ -70,21 +79,22 @@ def evaluate_run(run: LoadedRun, documents: Documents) -> dict[str, Any]:
         "documents": len(documents),
         "labels": list(run.label_names),
         "multi_label": run.multi_label,
+        "ordered": run.ordered,
+        "numerics": run.numerics,
         "loss": float(label_loss(torch.from_numpy(logits), torch.from_numpy(labels))) / len(labels),
         "auc_macro": _mean([area for area in areas if area is not None]),
         "coverage": asdict(batches.coverage) | {"tokens_dropped": batches.coverage.tokens_dropped},
         "scores": [
-            _score_row(name, labels, predicted, num_labels=num_labels, seed=run.seed)
+            _score_row(name, labels, predicted, num_labels=num_labels, ordered=run.ordered, seed=run.seed)
             for name, predicted in {THIS_MODEL: predictions, **rivals}.items()
         ],
         "classes": class_table(labels, predictions, areas, run.label_names),
         "confusion": confusion(labels, predictions, num_labels=num_labels),
         "calibration": _calibration(run, documents, logits, labels, notes),
         "by_length": scores_by_length(labels, predictions, lengths, read, num_labels=num_labels),
-        "coverage_risk": coverage_risk(right_documents(labels, predictions), confidence),
-        "worst_mistakes": worst_mistakes(
-            documents, labels, predictions, confidence, label_names=run.label_names
-        ),
+        "coverage_risk": coverage_risk(right, confidence, COVERAGES),
+        "coverage_curve": coverage_risk(right, confidence, CURVE),
+        "worst_mistakes": _worst_mistakes(run, documents, labels, predictions, confidence, notes),
         "notes": notes,
     }
     return {key: _without_nan(value) for key, value in result.items()}
@@ -105,14 +115,30 @@ def _rivals(run: LoadedRun, documents: Documents, notes: list[str]) -> dict[str,
 
 
 def _score_row(
-    name: str, labels: IntArray, predictions: IntArray, *, num_labels: int, seed: int
+    name: str, labels: IntArray, predictions: IntArray, *, num_labels: int, ordered: bool, seed: int
 ) -> dict[str, Any]:
-    intervals = bootstrap_intervals(labels, predictions, num_labels=num_labels, seed=seed)
+    intervals = bootstrap_intervals(labels, predictions, num_labels=num_labels, ordered=ordered, seed=seed)
     return {
         "name": name,
-        **label_scores(labels, predictions, num_labels=num_labels),
+        **label_scores(labels, predictions, num_labels=num_labels, ordered=ordered),
         "intervals_95": {score: list(interval) for score, interval in intervals.items()},
     }
+
+
+def _worst_mistakes(
+    run: LoadedRun,
+    documents: Documents,
+    labels: IntArray,
+    predictions: IntArray,
+    confidence: Float64Array,
+    notes: list[str],
+) -> list[dict[str, Any]]:
+    rows = worst_mistakes(documents, labels, predictions, confidence, label_names=run.label_names)
+    if has_text(documents):
+        add_evidence(run, documents, rows)
+    elif rows:
+        notes.append("no passages beside the worst mistakes: the data keep no text")
+    return rows
 
 
 def _calibration(

@@ -1,7 +1,8 @@
 """A finished finetuning run, ready to classify: model, tokenizer, chunking and labels from its folder alone.
 
-``evaluate`` and ``predict`` go through here, so that both compute the same numbers. Nothing outside the
-folder is read; paths that the config names are only remembered.
+``evaluate`` and ``predict`` go through here, so that both compute the same numbers, and the numbers of the
+run's own test row: the encoder multiplies in the dtype that it was trained in, where the device has it.
+Nothing outside the folder is read; paths that the config names are only remembered.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from textclf_transformer.model.loading import check_fit, load_strict
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.building import build_classifier, build_encoder
 from textclf_transformer.training.checkpoint import load_checkpoint
+from textclf_transformer.training.numerics import available_amp_dtype
 from textclf_transformer.training.run_tokenizer import load_run_tokenizer
 from textclf_transformer.training.state import require_keys
 from textclf_transformer.utils import resolve_device
@@ -36,9 +38,10 @@ from textclf_transformer.utils import resolve_device
 FloatArray = NDArray[np.floating]
 
 MICRO_BATCH_TOKENS = {"cpu": 16_384, "cuda": 65_536}
-"""Padded tokens computed at once, by kind of device; labels do not depend on it, logits to rounding only."""
+"""Padded tokens computed at once on another kind of device than in training; only rounding depends on it."""
 
-_CHECKPOINT_KEYS = ("model", "architecture", "tokenizer", "config", "labels", "multi_label")
+_CHECKPOINT_KEYS = ("model", "architecture", "tokenizer", "config", "labels", "multi_label", "environment")
+_AMP_DTYPES = {"None": None, "torch.bfloat16": torch.bfloat16, "torch.float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +56,16 @@ class LoadedRun:
         tokenizer: the copy in the run folder.
         label_names: in the order of the logits.
         multi_label: whether a document carries any number of labels (a sigmoid for each) or one (softmax).
+        ordered: whether the labels are steps of a scale, lowest first (``ordinal_labels``).
         chunk_size: tokens of the longest chunk, [CLS] and [SEP] included.
         stride: content tokens from one chunk's start to the next.
         max_chunks: chunks of a document that are read.
         seed: the run's seed.
         data_paths: split → where training found it; it need not be there any more.
         device: where the model is.
+        amp_dtype: dtype of the encoder's matrix products; None means float32. The head is float32 anyway.
+        trained_amp_dtype: the one of training.
+        tokens_per_micro_batch: padded tokens computed at once: training's, on the same kind of device.
     """
 
     run: RunFolder
@@ -68,12 +75,25 @@ class LoadedRun:
     tokenizer: TokenizerWrapper
     label_names: tuple[str, ...]
     multi_label: bool
+    ordered: bool
     chunk_size: int
     stride: int
     max_chunks: int
     seed: int
     data_paths: Mapping[str, Path]
     device: torch.device
+    amp_dtype: torch.dtype | None
+    trained_amp_dtype: torch.dtype | None
+    tokens_per_micro_batch: int
+
+    @property
+    def numerics(self) -> str:
+        """What the numbers are computed in, in words."""
+        now, then = (
+            str(dtype or torch.float32).removeprefix("torch.")
+            for dtype in (self.amp_dtype, self.trained_amp_dtype)
+        )
+        return f"{now}, as in training" if now == then else f"{now}, in training {then}"
 
     def batches(
         self,
@@ -87,7 +107,7 @@ class LoadedRun:
         Args:
             documents: made with the run's tokenizer.
             max_chunks: another number of chunks to read; None: the run's.
-            tokens_per_micro_batch: padded tokens computed at once; None: ``MICRO_BATCH_TOKENS``.
+            tokens_per_micro_batch: padded tokens computed at once; None: the run's.
 
         Raises:
             ConfigError: more chunks than the model has learned places for.
@@ -110,19 +130,19 @@ class LoadedRun:
             stride=self.stride,
             max_chunks=max_chunks or self.max_chunks,
             samples_per_step=1,  # of training, which nobody asks for here
-            tokens_per_micro_batch=tokens_per_micro_batch or MICRO_BATCH_TOKENS[self.device.type],
+            tokens_per_micro_batch=tokens_per_micro_batch or self.tokens_per_micro_batch,
             seed=self.seed,
             label_names=self.label_names,
         )
 
     def logits(self, batches: DocumentBatches) -> NDArray[np.float32]:
-        """Return (documents, L) float32 logits in the order of the documents, computed in float32.
+        """Return (documents, L) float32 logits in the order of the documents.
 
         Raises:
             NonFiniteError: a logit is NaN or infinite; its document is named.
         """
         logits = document_logits(
-            self.model, batches, device=self.device, amp_dtype=None, should_stop=lambda: False
+            self.model, batches, device=self.device, amp_dtype=self.amp_dtype, should_stop=lambda: False
         )
         check_finite(logits)
         return logits
@@ -135,12 +155,14 @@ def check_finite(logits: FloatArray) -> None:
         raise NonFiniteError("a logit is NaN or infinite", where=f"document {faulty[0]} (from 0)")
 
 
-def load_run(run: str | os.PathLike[str], *, trust_code: bool = False) -> LoadedRun:
+def load_run(run: str | os.PathLike[str], *, trust_code: bool = False, float32: bool = False) -> LoadedRun:
     """Load the best weights of a finetuning run, or the last where there are no best ones.
 
     Args:
         run: the run's name, or the path of its folder, which may have been moved.
         trust_code: whether a tokenizer class outside this package may be run.
+        float32: whether to compute in float32 whatever the run was trained in; slower on some machines, and
+            independent of how documents are batched to 1e-5.
 
     Raises:
         ConfigError: there is no such run.
@@ -165,6 +187,7 @@ def load_run(run: str | os.PathLike[str], *, trust_code: bool = False) -> Loaded
     model = _load_model(content, path, architecture, head, tokenizer, device)
     chunk_size = chunking.chunk_size or architecture.max_sequence_length
     data: Mapping[str, Any] = content["config"]["data"]
+    trained_amp_dtype, tokens_per_micro_batch = _numerics(content, path, device)
     return LoadedRun(
         run=folder,
         checkpoint=path,
@@ -173,12 +196,16 @@ def load_run(run: str | os.PathLike[str], *, trust_code: bool = False) -> Loaded
         tokenizer=tokenizer,
         label_names=tuple(content["labels"]),
         multi_label=content["multi_label"],
+        ordered=head.ordinal_labels is not None,
         chunk_size=chunk_size,
         stride=chunking.stride or chunk_size - 2,
         max_chunks=chunking.max_chunks,
         seed=content["config"]["experiment"]["seed"],
         data_paths={split: Path(part["dataset_path"]) for split, part in data.items() if part is not None},
         device=device,
+        amp_dtype=None if float32 else available_amp_dtype(device, trained_amp_dtype),
+        trained_amp_dtype=trained_amp_dtype,
+        tokens_per_micro_batch=tokens_per_micro_batch,
     )
 
 
@@ -234,6 +261,23 @@ def _sections(
             found=str(error).splitlines()[0],
             mend="use the version of textclf_transformer that wrote it",
         ) from error
+
+
+def _numerics(content: Mapping[str, Any], path: Path, device: torch.device) -> tuple[torch.dtype | None, int]:
+    """Return the dtype of training and the tokens to compute at once."""
+    environment = content["environment"]
+    try:
+        trained_amp_dtype = _AMP_DTYPES[environment["amp_dtype"]]
+        if environment["device"] == device.type:
+            return trained_amp_dtype, max(1, int(environment["micro_batch_tokens"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            "this checkpoint does not say how it was computed",
+            where=f"{path}: environment",
+            found=str(error),
+            mend="use the version of textclf_transformer that wrote it",
+        ) from error
+    return trained_amp_dtype, MICRO_BATCH_TOKENS[device.type]
 
 
 def _load_model(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import (
     accuracy_score,
+    cohen_kappa_score,
     confusion_matrix,
     f1_score,
     matthews_corrcoef,
@@ -21,25 +22,34 @@ from textclf_transformer.evaluation.metrics import IntArray
 from textclf_transformer.evaluation.probabilities import Float64Array
 
 SCORE_NAMES = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "mcc")
+KAPPA = "quadratic_kappa"
+"""A further score, of labels that have an order: Cohen's kappa with squared distances as weights (1968)."""
 
 
-def label_scores(labels: IntArray, predictions: IntArray, *, num_labels: int) -> dict[str, float]:
-    """Return the scores of ``SCORE_NAMES``.
+def label_scores(
+    labels: IntArray, predictions: IntArray, *, num_labels: int, ordered: bool
+) -> dict[str, float]:
+    """Return the scores of ``SCORE_NAMES`` and, where labels are ordered, ``KAPPA``.
 
     A label that is neither there nor predicted has no F1 (0/0) and is left out of the macro mean, as in
     ``metrics.label_metrics``. The Matthews correlation coefficient of documents with several labels is that
-    of all N × L decisions.
+    of all N × L decisions. Kappa is 0/0, NaN, where all labels and predictions are the same one.
 
     Args:
         labels: (N,) of 0 … L − 1, or 0/1 of (N, L).
         predictions: of the shape of ``labels``.
         num_labels: L.
+        ordered: whether labels 0, 1, … are steps of a scale; then a document has one.
     """
     scores = {"accuracy": float(accuracy_score(labels, predictions))}
     for average in ("macro", "micro", "weighted"):
         value = f1_score(labels, predictions, labels=range(num_labels), average=average, zero_division=np.nan)
         scores[f"f1_{average}"] = float(value)
     scores["mcc"] = float(matthews_corrcoef(labels.ravel(), predictions.ravel()))
+    if ordered:
+        is_one = len(np.union1d(labels, predictions)) == 1
+        options = {"labels": range(num_labels), "weights": "quadratic"}
+        scores[KAPPA] = np.nan if is_one else float(cohen_kappa_score(labels, predictions, **options))
     return scores
 
 

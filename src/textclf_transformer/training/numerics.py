@@ -44,6 +44,18 @@ def choose_amp_dtype(device: torch.device, *, use_amp: bool, amp_dtype: AmpDtype
     return torch.bfloat16 if amp_dtype == "bf16" or cpu_has_bf16() else None
 
 
+def available_amp_dtype(device: torch.device, trained: torch.dtype | None) -> torch.dtype | None:
+    """Return the dtype that a run was ``trained`` in if ``device`` multiplies it in hardware, else None:
+    float32.
+    """
+    if trained is None:
+        return None
+    if device.type == "cuda":
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return trained if trained == torch.float16 or has_bf16 else None
+    return trained if trained == torch.bfloat16 and cpu_has_bf16() else None
+
+
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bfloat16; without that, autocast converts back and forth and is slower."""
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
