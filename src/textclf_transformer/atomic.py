@@ -69,7 +69,7 @@ def atomic_write(
             # Still there only if something failed; that failure is the one to report.
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
 
 
 def atomic_write_text(path: Path, text: str) -> None:
@@ -80,6 +80,14 @@ def atomic_write_text(path: Path, text: str) -> None:
 def atomic_write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON with ``atomic_write``; ValueError for NaN and infinity."""
     atomic_write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and what is missing above it; unlike bare ``mkdir``, they last through a power cut."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in reversed(missing):
+        flush_folder(made.parent)
 
 
 def remove_stray_temporaries(folder: Path) -> list[Path]:
@@ -147,8 +155,8 @@ def _copy_and_flush(source: Path, target: Path) -> None:
         os.fsync(writer.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make the renames last through a power cut; Windows and some file systems have no such call."""
+def flush_folder(folder: Path) -> None:
+    """Make the names in ``folder`` last through a power cut; Windows and some file systems cannot."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -18,6 +18,7 @@ from textclf_transformer.atomic import (
     atomic_write,
     atomic_write_json,
     atomic_write_text,
+    make_folder,
     remove_stray_temporaries,
     storage_errors,
 )
@@ -223,7 +224,7 @@ class RunLock:
     def __enter__(self) -> RunLock:
         path = self._run.lock_file
         with storage_errors(path):
-            self._run.root.mkdir(parents=True, exist_ok=True)
+            make_folder(self._run.root)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
             try:
                 if not _try_lock(descriptor):

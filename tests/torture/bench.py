@@ -59,6 +59,7 @@ class Result:
         passed: cases that ended as they should.
         cases: cases.
         facts: what else is worth printing, name → figure.
+        skipped: why nothing was done; None: it was.
         faults: what went wrong, a line each, with what reproduces it; also what was not put to the test.
     """
 
@@ -66,6 +67,7 @@ class Result:
     passed: int = 0
     cases: int = 0
     facts: dict[str, object] = field(default_factory=dict)
+    skipped: str | None = None
     faults: list[str] = field(default_factory=list)
 
     def case(self, faults: list[str], label: str) -> None:
@@ -247,16 +249,20 @@ class Bench:
             *_set({**data, **_COMMON, **_FINETUNING}),
         )
 
-    def new_run(self, task: str) -> Path:
-        """Return the folder of a new run of ``task``, with its config."""
+    def new_run(self, task: str, *, output_dir: Path | None = None) -> Path:
+        """Return the folder of a new run of ``task``, which has a config and writes to ``output_dir``."""
         self._made += 1
         runs = self.root / "experiments" / KINDS[task]
         folder = runs / f"run{self._made}"
         folder.mkdir()
         pattern = (runs / "pattern" / "config.yaml").read_text()
         assert pattern.count("name: pattern\n") == 1
-        (folder / "config.yaml").write_text(pattern.replace("name: pattern\n", f"name: {folder.name}\n"))
-        return folder
+        config = pattern.replace("name: pattern\n", f"name: {folder.name}\n")
+        if output_dir is not None:
+            assert config.count("output_dir: null\n") == 1
+            config = config.replace("output_dir: null\n", f"output_dir: {output_dir}\n")
+        (folder / "config.yaml").write_text(config)
+        return folder if output_dir is None else output_dir / folder.name
 
     def train(self, task: str, folder: Path, *arguments: str, **more: Any) -> Ended:
         """Start, or go on with, a run."""
@@ -280,6 +286,8 @@ class Bench:
             return [f"could not go on: exit {ended.code}: {ended.output.strip()}"]
         faults = differences(expected, outcome(folder))
         faults += [f"left behind: {path.name}" for path in strays(folder)]
+        if not faults:
+            shutil.rmtree(folder)  # a faulty one is kept to be looked at
         return faults
 
 

@@ -17,6 +17,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+# Calls on these names show in strace's record that the phase in which the process was halted is over, and
+# that ``Checkpointer.save`` has returned.
+END_OF_PHASE = "/the-phase-is-over"
+SAVED = "/saved"
+
 PHASES = ("start-up", "step", "accumulation", "between steps", "save", "evaluation", "shutdown")
 
 # (file, function) whose call begins a phase that its return ends
@@ -62,6 +67,7 @@ class Hook:
         self.micro_batches = 0
         self.left = 0
         self.struck = False
+        self.traced: FrameType | None = None
         self.owner_process = os.getpid()  # git, asked for the commit, begins as a fork of this process
 
     def install(self) -> None:
@@ -110,6 +116,11 @@ class Hook:
     def _leave(self, frame: FrameType) -> None:
         self.owners.pop()
         self.stack.pop()
+        if frame is self.traced:
+            os.access(END_OF_PHASE, os.F_OK)
+            sys.setprofile(None)
+        elif self.action == "stop" and frame.f_code.co_name == "save":
+            os.access(SAVED, os.F_OK)
         if frame.f_code.co_name == "run":
             self.stack[-1] = "shutdown"
 
@@ -125,7 +136,7 @@ class Hook:
         if action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif action == "stop":
-            sys.setprofile(None)  # what follows is traced by strace, undisturbed
+            self.traced = self.owners[-1] if self.owners else None
             os.kill(os.getpid(), signal.SIGSTOP)
         else:
             os.kill(os.getpid(), signal.Signals[action])

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import pytest
 from torture.bench import TASKS, Bench, Result
+from torture.full_disk import fill_disks
 from torture.kills import kill_runs
+from torture.power_loss import cut_power
 from torture.stops import stop_runs
+from torture.system_calls import SAVES, break_system_calls
 
 SEED = 1
 
 
 def check(result: Result) -> None:
+    if result.skipped is not None:
+        pytest.skip(result.skipped)
     assert result.cases > 0
     assert not result.faults, "\n".join(result.faults)
     assert result.passed == result.cases
@@ -23,3 +28,15 @@ def test_killed_runs_end_with_the_same_bits(bench: Bench, task: str) -> None:
 
 def test_stopped_runs_leave_a_checkpoint_and_end_with_the_same_bits(bench: Bench) -> None:
     check(stop_runs(bench, cases=8, seed=SEED))
+
+
+def test_a_system_call_that_fails_in_a_save_is_survived(bench: Bench) -> None:
+    check(break_system_calls(bench, saves=tuple(SAVES), sample=6, seed=SEED))
+
+
+def test_a_power_cut_loses_nothing_that_was_saved(bench: Bench) -> None:
+    check(cut_power(bench, "pretrain", resumed=1, seed=SEED))
+
+
+def test_a_full_disk_costs_nothing_but_time(bench: Bench) -> None:
+    check(fill_disks(bench, sizes=6))

@@ -139,7 +139,9 @@ def _clear_or_refuse(context: RunContext[Any]) -> None:
             where=str(context.run.root),
             mend="leave --resume out to go on, or add --overwrite to delete the results and begin anew",
         )
-    remove_stray_temporaries(context.run.root)
+    for folder in (context.run.root, context.run.tokenizer_dir):
+        if folder.is_dir():
+            remove_stray_temporaries(folder)
 
 
 def open_splits(

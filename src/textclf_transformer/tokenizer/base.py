@@ -13,7 +13,7 @@ import torch
 from tokenizers import AddedToken, Encoding, Tokenizer
 from torch import Tensor
 
-from textclf_transformer.atomic import atomic_write_text
+from textclf_transformer.atomic import atomic_write_text, make_folder
 from textclf_transformer.errors import DataError
 from textclf_transformer.tokenizer.files import (
     TOKENIZER_CONFIG_FILE,
@@ -163,7 +163,7 @@ class TokenizerWrapper:
 
         The folder also loads in Hugging Face's ``PreTrainedTokenizerFast``.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         config = {"tokenizer_class": "PreTrainedTokenizerFast"}
         config |= {f"{role}_token": token for role, token in self._special_tokens.items()}
         atomic_write_text(folder / TOKENIZER_FILE, self._tokenizer.to_str(pretty=True) + "\n")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from textclf_transformer.atomic import flush_folder, make_folder
 from textclf_transformer.errors import CheckpointError, StorageError
 
 Value = str | int | float | None
@@ -52,11 +53,12 @@ class MetricsLog:
         self._warn = warn
         self._pending = b""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             # unbuffered and not in append mode: what is on the disk is known at every moment, and can be cut
             self._file = io.FileIO(
                 os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644), "r+"
             )
+            flush_folder(path.parent)  # fsync of a file keeps its rows, but not that there is such a file
             self._length = self._file.seek(0, os.SEEK_END)
             self._rows = self._read_keys()
         except OSError as fault:
