@@ -187,6 +187,8 @@ def make_model(
         max_chunks=config.chunking.max_chunks,
         layer_norm_eps=pretrained.architecture.layer_norm_eps,
         use_gradient_checkpointing=config.training.gradient_checkpointing,
+        chunks_per_group=config.training.chunks_per_group,
+        kept_chunk_groups=config.training.kept_chunk_groups,
     ).to(context.device)
     if loaded is not None:
         new = (name for name in model.state_dict() if not name.startswith(ENCODER_PREFIX))

@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.heads import RobertaForMaskedLM
+from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.model.loading import load_strict
 from textclf_transformer.model.pretrained import roberta_state_from_hf
 
 PAD = 1
 VOCAB = 59
+CHUNK_LENGTH = 8
 PADDINGS = ("none", "right", "left", "inside")
 
 
@@ -38,6 +40,27 @@ def spread_weights(model: nn.Module, *, seed: int = 0) -> nn.Module:
             is_norm = name.lower().split(".")[-2].endswith("norm") and name.endswith("weight")
             parameter.normal_(float(is_norm), 0.3, generator=generator)
     return model
+
+
+def make_hierarchical(*, seed: int = 0, **changes: object) -> HierarchicalRobertaForClassification:
+    encoder_changes = {name: changes.pop(name) for name in list(changes) if name.endswith("_prob")}
+    encoder = make_encoder(seed=seed, **encoder_changes)
+    arguments: dict[str, object] = {"num_labels": 4, "attention_hidden_size": 10}
+    model = HierarchicalRobertaForClassification(encoder, **(arguments | changes))  # type: ignore[arg-type]
+    spread_weights(model, seed=seed)
+    return model.eval()
+
+
+def make_documents(counts: list[int], *, chunks: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Ids and mask (B, C, S) of documents with these numbers of chunks, the last of each shorter."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(counts), chunks or max(counts), CHUNK_LENGTH)
+    ids = torch.randint(2, VOCAB, shape, generator=generator)
+    mask = torch.ones(shape, dtype=torch.bool)
+    for document, count in enumerate(counts):
+        mask[document, :count] = False
+        mask[document, count - 1, 2 + document :] = True
+    return ids.masked_fill(mask, PAD), mask
 
 
 def make_hf(kind: str, *, seed: int = 0, **changes: object) -> transformers.PreTrainedModel:

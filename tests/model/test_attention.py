@@ -6,13 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from textclf_transformer.model import attention
-from textclf_transformer.model.attention import (
-    SequenceLayout,
-    attend,
-    check_attention_mask,
-    choose_attention_backend,
-)
+from textclf_transformer.model import layout as layouts
+from textclf_transformer.model.attention import attend, choose_attention_backend
+from textclf_transformer.model.layout import SequenceLayout, check_attention_mask
 
 BACKENDS = ("explicit", "fused")
 HEADS, HEAD_DIM = 3, 4
@@ -45,7 +41,7 @@ def one_by_one(query: Tensor, key: Tensor, value: Tensor, lengths: list[int]) ->
 def test_equals_attention_of_each_sequence_alone(
     backend: str, lengths: list[int], cells: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "_DENSE_CELLS", cells)
+    monkeypatch.setattr(layouts, "_DENSE_CELLS", cells)
     layout = SequenceLayout.from_mask(mask_of_lengths(lengths), num_heads=HEADS)
     inputs = random_qkv(sum(lengths))
     found = attend(*inputs, layout, backend=backend, dropout_p=0.0)

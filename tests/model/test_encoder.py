@@ -7,10 +7,10 @@ import torch
 from model_cases import PAD, PADDINGS, VOCAB, make_batch, make_encoder, relative_error, spread_weights
 from torch import nn
 
-from textclf_transformer.model.encoder import unpack
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.model.initialisation import initialise_weights
+from textclf_transformer.model.layout import unpack
 
 BACKENDS = ("explicit", "fused")
 

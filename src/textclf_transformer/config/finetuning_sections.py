@@ -79,6 +79,21 @@ class FinetuningTrainingSection(TrainingSection):
         ),
     ] = None
 
+    chunks_per_group: Annotated[
+        Count,
+        Field(
+            description="Chunks computed at once under gradient_checkpointing, which keeps only the ids and "
+            "vectors of such a group."
+        ),
+    ] = 4
+    kept_chunk_groups: Annotated[
+        Annotated[int, Field(ge=0, le=1_048_576)],
+        Field(
+            description="Groups of which gradient_checkpointing keeps everything all the same: they are not "
+            "computed twice."
+        ),
+    ] = 2
+
     @model_validator(mode="after")
     def _check(self) -> FinetuningTrainingSection:
         raise_problems(self._problems())
@@ -94,6 +109,14 @@ class FinetuningTrainingSection(TrainingSection):
                 found=f"from_epoch {', '.join(map(str, begins))}",
                 expected=f"0 first, then rising, below epochs ({self.epochs})",
             )
+        for key in ("chunks_per_group", "kept_chunk_groups"):
+            if key in self.model_fields_set and not self.gradient_checkpointing:
+                yield Problem(
+                    f"training.{key}",
+                    "this says how gradient_checkpointing is done, which is off",
+                    found=str(getattr(self, key)),
+                    expected="the default, or training.gradient_checkpointing: true",
+                )
         for phase in phases:
             if (phase.k is not None) != (phase.train == "top_k"):
                 yield Problem(

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from textclf_transformer.model.attention import (
+from textclf_transformer.model.dropout import Dropout, dropout
+from textclf_transformer.model.layout import (
     SequenceGroup,
     SequenceLayout,
     from_rectangle,
     to_rectangle,
 )
-from textclf_transformer.model.dropout import Dropout, dropout
 
 _TERMS = 3  # content to content, content to position, position to content
 

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from textclf_transformer.model.attention import SequenceLayout, check_attention_mask
 from textclf_transformer.model.enhanced_mask_decoder import EnhancedMaskDecoder
 from textclf_transformer.model.hf_config import HfConfig
 from textclf_transformer.model.hf_encoder import hf_class, hf_settings, hf_tensors
@@ -26,23 +25,30 @@ from textclf_transformer.model.hf_folder import read_hf_folder, write_hf_folder
 from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_weights
 from textclf_transformer.model.layers import ATTENTION_KINDS, EncoderLayer, build_embeddings
+from textclf_transformer.model.layout import SequenceLayout, check_attention_mask, unpack
 from textclf_transformer.model.loading import load_encoder
 from textclf_transformer.model.pretrained import ENCODER_PREFIX
 
 
-def unpack(tokens: Tensor, places: Tensor) -> Tensor:
-    """Spread packed rows over a padded tensor.
-
-    Args:
-        tokens: (N, D).
-        places: bool of any shape with N True cells, in row order.
-
-    Returns:
-        (*places.shape, D), zero where ``places`` is False.
-    """
-    flat = tokens.new_zeros(places.numel(), tokens.shape[-1])
-    flat = flat.index_copy(0, places.flatten().nonzero().squeeze(1), tokens)
-    return flat.view(*places.shape, tokens.shape[-1])
+def _check_shape(
+    *,
+    num_hidden_layers: int,
+    max_position_embeddings: int,
+    pad_token_id: int,
+    attention_kind: str,
+    max_relative_positions: int | None,
+) -> None:
+    if num_hidden_layers < 1:
+        raise ValueError(f"num_hidden_layers must be at least 1, found {num_hidden_layers}")
+    if max_position_embeddings < pad_token_id + 2:
+        raise ValueError(
+            f"max_position_embeddings {max_position_embeddings} leaves no position "
+            f"after pad_token_id {pad_token_id}"
+        )
+    if attention_kind not in ATTENTION_KINDS:
+        raise ValueError(f"unknown attention {attention_kind!r}, expected one of {ATTENTION_KINDS}")
+    if attention_kind == "standard" and max_relative_positions is not None:
+        raise ValueError("standard attention has no use for max_relative_positions")
 
 
 class RobertaModel(nn.Module):
@@ -92,22 +98,18 @@ class RobertaModel(nn.Module):
         use_gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        if num_hidden_layers < 1:
-            raise ValueError(f"num_hidden_layers must be at least 1, found {num_hidden_layers}")
+        _check_shape(
+            num_hidden_layers=num_hidden_layers,
+            max_position_embeddings=max_position_embeddings,
+            pad_token_id=pad_token_id,
+            attention_kind=attention_kind,
+            max_relative_positions=max_relative_positions,
+        )
         self.hidden_size = hidden_size
         self.num_attention_heads = num_attention_heads
         self.pad_token_id = pad_token_id
         self.max_sequence_length = max_position_embeddings - pad_token_id - 1
         self.use_gradient_checkpointing = use_gradient_checkpointing
-        if self.max_sequence_length < 1:
-            raise ValueError(
-                f"max_position_embeddings {max_position_embeddings} leaves no position "
-                f"after pad_token_id {pad_token_id}"
-            )
-        if attention_kind not in ATTENTION_KINDS:
-            raise ValueError(f"unknown attention {attention_kind!r}, expected one of {ATTENTION_KINDS}")
-        if attention_kind == "standard" and max_relative_positions is not None:
-            raise ValueError("standard attention has no use for max_relative_positions")
         self.attention_kind = attention_kind
         self.max_relative_positions = max_relative_positions or self.max_sequence_length
         self.embeddings = build_embeddings(

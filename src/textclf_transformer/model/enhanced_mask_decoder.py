@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from textclf_transformer.model.attention import SequenceLayout
 from textclf_transformer.model.disentangled import DisentangledSelfAttention
 from textclf_transformer.model.layers import EncoderLayer
+from textclf_transformer.model.layout import SequenceLayout
 
 
 class EnhancedMaskDecoder(nn.Module):

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from textclf_transformer.model.encoder import RobertaModel, unpack
+from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.enhanced_mask_decoder import EnhancedMaskDecoder
 from textclf_transformer.model.hf_encoder import hf_class, hf_settings, hf_tensors
 from textclf_transformer.model.hf_folder import read_hf_folder, write_hf_folder
 from textclf_transformer.model.hf_hub import local_folder
-from textclf_transformer.model.initialisation import initialise_weights
+from textclf_transformer.model.initialisation import initialise_beside_encoder
+from textclf_transformer.model.layout import unpack
 from textclf_transformer.model.linear_cross_entropy import linear_cross_entropy
 from textclf_transformer.model.loading import load_strict
 
@@ -108,9 +109,7 @@ class RobertaForMaskedLM(nn.Module):
             layer_norm_eps=layer_norm_eps,
             tie_weights=tie_weights,
         )
-        for name, part in self.named_children():
-            if name != "encoder":
-                initialise_weights(part)
+        initialise_beside_encoder(self)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None

@@ -17,9 +17,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from textclf_transformer.model.attention import check_attention_mask
+from textclf_transformer.model.chunk_groups import encode_in_groups
 from textclf_transformer.model.classifier_heads import (
     CLASSIFIER_KINDS,
     SEQUENCE_HEAD_ACTIVATIONS,
@@ -27,16 +26,32 @@ from textclf_transformer.model.classifier_heads import (
     SequenceHead,
 )
 from textclf_transformer.model.dropout import Dropout
-from textclf_transformer.model.encoder import RobertaModel, unpack
+from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.freezing import EncoderClassifier
 from textclf_transformer.model.head_files import load_classifier, write_classifier
 from textclf_transformer.model.hf_hub import local_folder
-from textclf_transformer.model.initialisation import initialise_weights
+from textclf_transformer.model.initialisation import initialise_beside_encoder
+from textclf_transformer.model.layout import check_attention_mask, unpack
 from textclf_transformer.model.pooling import POSITIONED_POOLINGS, build_pooling
 
-# Chunks whose activations exist at a time under gradient checkpointing. Fixed, so that results do not depend
-# on memory.
-_CHUNKS_PER_GROUP = 8
+
+def _check_head(
+    *,
+    classifier_kind: str,
+    pooling: str,
+    ordinal: bool,
+    chunk_position_embeddings: bool,
+    max_chunks: int | None,
+) -> None:
+    if chunk_position_embeddings and (max_chunks is None or pooling not in POSITIONED_POOLINGS):
+        raise ValueError(
+            f"position embeddings need max_chunks and a pooling of {', '.join(POSITIONED_POOLINGS)}; "
+            f"found max_chunks {max_chunks}, pooling {pooling}"
+        )
+    if classifier_kind not in CLASSIFIER_KINDS:
+        raise ValueError(f"unknown classifier {classifier_kind!r}, expected one of {CLASSIFIER_KINDS}")
+    if classifier_kind == "huggingface" and (pooling != "cls" or ordinal):
+        raise ValueError("Hugging Face's head needs pooling cls and labels without an order")
 
 
 class HierarchicalRobertaForClassification(EncoderClassifier):
@@ -58,8 +73,10 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         chunk_position_embeddings: add a learned vector for a chunk's place to its vector; needs
             ``max_chunks`` and one of ``POSITIONED_POOLINGS``.
         ordinal: whether the labels have an order; ``logits`` then are log-probabilities.
-        use_gradient_checkpointing: keep only ids and [CLS] vectors of a group of chunks and compute the group
-            again in the backward pass, so that memory hardly grows with the length of a document.
+        use_gradient_checkpointing: keep only ids and [CLS] vectors of most groups of chunks and compute them
+            again in the backward pass, see ``encode_in_groups``.
+        chunks_per_group: chunks of a group.
+        kept_chunk_groups: groups that are kept all the same.
 
     Raises:
         ValueError: the pooling or the classifier is unknown, its heads do not divide D, or it has no use for
@@ -98,20 +115,22 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         chunk_position_embeddings: bool = False,
         ordinal: bool = False,
         use_gradient_checkpointing: bool = False,
+        chunks_per_group: int = 4,
+        kept_chunk_groups: int = 2,
     ) -> None:
         super().__init__(encoder)
-        if chunk_position_embeddings and (max_chunks is None or pooling not in POSITIONED_POOLINGS):
-            raise ValueError(
-                f"position embeddings need max_chunks and a pooling of {', '.join(POSITIONED_POOLINGS)}; "
-                f"found max_chunks {max_chunks}, pooling {pooling}"
-            )
-        if classifier_kind not in CLASSIFIER_KINDS:
-            raise ValueError(f"unknown classifier {classifier_kind!r}, expected one of {CLASSIFIER_KINDS}")
-        if classifier_kind == "huggingface" and (pooling != "cls" or ordinal):
-            raise ValueError("Hugging Face's head needs pooling cls and labels without an order")
+        _check_head(
+            classifier_kind=classifier_kind,
+            pooling=pooling,
+            ordinal=ordinal,
+            chunk_position_embeddings=chunk_position_embeddings,
+            max_chunks=max_chunks,
+        )
         self.num_labels = num_labels
         self.max_chunks = max_chunks
         self.use_gradient_checkpointing = use_gradient_checkpointing
+        self.chunks_per_group = chunks_per_group
+        self.kept_chunk_groups = kept_chunk_groups
         self.settings = {
             "num_labels": num_labels,
             "pooling": pooling,
@@ -155,9 +174,7 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
                 dropout_prob=classifier_dropout,
                 ordinal=ordinal,
             )
-        for name, part in self.named_children():
-            if name != "encoder":
-                initialise_weights(part)
+        initialise_beside_encoder(self)
 
     def forward(
         self,
@@ -242,9 +259,12 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         """
         if not (self.use_gradient_checkpointing and torch.is_grad_enabled()):
             return self._encode_group(input_ids, attention_mask)
-        groups = zip(input_ids.split(_CHUNKS_PER_GROUP), attention_mask.split(_CHUNKS_PER_GROUP), strict=True)
-        return torch.cat(
-            [checkpoint(self._encode_group, ids, mask, use_reentrant=False) for ids, mask in groups]
+        return encode_in_groups(
+            self._encode_group,
+            input_ids,
+            attention_mask,
+            chunks_per_group=self.chunks_per_group,
+            kept_groups=self.kept_chunk_groups,
         )
 
     def _encode_group(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -31,3 +31,10 @@ def initialise_weights(module: nn.Module, *, std: float = 0.02) -> None:
         elif isinstance(child, nn.LayerNorm):
             nn.init.ones_(child.weight)
             nn.init.zeros_(child.bias)
+
+
+def initialise_beside_encoder(model: nn.Module) -> None:
+    """Initialise all parts of ``model`` but its ``encoder``, which may have come with weights."""
+    for name, part in model.named_children():
+        if name != "encoder":
+            initialise_weights(part)

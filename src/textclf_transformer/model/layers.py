@@ -10,9 +10,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from textclf_transformer.model.attention import SequenceLayout, attend
+from textclf_transformer.model.attention import attend
 from textclf_transformer.model.disentangled import ContentEmbeddings, DisentangledSelfAttention
 from textclf_transformer.model.dropout import Dropout
+from textclf_transformer.model.layout import SequenceLayout
 
 ATTENTION_KINDS = ("standard", "disentangled")
 

@@ -14,10 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from textclf_transformer.model.attention import SequenceLayout
 from textclf_transformer.model.dropout import Dropout
-from textclf_transformer.model.encoder import unpack
 from textclf_transformer.model.layers import EncoderLayer
+from textclf_transformer.model.layout import SequenceLayout, unpack
 
 POOLINGS = ("attention", "multihead", "mean", "max", "cls", "transformer")
 

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from textclf_transformer.model.attention import check_attention_mask
 from textclf_transformer.model.classifier_heads import SEQUENCE_HEAD_ACTIVATIONS, SequenceHead
-from textclf_transformer.model.encoder import RobertaModel, unpack
+from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.freezing import EncoderClassifier
 from textclf_transformer.model.head_files import load_classifier, write_classifier
 from textclf_transformer.model.hf_encoder import hf_class, hf_settings, hf_tensors
@@ -27,6 +26,7 @@ from textclf_transformer.model.hf_folder import (
 )
 from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_weights
+from textclf_transformer.model.layout import check_attention_mask, unpack
 from textclf_transformer.model.loading import load_strict
 from textclf_transformer.model.pooling import MaxPooling, MeanPooling
 

@@ -70,6 +70,8 @@ def build_classifier(
     max_chunks: int,
     layer_norm_eps: float,
     use_gradient_checkpointing: bool,
+    chunks_per_group: int = 4,
+    kept_chunk_groups: int = 2,
 ) -> HierarchicalRobertaForClassification:
     """Return the long-document classifier around ``encoder``; pooling and classifier start at random.
 
@@ -99,4 +101,6 @@ def build_classifier(
         chunk_position_embeddings=head.chunk_position_embeddings,
         ordinal=head.ordinal_labels is not None,
         use_gradient_checkpointing=use_gradient_checkpointing,
+        chunks_per_group=chunks_per_group,
+        kept_chunk_groups=kept_chunk_groups,
     )

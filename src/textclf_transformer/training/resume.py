@@ -27,6 +27,8 @@ _VERDICTS: dict[str, Verdict] = {
     "config.training.device": "numerics",
     "config.training.num_threads": "numerics",
     "config.training.gradient_checkpointing": "numerics",
+    "config.training.chunks_per_group": "numerics",
+    "config.training.kept_chunk_groups": "harmless",  # a group that is computed again gives the same numbers
     "config.architecture": "refused",
     "config.architecture.dropouts": "needs flag",
     "config.mlm_head.tie_mlm_weights": "refused",
