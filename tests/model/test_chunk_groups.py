@@ -61,6 +61,25 @@ def test_dropout_of_a_group_computed_again_is_that_of_a_kept_one(kept_groups: in
     assert not torch.allclose(without["classifier.dense.weight"], expected["classifier.dense.weight"])
 
 
+def test_gradients_of_groups_are_added_up_in_float32_under_autocast() -> None:
+    """The rounding error of 64 groups is that of the whole batch at once, which multiplies in bf16 too."""
+    errors = []
+    for chunks_per_group in (128, 2):
+        gradients = []
+        for enabled in (False, True):
+            model = make_hierarchical(
+                use_gradient_checkpointing=True, chunks_per_group=chunks_per_group, **WITHOUT_DROPOUT
+            )
+            ids, mask = make_documents([128])
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+                vectors = model.encode_chunks(ids[0], mask[0])
+            torch.manual_seed(5)
+            (vectors.float() * torch.randn(vectors.shape)).sum().backward()
+            gradients.append(model.encoder.layers[1].intermediate.weight.grad)
+        errors.append(float((gradients[1] - gradients[0]).norm() / gradients[0].norm()))
+    assert 0 < errors[1] < 1.2 * errors[0]
+
+
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of all storages that live: from the operation that makes one to its last reference."""
 
@@ -108,8 +127,8 @@ def test_memory_is_flat_in_the_length_of_a_document() -> None:
 
 def test_each_further_kept_group_costs_its_memory() -> None:
     peaks = [peak_bytes(chunks=32, checkpointing=True, kept_groups=kept) for kept in (2, 4, 6)]
-    assert peaks[1] > 1.7 * peaks[0]
-    assert abs((peaks[2] - peaks[1]) / (peaks[1] - peaks[0]) - 1) < 0.1
+    assert peaks[1] > 1.5 * peaks[0]
+    assert abs((peaks[2] - peaks[1]) / (peaks[1] - peaks[0]) - 1) < 0.2
 
 
 @pytest.mark.parametrize(("kept_groups", "expected"), [(0, 10), (1, 9), (3, 7), (7, 5)])

@@ -69,3 +69,40 @@ class SequenceHead(nn.Module):
         """Map (B, D) to logits (B, L)."""
         logits: Tensor = self.output(self.dropout(self.activation(self.dense(self.dropout(sequences)))))
         return logits
+
+
+def build_classifier_head(
+    kind: str,
+    *,
+    pooling: str,
+    attention_kind: str,
+    hidden_size: int,
+    num_labels: int,
+    layer_norm_eps: float,
+    dropout_prob: float,
+    ordinal: bool,
+) -> ClassifierHead | SequenceHead:
+    """Return the head of a kind, one of ``CLASSIFIER_KINDS``; the arguments are those of the two classes.
+
+    Raises:
+        ValueError: the kind is unknown, or Hugging Face's head would stand on another pooling than cls or on
+            labels with an order.
+    """
+    if kind not in CLASSIFIER_KINDS:
+        raise ValueError(f"unknown classifier {kind!r}, expected one of {CLASSIFIER_KINDS}")
+    if kind == "normalised":
+        return ClassifierHead(
+            hidden_size=hidden_size,
+            num_labels=num_labels,
+            layer_norm_eps=layer_norm_eps,
+            dropout_prob=dropout_prob,
+            ordinal=ordinal,
+        )
+    if pooling != "cls" or ordinal:
+        raise ValueError("Hugging Face's head needs pooling cls and labels without an order")
+    return SequenceHead(
+        hidden_size=hidden_size,
+        num_labels=num_labels,
+        activation=SEQUENCE_HEAD_ACTIVATIONS[attention_kind],
+        dropout_prob=dropout_prob,
+    )

@@ -20,10 +20,7 @@ from torch.nn import functional as F
 
 from textclf_transformer.model.chunk_groups import encode_in_groups
 from textclf_transformer.model.classifier_heads import (
-    CLASSIFIER_KINDS,
-    SEQUENCE_HEAD_ACTIVATIONS,
-    ClassifierHead,
-    SequenceHead,
+    build_classifier_head,
 )
 from textclf_transformer.model.dropout import Dropout
 from textclf_transformer.model.encoder import RobertaModel
@@ -35,23 +32,13 @@ from textclf_transformer.model.layout import check_attention_mask, unpack
 from textclf_transformer.model.pooling import POSITIONED_POOLINGS, build_pooling
 
 
-def _check_head(
-    *,
-    classifier_kind: str,
-    pooling: str,
-    ordinal: bool,
-    chunk_position_embeddings: bool,
-    max_chunks: int | None,
-) -> None:
-    if chunk_position_embeddings and (max_chunks is None or pooling not in POSITIONED_POOLINGS):
+def _build_chunk_positions(hidden_size: int, *, max_chunks: int | None, pooling: str) -> nn.Embedding:
+    if max_chunks is None or pooling not in POSITIONED_POOLINGS:
         raise ValueError(
             f"position embeddings need max_chunks and a pooling of {', '.join(POSITIONED_POOLINGS)}; "
             f"found max_chunks {max_chunks}, pooling {pooling}"
         )
-    if classifier_kind not in CLASSIFIER_KINDS:
-        raise ValueError(f"unknown classifier {classifier_kind!r}, expected one of {CLASSIFIER_KINDS}")
-    if classifier_kind == "huggingface" and (pooling != "cls" or ordinal):
-        raise ValueError("Hugging Face's head needs pooling cls and labels without an order")
+    return nn.Embedding(max_chunks, hidden_size)
 
 
 class HierarchicalRobertaForClassification(EncoderClassifier):
@@ -119,13 +106,6 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         kept_chunk_groups: int = 2,
     ) -> None:
         super().__init__(encoder)
-        _check_head(
-            classifier_kind=classifier_kind,
-            pooling=pooling,
-            ordinal=ordinal,
-            chunk_position_embeddings=chunk_position_embeddings,
-            max_chunks=max_chunks,
-        )
         self.num_labels = num_labels
         self.max_chunks = max_chunks
         self.use_gradient_checkpointing = use_gradient_checkpointing
@@ -147,7 +127,9 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         }
         self.chunk_dropout = Dropout(hidden_dropout)
         self.chunk_positions = (
-            nn.Embedding(max_chunks or 0, encoder.hidden_size) if chunk_position_embeddings else None
+            _build_chunk_positions(encoder.hidden_size, max_chunks=max_chunks, pooling=pooling)
+            if chunk_position_embeddings
+            else None
         )
         self.pooling = build_pooling(
             pooling,
@@ -158,22 +140,16 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
             hidden_dropout=hidden_dropout,
             layer_norm_eps=layer_norm_eps,
         )
-        self.classifier: ClassifierHead | SequenceHead
-        if classifier_kind == "huggingface":
-            self.classifier = SequenceHead(
-                hidden_size=encoder.hidden_size,
-                num_labels=num_labels,
-                activation=SEQUENCE_HEAD_ACTIVATIONS[encoder.attention_kind],
-                dropout_prob=classifier_dropout,
-            )
-        else:
-            self.classifier = ClassifierHead(
-                hidden_size=encoder.hidden_size,
-                num_labels=num_labels,
-                layer_norm_eps=layer_norm_eps,
-                dropout_prob=classifier_dropout,
-                ordinal=ordinal,
-            )
+        self.classifier = build_classifier_head(
+            classifier_kind,
+            pooling=pooling,
+            attention_kind=encoder.attention_kind,
+            hidden_size=encoder.hidden_size,
+            num_labels=num_labels,
+            layer_norm_eps=layer_norm_eps,
+            dropout_prob=classifier_dropout,
+            ordinal=ordinal,
+        )
         initialise_beside_encoder(self)
 
     def forward(
