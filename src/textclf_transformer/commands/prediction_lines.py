@@ -55,5 +55,6 @@ def _cell(value: Any) -> str:
 
 def _record(cells: Sequence[str]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue()
+    # cells are quoted that hold a character of the line's end: a lone \r ends a record for many readers, too
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return line.getvalue().removesuffix("\r\n") + "\n"
