@@ -7,9 +7,11 @@ import logging
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 import transformers
 from model_cases import PAD, make_batch, make_encoder, make_hf, relative_error, spread_weights
+from test_disentangled import make_hf_deberta
 from torch import Tensor
 
 from textclf_transformer.errors import CheckpointError, UsageError, UserError
@@ -191,6 +193,64 @@ def test_a_head_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         RobertaForSequenceClassification.from_hf(tmp_path)
     with pytest.raises(CheckpointError, match=r"no head\.json"):
         HierarchicalRobertaForClassification.from_hf(tmp_path)
+
+
+@pytest.mark.parametrize("family", ["roberta", "deberta"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_projection_of_its_own_has_a_bias_of_its_own(tied: bool, family: str, tmp_path: Path) -> None:
+    """Without tied weights transformers has two biases, lm_head.bias and lm_head.decoder.bias."""
+    maker = make_hf if family == "roberta" else make_hf_deberta
+    hf = maker(f"{family.capitalize()}ForMaskedLM", tie_word_embeddings=tied)
+    hf.save_pretrained(tmp_path)
+    ids, mask = make_batch("right")
+    found = RobertaForMaskedLM.from_hf(tmp_path).eval()(ids, mask)["logits"]
+    assert relative_error(found[~mask], run_theirs(hf, ids, mask)[~mask]) < 1e-5
+    assert "head.decoder.bias" not in RobertaForMaskedLM.from_hf(tmp_path).state_dict()
+
+
+# (what the folder holds, what is asked of it): the encoder is there, the head is another.
+@pytest.mark.parametrize(
+    ("kind", "model", "missing", "unexpected"),
+    [
+        ("RobertaForSequenceClassification", RobertaForMaskedLM, 5, 4),
+        ("RobertaForMaskedLM", RobertaForSequenceClassification, 4, 5),
+        ("RobertaForTokenClassification", RobertaForSequenceClassification, 4, 2),
+        ("RobertaForTokenClassification", RobertaForMaskedLM, 5, 2),
+    ],
+)
+def test_another_head_is_an_error_and_an_encoder_leaves_it_behind(
+    kind: str,
+    model: type[RobertaForMaskedLM] | type[RobertaForSequenceClassification],
+    missing: int,
+    unexpected: int,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    make_hf(kind).save_pretrained(tmp_path)
+    with pytest.raises(
+        CheckpointError, match=rf" matched, {missing} missing \(.*, {unexpected} unexpected \("
+    ):
+        model.from_hf(tmp_path)
+    with caplog.at_level(logging.INFO):
+        RobertaModel.from_hf(tmp_path)
+    (line,) = [record.getMessage() for record in caplog.records if "left behind" in record.getMessage()]
+    assert line.partition("left behind: ")[2].count(",") == unexpected - 1
+
+
+def test_absolute_positions_of_a_deberta_are_left_behind_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, kind in enumerate(("DebertaModel", "DebertaForMaskedLM", "DebertaForSequenceClassification")):
+        folder = tmp_path / str(number)
+        make_hf_deberta(kind).save_pretrained(folder)
+        state = safetensors.torch.load_file(folder / "model.safetensors")
+        prefix = "" if kind == "DebertaModel" else "deberta."
+        state[prefix + "embeddings.position_embeddings.weight"] = torch.zeros(16, 24)
+        safetensors.torch.save_file(state, folder / "model.safetensors")
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            (RobertaModel, RobertaForMaskedLM, RobertaForSequenceClassification)[number].from_hf(folder)
+        assert "left behind: embeddings.position_embeddings.weight" in caplog.text
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from textclf_transformer.model.initialisation import initialise_beside_encoder
 from textclf_transformer.model.layout import unpack
 from textclf_transformer.model.linear_cross_entropy import linear_cross_entropy
 from textclf_transformer.model.loading import load_strict
+from textclf_transformer.model.pretrained_deberta import ABSOLUTE_POSITIONS
 
 IGNORE_INDEX = -100
 
@@ -173,9 +174,12 @@ class RobertaForMaskedLM(nn.Module):
             layer_norm_eps=config.layer_norm_eps,
             tie_weights=config.tie_word_embeddings,
         )
-        # A tied projection is stored twice in older files; published encoders bring a pooler that MLM never
-        # used.
-        surplus = ("pooler.", "head.decoder.") if config.tie_word_embeddings else ("pooler.",)
+        # Published encoders bring a pooler that MLM never used, a DeBERTa its table of absolute places.
+        surplus: tuple[str, ...] = ("pooler.", ABSOLUTE_POSITIONS)
+        if config.tie_word_embeddings:  # older files repeat the projection
+            surplus = (*surplus, "head.decoder.")
+        elif "head.decoder.bias" in state:  # transformers has two biases then, and adds this one
+            state["head.bias"] = state.pop("head.decoder.bias")
         load_strict(model, state, source=str(folder), leave_behind=surplus).log()
         return model
 

@@ -82,9 +82,7 @@ def roberta_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> 
     in_encoder = encoder_names(state, prefix="roberta.")
     for full_name, tensor in state.items():
         name = full_name.removeprefix("roberta.")
-        if (
-            name in _HF_BUFFERS or name == "lm_head.decoder.bias"
-        ):  # the decoder's bias is lm_head.bias once more
+        if name in _HF_BUFFERS:
             continue
         if name == _TOKEN_TYPES:
             token_types = tensor

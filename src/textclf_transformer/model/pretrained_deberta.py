@@ -42,12 +42,8 @@ _NEWER_HEAD_PARTS = (
     ("head.norm.", "lm_predictions.lm_head.LayerNorm."),
     ("head.bias", "lm_predictions.lm_head.bias"),
 )
-# Kept beside what they repeat, or for models that add absolute positions to their input, which this is not.
-_SURPLUS = (
-    "embeddings.position_ids",
-    "embeddings.position_embeddings.weight",
-    "cls.predictions.decoder.bias",
-)
+# Published beside the encoder for its mask decoder; this encoder has no absolute positions in its input.
+ABSOLUTE_POSITIONS = "embeddings.position_embeddings.weight"
 
 
 def deberta_state_from_hf(state: Mapping[str, Tensor], *, num_attention_heads: int) -> dict[str, Tensor]:
@@ -67,7 +63,10 @@ def deberta_state_from_hf(state: Mapping[str, Tensor], *, num_attention_heads: i
     in_encoder = encoder_names(state, prefix="deberta.")
     for full_name, tensor in state.items():
         name = full_name.removeprefix("deberta.")
-        if name in _SURPLUS:
+        if name == "embeddings.position_ids":
+            continue
+        if name == ABSOLUTE_POSITIONS:  # under no encoder: it is left behind, and listed
+            mapped[name] = tensor
             continue
         layer = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", name)
         if layer is None:

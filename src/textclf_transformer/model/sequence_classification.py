@@ -29,6 +29,7 @@ from textclf_transformer.model.initialisation import initialise_weights
 from textclf_transformer.model.layout import check_attention_mask, unpack
 from textclf_transformer.model.loading import load_strict
 from textclf_transformer.model.pooling import MaxPooling, MeanPooling
+from textclf_transformer.model.pretrained_deberta import ABSOLUTE_POSITIONS
 
 TOKEN_POOLINGS = ("cls", "mean", "max")
 
@@ -143,7 +144,7 @@ class RobertaForSequenceClassification(EncoderClassifier):
             num_labels=1 if output is None else len(output),
             classifier_dropout=config.classifier_dropout,
         )
-        load_strict(model, state, source=str(folder), leave_behind=("pooler.",)).log()
+        load_strict(model, state, source=str(folder), leave_behind=("pooler.", ABSOLUTE_POSITIONS)).log()
         return model
 
     def to_hf(self, folder: Path | str, *, label_names: Sequence[str] | None = None) -> None:
