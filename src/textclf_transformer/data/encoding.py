@@ -79,13 +79,14 @@ def encode_documents(
     tokens: list[NDArray[np.unsignedinteger]] = []
     spans: list[NDArray[np.uint32]] = []
     for group in _grouped(pieces):
-        encodings = tokenizer.encode_batch([piece.text for piece in group], with_offsets=with_text)
-        for piece, encoding in zip(group, encodings, strict=True):
-            lengths[piece.row] += len(encoding)
-            tokens.append(np.array(encoding.ids, dtype=token_dtype))
-            if with_text:
-                flat = np.fromiter(chain.from_iterable(encoding.offsets), np.uint32, count=2 * len(encoding))
-                spans.append(flat + np.uint32(piece.start) if piece.start else flat)
+        texts = [piece.text for piece in group]
+        encode = _encode_with_places if with_text else _encode
+        group_tokens, counts, group_spans = encode(texts, tokenizer, token_dtype)
+        tokens.append(group_tokens)
+        np.add.at(lengths, [piece.row for piece in group], counts)
+        if group_spans is not None:
+            starts = np.array([piece.start for piece in group], dtype=np.uint32)
+            spans.append(group_spans + np.repeat(starts, counts)[:, None] if starts.any() else group_spans)
     if lengths.size and not lengths.min():
         document = documents[int(lengths.argmin())]
         raise DataError(
@@ -99,10 +100,49 @@ def encode_documents(
         documents,
         all_tokens,
         lengths,
-        np.concatenate(spans).reshape(-1, 2) if with_text else None,
+        np.concatenate(spans) if with_text else None,
         [_compressed(document.text) for document in documents] if with_text else None,
         int(np.count_nonzero(all_tokens == tokenizer.unk_token_id)),
     )
+
+
+_Encoded = tuple[NDArray[np.unsignedinteger], NDArray[np.int64], NDArray[np.uint32] | None]
+"""Tokens of some texts, how many each text has, and their places (tokens, 2)."""
+
+
+def _encode(texts: list[str], tokenizer: TokenizerWrapper, dtype: np.dtype[np.unsignedinteger]) -> _Encoded:
+    encodings = tokenizer.encode_batch(texts, with_offsets=False)
+    counts = np.fromiter(map(len, encodings), dtype=np.int64, count=len(texts))
+    return np.concatenate([np.array(encoding.ids, dtype=dtype) for encoding in encodings]), counts, None
+
+
+def _encode_with_places(
+    texts: list[str], tokenizer: TokenizerWrapper, dtype: np.dtype[np.unsignedinteger]
+) -> _Encoded:
+    """Take the places of tokens from the library only where they do not follow from the tokens' lengths."""
+    ids: list[NDArray[np.unsignedinteger]] = [np.empty(0, dtype)] * len(texts)
+    places: list[NDArray[np.uint32]] = [np.empty((0, 2), np.uint32)] * len(texts)
+    remaining = np.ones(len(texts), dtype=bool)
+    alignment = tokenizer.plain_alignment
+    if alignment is not None:
+        remaining = ~alignment.characters(texts).plain
+        plain = np.flatnonzero(~remaining)
+        plain_texts = [texts[index] for index in plain]
+        if plain_texts:
+            tokens, counts, _ = _encode(plain_texts, tokenizer, dtype)
+            starts = np.concatenate(([0], np.cumsum(counts)))
+            spans, right = alignment.places(alignment.characters(plain_texts), tokens, starts)
+            remaining[plain[~right]] = True
+            for index, start, stop in zip(plain, starts[:-1], starts[1:], strict=True):
+                ids[index], places[index] = tokens[start:stop], spans[start:stop]
+    others = np.flatnonzero(remaining)
+    encodings = tokenizer.encode_batch([texts[index] for index in others], with_offsets=True)
+    for index, encoding in zip(others, encodings, strict=True):
+        ids[index] = np.array(encoding.ids, dtype=dtype)
+        flat = np.fromiter(chain.from_iterable(encoding.offsets), np.uint32, count=2 * len(encoding))
+        places[index] = flat.reshape(-1, 2)
+    counts = np.fromiter(map(len, ids), dtype=np.int64, count=len(texts))
+    return np.concatenate(ids), counts, np.concatenate(places)
 
 
 def encode_stream(

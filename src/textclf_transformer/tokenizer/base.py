@@ -15,6 +15,7 @@ from torch import Tensor
 
 from textclf_transformer.atomic import atomic_write_text, make_folder
 from textclf_transformer.errors import DataError
+from textclf_transformer.tokenizer.alignment import PlainAlignment
 from textclf_transformer.tokenizer.files import (
     TOKENIZER_CONFIG_FILE,
     TOKENIZER_FILE,
@@ -148,6 +149,11 @@ class TokenizerWrapper:
         """
         encode = self._tokenizer.encode_batch if with_offsets else self._tokenizer.encode_batch_fast
         return encode(list(texts), add_special_tokens=False)
+
+    @property
+    def plain_alignment(self) -> PlainAlignment | None:
+        """Finds the places of tokens in plain text without the library; None where that is not possible."""
+        return None
 
     def decode(self, ids: Sequence[int] | Tensor) -> str:
         """Return the text of ``ids``, special tokens written out."""

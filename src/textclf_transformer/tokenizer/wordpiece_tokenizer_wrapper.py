@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
+from textclf_transformer.tokenizer.alignment import PlainAlignment
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 
 
@@ -10,3 +13,10 @@ class WordPieceTokenizerWrapper(TokenizerWrapper):
 
     kind = "wordpiece"
     model_type = "WordPiece"
+
+    @cached_property
+    def plain_alignment(self) -> PlainAlignment | None:
+        """Finds the places of tokens in plain text; None where the tokenizer divides text in a way of its
+        own.
+        """
+        return PlainAlignment(self._tokenizer) if PlainAlignment.supports(self._tokenizer) else None
