@@ -260,6 +260,7 @@ def test_shares_that_add_up_to_one_are_allowed(path: Path) -> None:
         ("chunking.chunk_size=2", "from 3"),
         ("classification_head.num_labels=1", "from 2"),
         ("training.early_stopping_patience=2", "needs validation data"),
+        ("training.chunks_per_group=3", "gradient_checkpointing is done"),
         ("classification_head.kind=huggingface", "reads the first chunk"),
         ("pretrained_experiment.from_hf=folder", "found both"),
         ("pretrained_experiment.path=null", "found neither"),

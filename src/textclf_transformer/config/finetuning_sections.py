@@ -110,7 +110,8 @@ class FinetuningTrainingSection(TrainingSection):
                 expected=f"0 first, then rising, below epochs ({self.epochs})",
             )
         for key in ("chunks_per_group", "kept_chunk_groups"):
-            if key in self.model_fields_set and not self.gradient_checkpointing:
+            is_default = getattr(self, key) == type(self).model_fields[key].default  # as the template has it
+            if not is_default and not self.gradient_checkpointing:
                 yield Problem(
                     f"training.{key}",
                     "this says how gradient_checkpointing is done, which is off",
