@@ -166,3 +166,34 @@ def test_another_batch_size_goes_on_at_the_same_share_of_the_epochs(tmp_path: Pa
     assert seen[0] == (1, 3)  # step 6 of 4 an epoch is the middle of the second; now an epoch has 7
     assert seen[-1] == (2, 6)
     assert state.step == 6 + len(seen) == 17  # the count of steps goes on
+
+
+class Overflowing(torch.autograd.Function):
+    """Lets the gradient of the first call of a session overflow once it is scaled."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return gradient * torch.inf
+
+
+def test_the_scale_of_fp16_gradients_survives(tmp_path: Path) -> None:
+    """A resumed run that began with the first scale again would overflow, and so skip updates, anew."""
+
+    def loss(model: Any, batch: Any) -> torch.Tensor:
+        value = toy_loss(model, batch)
+        return Overflowing.apply(value) if 3 in batch.sample_indices else value
+
+    settings: dict[str, Any] = {"amp_dtype": torch.float16, "loss": loss}
+    whole, cut = Run.at(tmp_path / "whole"), Run.at(tmp_path / "cut")
+    whole.start(**{**SETTINGS, **settings}).run()
+    stopped(cut, after=7, **settings)
+    scale = load_checkpoint(cut.folder.checkpoint)["scaler"]["scale"]
+    assert scale < load_checkpoint(whole.folder.checkpoint)["scaler"]["scale"] * 16
+    assert scale < torch.amp.GradScaler("cpu").get_scale()
+    cut.start(**{**SETTINGS, **settings}).run()
+    assert_same_run(cut, whole)
+    assert load_checkpoint(whole.folder.checkpoint)["scaler"]["scale"] < scale
