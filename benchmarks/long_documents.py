@@ -23,7 +23,7 @@ from benchmarks.workloads import (
     Dropouts,
     make_tokenizer,
 )
-from textclf_transformer.evaluation.loaded_run import LoadedRun
+from textclf_transformer.evaluation.loaded_run import MICRO_BATCH_TOKENS, LoadedRun
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.training.losses import document_loss
 
@@ -41,12 +41,16 @@ class OurPrediction:
             tokenizer=make_tokenizer(work.shape.vocab_size),
             label_names=LABEL_NAMES,
             multi_label=False,
+            ordered=False,
             chunk_size=work.shape.length,
             stride=work.shape.length - 2,
             max_chunks=MAX_CHUNKS,
             seed=SEED,
             data_paths={},
             device=work.device,
+            amp_dtype=None,
+            trained_amp_dtype=None,
+            tokens_per_micro_batch=MICRO_BATCH_TOKENS[work.device.type],
         )
 
     def run(self) -> None:

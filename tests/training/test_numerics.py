@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from toys import CPU
@@ -45,3 +49,17 @@ def test_peak_memory_is_in_mebibytes() -> None:
     assert memory["memory_device_mib"] is None
     if memory["memory_host_mib"] is not None:
         assert 50 < memory["memory_host_mib"] < 100_000  # torch alone takes more than 50
+
+
+def test_the_kernel_cache_is_limited_before_the_first_product() -> None:
+    # in a process of its own: oneDNN reads the variable once
+    script = (
+        "import os, torch\n"
+        "from textclf_transformer.training.numerics import deterministic_algorithms\n"
+        "with deterministic_algorithms(torch.device('cpu')):\n"
+        "    print(os.environ['ONEDNN_PRIMITIVE_CACHE_CAPACITY'])\n"
+    )
+    given = {name: value for name, value in os.environ.items() if not name.startswith("ONEDNN")}
+    for environment, expected in ((given, "64"), (given | {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "7"}, "7")):
+        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+        assert done.stdout.strip() == expected, done.stderr

@@ -30,7 +30,7 @@ from textclf_transformer.model.loading import check_fit, load_strict
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.building import build_classifier, build_encoder
 from textclf_transformer.training.checkpoint import load_checkpoint
-from textclf_transformer.training.numerics import available_amp_dtype
+from textclf_transformer.training.numerics import available_amp_dtype, limit_kernel_cache
 from textclf_transformer.training.run_tokenizer import load_run_tokenizer
 from textclf_transformer.training.state import require_keys
 from textclf_transformer.utils import resolve_device
@@ -170,6 +170,7 @@ def load_run(run: str | os.PathLike[str], *, trust_code: bool = False, float32: 
         DataError: its tokenizer cannot be read.
         UsageError: the name is not allowed, or code is not trusted.
     """
+    limit_kernel_cache()
     folder = find_run(run)
     path = _choose_checkpoint(folder)
     content = load_checkpoint(path)

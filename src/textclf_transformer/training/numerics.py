@@ -70,6 +70,15 @@ def autocast(device: torch.device, amp_dtype: torch.dtype | None) -> AbstractCon
     return torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None)
 
 
+def limit_kernel_cache() -> None:
+    """Keep fewer of the kernels that oneDNN compiles for each new shape; call it before the first product.
+
+    Micro-batches have ever new numbers of tokens, and by default oneDNN keeps a thousand kernels with their
+    buffers: more than a gigabyte, at no gain in speed (LOG.md, 2026-11-21).
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+
+
 @contextlib.contextmanager
 def deterministic_algorithms(device: torch.device) -> Iterator[None]:
     """Make torch choose kernels that repeat themselves to the bit; the former settings come back afterwards.
@@ -80,6 +89,7 @@ def deterministic_algorithms(device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         # cuBLAS reads this when it first starts, and repeats itself only with a fixed workspace
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    limit_kernel_cache()
     memory: Any = torch.utils.deterministic  # a module with properties, which its type does not tell
     was_enabled = torch.are_deterministic_algorithms_enabled()
     was_warning = torch.is_deterministic_algorithms_warn_only_enabled()
