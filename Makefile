@@ -7,11 +7,12 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 DATA ?= data
 
-.PHONY: help demo test check format results tables bench bench-full bench-gpu clean
+.PHONY: help demo test torture check format results tables bench bench-full bench-gpu clean
 
 help:
 	@echo "make demo       pretrain and finetune a long-document classifier on text that the install brings (minutes)"
 	@echo "make test       run the tests"
+	@echo "make torture    kill, stop and starve runs in many places (half an hour; ARGS=--help shows how to do less)"
 	@echo "make check      format, lint, types"
 	@echo "make format     let ruff format the code"
 	@echo "make results DATA=FOLDER   measure on the data sets in FOLDER (hours, in the background; goes on where it stopped)"
@@ -36,6 +37,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(RUN) -m pytest -n auto -m "not slow"
+
+torture: $(VENV)/installed-dev
+	PYTHONPATH=tests $(RUN) -m torture $(ARGS)
 
 check: $(VENV)/installed-dev
 	$(RUN) -m ruff format --check .

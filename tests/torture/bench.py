@@ -35,7 +35,7 @@ _COMMON = {
     "training.tokens_per_micro_batch": 96,
     "training.save_every": 3,
     "logging.eval_every": 4,
-    "logging.log_every": 1,
+    "logging.log_every": 2,
 }
 _PRETRAINING = {
     "architecture.max_sequence_length": 24,
@@ -239,14 +239,14 @@ class Bench:
             f"data.{split}.dataset_path": self.root / "store" / split for split in ("train", "val", "test")
         }
         values = {"tokenizer.vocab_dir": self.root / "tokenizer", **data, **_COMMON, **_PRETRAINING}
-        self.do("experiments.generate_pretraining_experiment", "pattern", *_set(values))
+        self.do("experiments.generate_pretraining_experiment", "pattern", *set_options(values))
         folder = self.new_run("pretrain")
         self.do("pretrain", folder.name, "--quiet")
         self.do(
             "experiments.generate_finetuning_experiment",
             "pattern",
             folder.name,
-            *_set({**data, **_COMMON, **_FINETUNING}),
+            *set_options({**data, **_COMMON, **_FINETUNING}),
         )
 
     def new_run(self, task: str, *, output_dir: Path | None = None) -> Path:
@@ -284,14 +284,18 @@ class Bench:
         ended = self.train(task, folder, **more)
         if ended.code != 0:
             return [f"could not go on: exit {ended.code}: {ended.output.strip()}"]
-        faults = differences(expected, outcome(folder))
+        try:
+            faults = differences(expected, outcome(folder))
+        except Exception as fault:
+            return [f"what the run left cannot be read: {type(fault).__name__}: {fault}"]
         faults += [f"left behind: {path.name}" for path in strays(folder)]
         if not faults:
             shutil.rmtree(folder)  # a faulty one is kept to be looked at
         return faults
 
 
-def _set(values: dict[str, Any]) -> list[str]:
+def set_options(values: dict[str, Any]) -> list[str]:
+    """Return the `--set` options of a generator."""
     return [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
 
 

@@ -240,7 +240,8 @@ class Disk:
             for kept in product((False, True), repeat=len(pending)):
                 yield [change for change, keep in zip(pending, kept, strict=True) if keep]
             return
-        for length in range(len(pending) + 1):
+        lengths = range(len(pending) + 1)
+        for length in random.sample(lengths, min(len(lengths), 1 << _ALL_SUBSETS_UP_TO)):
             yield pending[:length]
         for _ in range(1 << _ALL_SUBSETS_UP_TO):
             yield [change for change in pending if random.random() < 0.5]

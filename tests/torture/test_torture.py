@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
-from torture.bench import TASKS, Bench, Result
+from torture.bench import REPOSITORY, TASKS, Bench, Result
 from torture.full_disk import fill_disks
 from torture.kills import kill_runs
 from torture.power_loss import cut_power
+from torture.sabotage import SABOTAGES, catch_sabotage
 from torture.stops import stop_runs
 from torture.system_calls import SAVES, break_system_calls
 
@@ -40,3 +44,17 @@ def test_a_power_cut_loses_nothing_that_was_saved(bench: Bench) -> None:
 
 def test_a_full_disk_costs_nothing_but_time(bench: Bench) -> None:
     check(fill_disks(bench, sizes=6))
+
+
+def test_a_fault_of_ours_is_caught(bench: Bench) -> None:
+    faults = [fault for fault in SABOTAGES if fault.name == "the sampler is off by one after a resume"]
+    check(catch_sabotage(bench, faults))
+
+
+def test_faults_of_ours_find_their_places(tmp_path: Path) -> None:
+    for number, fault in enumerate(SABOTAGES):
+        package = tmp_path / str(number)
+        for file in {file for file, _, _ in fault.edits}:
+            (package / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / "src" / "textclf_transformer" / file, package / file)
+        fault.apply(package)
