@@ -14,6 +14,7 @@ from dataclasses import replace
 from textclf_transformer.commands.common import print_result, run_command
 from textclf_transformer.commands.plan import show_plan
 from textclf_transformer.commands.pretrained import PretrainedEncoder, load_pretrained
+from textclf_transformer.commands.report import report_after_training
 from textclf_transformer.commands.training_run import (
     RunContext,
     open_run,
@@ -70,6 +71,7 @@ def finetune(arguments: argparse.Namespace) -> None:
             )
             return
         test_metrics = train(context, task) or {}
+        report_after_training(context)
         scores = {f"test {name}": f"{value:.4f}" for name, value in test_metrics.items()}
         print_result({"run folder": context.run.root, **scores})
 

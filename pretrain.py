@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from textclf_transformer.commands.common import print_result, run_command
 from textclf_transformer.commands.plan import show_plan
+from textclf_transformer.commands.report import report_after_training
 from textclf_transformer.commands.training_run import (
     RunContext,
     open_run,
@@ -74,6 +75,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
             )
             return
         test_metrics = train(context, task) or {}
+        report_after_training(context)
         scores = {f"test {name}": f"{value:.4f}" for name, value in test_metrics.items()}
         print_result({"run folder": context.run.root, **scores})
 

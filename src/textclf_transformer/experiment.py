@@ -60,6 +60,7 @@ RUN_NAMES = frozenset(
         "best.ckpt",
         "tokenizer",
         "run.json",
+        "report.html",
         "wandb",
         ".lock",
     }
@@ -167,6 +168,11 @@ class RunFolder:
     def run_json(self) -> Path:
         """What a reader of the run wants to know: versions, commit, data, times, results."""
         return self.root / "run.json"
+
+    @property
+    def report(self) -> Path:
+        """Everything there is to see of the run, as one page."""
+        return self.root / "report.html"
 
     @property
     def lock_file(self) -> Path:

@@ -63,6 +63,7 @@ class Checkout:
             "training.batch_size": 8,
             "training.learning_rate": 3e-3,
             "logging.log_every": 5,
+            "logging.report": False,
         }
         options = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
         self.run(generate_pretraining_experiment.main, name, *options, *more)
@@ -80,6 +81,8 @@ class Checkout:
             "training.batch_size=8",
             "--set",
             "training.epochs=4",
+            "--set",
+            "logging.report=false",
         ]
         self.run(generate_finetuning_experiment.main, name, pretrained, *options, *fixed, *more)
         return self.root / "experiments" / "finetuning" / name

@@ -12,7 +12,7 @@ from textclf_transformer.data.collate import add_special_tokens
 from textclf_transformer.data.encoding import encode_documents
 from textclf_transformer.data.text_documents import TOKEN_DTYPE, TextDocuments
 from textclf_transformer.data.text_files import Document
-from textclf_transformer.evaluation.explain import decisive_passages, explain_documents
+from textclf_transformer.evaluation.explain import all_passages, decisive_passages, explain_documents
 from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
 
 LONG = "Sœil ☕ SOIL and some pèople who — said!! that it was \U0001f331 seed early. " * 3
@@ -79,8 +79,8 @@ def test_places_are_those_of_the_original_text(finetuned: Checkout) -> None:
             stride=run.stride,
             max_chunks=run.max_chunks,
         )
-        passages = decisive_passages(run, documents, index, scores[index])
-        assert passages
+        passages = all_passages(run, documents, index, scores[index])
+        assert [passage.chunk for passage in passages] == list(range(len(spans)))
         for passage in passages:
             assert passage.text == text[passage.start : passage.end] != ""
             start, stop = spans[passage.chunk]
@@ -92,7 +92,7 @@ def test_the_passages_are_the_first_by_each_measure(finetuned: Checkout) -> None
     run = load_run("ft", float32=True)
     documents = tokenised(run)
     _, scores = explain_documents(run, run.batches(documents))
-    passages = decisive_passages(run, documents, 1, scores[1])
+    passages = decisive_passages(all_passages(run, documents, 1, scores[1]))
     drops = scores[1].occlusion_drops
     assert drops is not None
     assert passages[0].chunk == drops.argmax() and passages[0].occlusion_drop == drops.max()

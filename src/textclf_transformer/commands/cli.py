@@ -20,6 +20,7 @@ VERBS = {
     "evaluate": ("textclf_transformer.commands.evaluate", "judge a finetuned model beside baselines"),
     "export": ("textclf_transformer.commands.export", "write a run as Hugging Face's transformers loads it"),
     "predict": ("textclf_transformer.commands.predict", "classify new documents"),
+    "report": ("textclf_transformer.commands.report", "show everything about a run in one page"),
 }
 
 

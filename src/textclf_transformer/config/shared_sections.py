@@ -64,6 +64,17 @@ class LoggingSection(Section):
         Count | None,
         Field(description="Validation runs every so many optimizer steps; null: at the end of each epoch."),
     ] = None
+    report: Annotated[
+        bool, Field(description="Make report.html at the end of the run; `textclf report` makes it anew.")
+    ] = True
+    report_documents: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1000,
+            description="Documents that report.html shows with the passages that decided, at most.",
+        ),
+    ] = 12
 
     @model_validator(mode="after")
     def _check(self) -> LoggingSection:

@@ -11,6 +11,7 @@ C chunks of a document, M chunks of a batch, D hidden size, L labels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -133,12 +134,8 @@ def _log_probability_of(
     return log_probabilities(logits, multi_label=False)[:, int(decided[0])]
 
 
-def decisive_passages(
-    run: LoadedRun, documents: TextDocuments, index: int, scores: ChunkScores
-) -> list[Passage]:
-    """Return the passages of one document that decided: the first ``PASSAGES_BY_EACH_MEASURE`` by each
-    measure, in the order of their occlusion drop (of their attention weight, where there is one chunk).
-    """
+def all_passages(run: LoadedRun, documents: TextDocuments, index: int, scores: ChunkScores) -> list[Passage]:
+    """Return the chunks of one document as passages of its text, in their order."""
     spans = chunk_spans(
         int(documents.lengths[index]),
         chunk_size=run.chunk_size,
@@ -146,13 +143,9 @@ def decisive_passages(
         max_chunks=run.max_chunks,
     )
     offsets, text = documents.offsets(index), documents.text(index)
-    by_attention = np.argsort(-scores.attention_weights, kind="stable")
     drops = scores.occlusion_drops
-    by_drop = by_attention if drops is None else np.argsort(-drops, kind="stable")
-    chosen = {*by_attention[:PASSAGES_BY_EACH_MEASURE], *by_drop[:PASSAGES_BY_EACH_MEASURE]}
     passages = []
-    for chunk in (int(chunk) for chunk in by_drop if chunk in chosen):
-        first, stop = spans[chunk]
+    for chunk, (first, stop) in enumerate(spans):
         start, end = int(offsets[first, 0]), int(offsets[stop - 1, 1])
         passages.append(
             Passage(
@@ -165,3 +158,15 @@ def decisive_passages(
             )
         )
     return passages
+
+
+def decisive_passages(passages: Sequence[Passage]) -> list[Passage]:
+    """Return the passages of one document that decided: the first ``PASSAGES_BY_EACH_MEASURE`` by each
+    measure, in the order of their occlusion drop (of their attention weight, where there is one chunk).
+    """
+    by_attention = sorted(passages, key=lambda passage: -passage.attention_weight)
+    by_drop = sorted(passages, key=lambda passage: -(passage.occlusion_drop or 0.0))
+    chosen = {
+        passage.chunk for ordered in (by_attention, by_drop) for passage in ordered[:PASSAGES_BY_EACH_MEASURE]
+    }
+    return [passage for passage in by_drop if passage.chunk in chosen]

@@ -43,12 +43,20 @@ from textclf_transformer.training.losses import label_loss
 THIS_MODEL = "this model"
 
 
-def evaluate_run(run: LoadedRun, documents: Documents) -> dict[str, Any]:
+def evaluate_run(
+    run: LoadedRun,
+    documents: Documents,
+    *,
+    logits: FloatArray | None = None,
+    with_rivals: bool = True,
+) -> dict[str, Any]:
     """Judge a run on labelled documents.
 
     Args:
         run: what classifies.
         documents: labelled, made with the run's tokenizer.
+        logits: what ``run.logits`` gives for them, (documents, L), where it is known already.
+        with_rivals: whether the table has baselines and partial readings beside the model.
 
     Returns:
         Plain Python without NaN, ready for JSON: ``run, checkpoint, step, data, documents, labels,
@@ -63,12 +71,12 @@ def evaluate_run(run: LoadedRun, documents: Documents) -> dict[str, Any]:
     batches = run.batches(documents)
     assert batches.labels is not None, "see run_data.check_labels"
     labels, num_labels = batches.labels, len(run.label_names)
-    logits = run.logits(batches)
+    logits = run.logits(batches) if logits is None else logits
     predictions = predicted_labels(logits, multi_label=run.multi_label)
     confidence = confidences(logits, multi_label=run.multi_label)
     areas = auc_by_label(labels, probabilities(logits, multi_label=run.multi_label))
     notes: list[str] = []
-    rivals = _rivals(run, documents, notes)
+    rivals = _rivals(run, documents, notes) if with_rivals else {}
     lengths, read = _tokens_and_read(run, documents)
     right = right_documents(labels, predictions)
     result = {

@@ -8,7 +8,7 @@ Nothing outside the folder is read; paths that the config names are only remembe
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.errors import CheckpointError, ConfigError, NonFiniteError
 from textclf_transformer.evaluation.inference import document_logits
-from textclf_transformer.experiment import RunFolder
+from textclf_transformer.experiment import Kind, RunFolder
 from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.model.loading import check_fit, load_strict
@@ -210,8 +210,12 @@ def load_run(run: str | os.PathLike[str], *, trust_code: bool = False, float32: 
     )
 
 
-def find_run(run: str | os.PathLike[str]) -> RunFolder:
-    """Return the folder of a finetuning run, by its name or, with a slash in it, by its path.
+def find_run(run: str | os.PathLike[str], kinds: Sequence[Kind] = ("finetuning",)) -> RunFolder:
+    """Return the folder of a run, by its name or, with a slash in it, by its path.
+
+    Args:
+        run: the name or the path.
+        kinds: where a name is looked for; of two runs of one name the first kind's is meant.
 
     Raises:
         ConfigError: there is no such folder.
@@ -222,16 +226,18 @@ def find_run(run: str | os.PathLike[str]) -> RunFolder:
         isinstance(run, os.PathLike) or any(mark in text for mark in {"/", os.sep}) or text in {".", ".."}
     )
     if is_path:
-        folder = RunFolder.at(Path(text).expanduser().absolute())
+        folders = [RunFolder.at(Path(text).expanduser().absolute())]
     else:
-        folder = RunFolder.locate("finetuning", text)
-    if not folder.root.is_dir():
-        raise ConfigError(
-            "there is no such finetuning run",
-            where=str(folder.root),
-            mend="give its name, or the path of its folder with a / in it (./NAME)",
-        )
-    return folder
+        folders = [RunFolder.locate(kind, text) for kind in kinds]
+    for folder in folders:
+        if folder.root.is_dir():
+            return folder
+    kind = f"{kinds[0]} " if len(kinds) == 1 else ""
+    raise ConfigError(
+        f"there is no such {kind}run",
+        where=" or ".join(str(folder.root) for folder in folders),
+        mend="give its name, or the path of its folder with a / in it (./NAME)",
+    )
 
 
 def _choose_checkpoint(folder: RunFolder) -> Path:

@@ -15,7 +15,12 @@ from textclf_transformer.data.tables import Columns, row_document
 from textclf_transformer.data.text_documents import TOKEN_DTYPE, TextDocuments
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import DataError
-from textclf_transformer.evaluation.explain import Passage, decisive_passages, explain_documents
+from textclf_transformer.evaluation.explain import (
+    Passage,
+    all_passages,
+    decisive_passages,
+    explain_documents,
+)
 from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
 from textclf_transformer.evaluation.probabilities import confidences, predicted_labels, probabilities
 
@@ -35,7 +40,7 @@ class Prediction:
         n_chunks: chunks that were read.
         n_tokens: content tokens of the document.
         truncated: whether some of them stand in no chunk, because of ``max_chunks``.
-        passages: what decided; None where nobody asked.
+        passages: its chunks with their scores, in their order; None where nobody asked.
     """
 
     id: str
@@ -49,13 +54,13 @@ class Prediction:
 
     def row(self) -> dict[str, Any]:
         """Return the columns ``id, label, confidence, prob_<name>…, n_chunks, n_tokens, truncated`` and,
-        where asked for, ``passages`` as a list of dicts.
+        where asked for, ``passages``: those that decided, as a list of dicts.
         """
         row: dict[str, Any] = {"id": self.id, "label": self.label, "confidence": self.confidence}
         row |= {f"prob_{name}": value for name, value in self.probabilities.items()}
         row |= {"n_chunks": self.n_chunks, "n_tokens": self.n_tokens, "truncated": self.truncated}
         if self.passages is not None:
-            row["passages"] = [asdict(passage) for passage in self.passages]
+            row["passages"] = [asdict(passage) for passage in decisive_passages(self.passages)]
         return row
 
 
@@ -97,7 +102,7 @@ def _predict_batch(run: LoadedRun, batch: EncodedBatch, *, explain: bool) -> Ite
             n_chunks=int(counts[index]),
             n_tokens=int(documents.lengths[index]),
             truncated=bool(truncated[index]),
-            passages=None if scores is None else decisive_passages(run, documents, index, scores[index]),
+            passages=None if scores is None else all_passages(run, documents, index, scores[index]),
         )
 
 

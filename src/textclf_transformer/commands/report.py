@@ -1,0 +1,90 @@
+"""``textclf report``: ``report.html`` of a run, and its pictures as files."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from textclf_transformer.commands.common import (
+    command_parser,
+    describe_error,
+    print_result,
+    run_command,
+    warn,
+)
+from textclf_transformer.commands.training_run import RunContext
+from textclf_transformer.errors import UsageError
+from textclf_transformer.evaluation.loaded_run import find_run
+from textclf_transformer.evaluation.report import make_report
+
+DOCUMENTS = 12
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = command_parser("textclf report", "Make report.html of a run: one file with all there is to see.")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="name of a run (of two of one name the finetuning run), or the path of its folder (with a /)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write here (default: report.html in the run)"
+    )
+    parser.add_argument("--png", type=Path, metavar="FOLDER", help="write each picture here too, as PNG")
+    parser.add_argument(
+        "--documents",
+        type=int,
+        default=DOCUMENTS,
+        metavar="N",
+        help=f"documents to show with the passages that decided, at most (default: {DOCUMENTS})",
+    )
+    return run_command(parser, argv, _report)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    if arguments.documents < 0:
+        raise UsageError(
+            "a number of documents", where="--documents", found=arguments.documents, expected="0 or more"
+        )
+    run = find_run(arguments.run, ("finetuning", "pretraining"))
+    out = arguments.out or run.report
+    if not out.absolute().parent.is_dir():
+        raise UsageError("there is no such folder to write to", where=f"--out {out}")
+    report = make_report(run, documents=arguments.documents, trust_code=arguments.trust_code)
+    report.write(out)
+    written = {"report": out.absolute()}
+    if arguments.png is not None:
+        report.write_pictures(arguments.png)
+        written["pictures"] = arguments.png.absolute()
+    for note in report.notes:
+        warn(f"left out of the report: {note}")
+    print_result(written)
+
+
+def report_after_training(context: RunContext[Any]) -> None:
+    """Write ``report.html`` into the folder of the run that was just trained; a fault is only a warning.
+
+    Nothing is done where the config says so (``logging.report``), or where the run was finished before and
+    its report is there.
+    """
+    run, logging = context.run, context.config.logging
+    try:
+        if not logging.report or _is_newer(run.report, run.run_json):
+            return
+        trust_code = context.arguments.trust_code
+        report = make_report(run, documents=logging.report_documents, trust_code=trust_code)
+        report.write(run.report)
+    except Exception as error:
+        lines, _ = describe_error(error)
+        warn(f"no report.html: {lines[0]}; make it later with: textclf report {run.root}/")
+
+
+def _is_newer(path: Path, other: Path) -> bool:
+    return path.exists() and path.stat().st_mtime >= other.stat().st_mtime
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

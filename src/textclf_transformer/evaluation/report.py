@@ -1,0 +1,197 @@
+"""``report.html``: everything there is to see of one run, in one file that needs nothing else.
+
+A finetuning run is judged on its own test documents, or on val where it has no test; a pretraining run shows
+its curves. What cannot be had (the data have moved, there is no checkpoint yet) is left out, and a note says
+why.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from textclf_transformer.atomic import atomic_write, storage_errors
+from textclf_transformer.config import flatten
+from textclf_transformer.data.documents import Documents
+from textclf_transformer.data.text_documents import has_text
+from textclf_transformer.errors import UserError
+from textclf_transformer.evaluation.full_evaluation import THIS_MODEL, evaluate_run
+from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
+from textclf_transformer.evaluation.pictures import Picture, StyleSheet
+from textclf_transformer.evaluation.report_charts import charts
+from textclf_transformer.evaluation.report_curves import curves
+from textclf_transformer.evaluation.report_documents import ShownDocument, choose_documents, shown_documents
+from textclf_transformer.evaluation.report_page import encoded, render
+from textclf_transformer.evaluation.report_run import RunRecord, read_record
+from textclf_transformer.evaluation.run_data import JUDGED_SPLITS, try_own_split
+from textclf_transformer.experiment import RunFolder
+from textclf_transformer.tokenizer.base import TokenizerWrapper
+from textclf_transformer.tokenizer.loading import load_tokenizer
+
+# The TF-IDF baseline of a larger training split would take longer than a report may; see ``make_report``.
+RIVALS_UP_TO_TOKENS = 20_000_000
+
+
+@dataclass(slots=True)
+class Report:
+    """What a report shows.
+
+    Attributes:
+        record: the run as its folder describes it.
+        curves: of the training.
+        result: what ``evaluate_run`` says; None for a pretraining run, and where there is nothing to judge.
+        split: the judged split.
+        charts: pictures of the result by name.
+        documents: some of the judged documents with their chunks.
+        tokenizer: what there is to say of it, by name.
+        notes: what is missing, and why.
+    """
+
+    record: RunRecord
+    curves: list[Picture]
+    result: Mapping[str, Any] | None = None
+    split: str | None = None
+    charts: Mapping[str, Picture] = field(default_factory=dict)
+    documents: list[ShownDocument] = field(default_factory=list)
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def html(self) -> str:
+        """Return the page."""
+        styles = StyleSheet()
+        curves = [(picture, picture.svg(styles)) for picture in self.curves]
+        charts = {name: (picture, picture.svg(styles)) for name, picture in self.charts.items()}
+        best_loss = _best_loss(self.record)
+        rows = [] if self.result is None else self.result["scores"]
+        rivals = [row for row in rows if row["name"] != THIS_MODEL and row["accuracy"] is not None]
+        return render(
+            "report.html",
+            css=styles.css(),
+            name=self.record.run.name,
+            kind=self.record.kind,
+            facts=self.record.facts,
+            config=flatten(self.record.config),
+            config_text=self.record.config_text,
+            result=self.result,
+            split=self.split,
+            model_row=rows[0] if rows else None,
+            best_rival=max(rivals, key=lambda row: row["accuracy"], default=None),
+            curves=curves,
+            charts=charts,
+            documents=self.documents,
+            tokenizer=self.tokenizer,
+            notes=self.notes,
+            best_loss=best_loss,
+            best_perplexity=None if best_loss is None else math.exp(min(best_loss[1], 700.0)),
+            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the page to ``path``; StorageError if the disk refuses."""
+        _write_bytes(path, encoded(self.html()))
+
+    def write_pictures(self, folder: Path) -> list[Path]:
+        """Write each picture as a PNG file into ``folder``, which is made if need be; return the files."""
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        written = []
+        for picture in (*self.curves, *self.charts.values()):
+            written.append(folder / f"{picture.name}.png")
+            _write_bytes(written[-1], picture.png())
+        return written
+
+
+def make_report(run: RunFolder, *, documents: int, trust_code: bool = False) -> Report:
+    """Judge a run as far as its folder and its data allow.
+
+    Baselines are fitted where the training split has at most ``RIVALS_UP_TO_TOKENS`` tokens, so that a report
+    at the end of a run stays cheap beside the run; a larger one is for ``textclf evaluate``.
+
+    Args:
+        run: the folder.
+        documents: how many documents to show with their passages, at most; occlusion computes the head once
+            for each of their chunks.
+        trust_code: whether a tokenizer class outside this package may be run.
+
+    Raises:
+        ConfigError: the folder is not a run's, or its config cannot be read.
+        StorageError: a file cannot be read.
+    """
+    record = read_record(run)
+    report = Report(record=record, curves=curves(record))
+    if not report.curves:
+        report.notes.append("no curves: the run has logged nothing yet")
+    try:
+        if record.kind == "finetuning":
+            loaded = load_run(run.root, trust_code=trust_code)
+            report.tokenizer = _tokenizer_facts(loaded.tokenizer)
+            _judge(report, loaded, documents=documents)
+        else:
+            wrapper = record.config.get("tokenizer") or {}
+            tokenizer = load_tokenizer(
+                str(wrapper.get("wrapper_path")), run.tokenizer_dir, trust_code=trust_code
+            )
+            report.tokenizer = _tokenizer_facts(tokenizer)
+    except UserError as error:
+        report.notes.append(str(error))
+    return report
+
+
+def _judge(report: Report, run: LoadedRun, *, documents: int) -> None:
+    """Add what the run's own judged documents say."""
+    judged, split = _judged_documents(report, run)
+    if judged is None:
+        return
+    logits = run.logits(run.batches(judged))
+    train, _ = try_own_split(run, "train")
+    with_rivals = train is None or int(train.lengths.sum()) <= RIVALS_UP_TO_TOKENS
+    report.split = split
+    report.result = evaluate_run(run, judged, logits=logits, with_rivals=with_rivals)
+    report.charts = charts(report.result)
+    report.notes += report.result["notes"]
+    if not with_rivals:
+        report.notes.append(
+            f"no baselines: the training data have more than {RIVALS_UP_TO_TOKENS:,} tokens; "
+            f"textclf evaluate {run.run.name} fits them"
+        )
+    if not has_text(judged):
+        report.notes.append("no documents to look at: the data keep no text")
+    elif documents:
+        report.documents = shown_documents(run, choose_documents(run, judged, logits, count=documents))
+
+
+def _judged_documents(report: Report, run: LoadedRun) -> tuple[Documents | None, str | None]:
+    reasons = []
+    for split in reversed(JUDGED_SPLITS):
+        found, reason = try_own_split(run, split)
+        if found is not None:
+            return found, split
+        reasons.append(str(reason))
+    report.notes.append(f"nothing to judge the run on: {'; '.join(reasons)}")
+    return None, None
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    atomic_write(path, lambda stream: stream.write(content))
+
+
+def _best_loss(record: RunRecord) -> tuple[int, float] | None:
+    """Return (step, loss) of the best evaluation on val, None without one."""
+    if "val" not in record.series:
+        return None
+    steps, losses = record.series["val"].points("loss")
+    if not len(losses):
+        return None
+    return int(steps[losses.argmin()]), float(losses.min())
+
+
+def _tokenizer_facts(tokenizer: TokenizerWrapper) -> dict[str, Any]:
+    return {
+        "kind": tokenizer.kind or type(tokenizer).__name__,
+        "tokens in the vocabulary": tokenizer.vocab_size,
+        "fingerprint": tokenizer.fingerprint[:16],
+    }

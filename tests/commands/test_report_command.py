@@ -1,0 +1,57 @@
+"""``textclf report``, and the report at the end of a run, which must never fail it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from end_to_end.conftest import Checkout
+
+import finetune
+from textclf_transformer.commands import report
+
+
+def test_page_and_pictures_go_where_asked(finetuned: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main(["ft", "--out", "here.html", "--png", "pictures", "--documents", "1"]) == 0
+    shown = capsys.readouterr()
+    assert "here.html" in shown.out and not shown.err
+    page = Path("here.html").read_text(encoding="utf-8")
+    assert page.count('<details class="document"') == 1
+    assert {path.name for path in Path("pictures").iterdir()} >= {"loss.png", "confusion.png", "rivals.png"}
+
+
+def test_a_name_means_the_finetuning_run_first(pretrained: Checkout) -> None:
+    assert report.main(["pre"]) == 0
+    assert (pretrained.root / "experiments" / "pretraining" / "pre" / "report.html").is_file()
+
+
+def test_mistakes_are_one_line(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in [
+        (["nobody"], "there is no such run; "),
+        (["pre", "--documents", "-1"], "--documents, found -1"),
+        (["pre", "--out", "no/such/folder.html"], "no such folder to write to"),
+        (["store/"], "not the folder of a run"),
+    ]:
+        assert report.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert message in error.replace("; found", ", found") and error.count("\n") == 1
+
+
+def test_a_run_ends_with_its_report(
+    pretrained: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (
+        pretrained.finetuning("ft", "pre", "--set", "training.epochs=1", "--set", "logging.report=true")
+        / "report.html"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "make_report", lambda *_, **__: 1 / 0)
+        assert finetune.main(["ft", "--quiet"]) == 0
+    error = capsys.readouterr().err
+    assert "warning: no report.html: " in error and "ZeroDivisionError" in error and "textclf report" in error
+    assert not page.exists()
+    assert finetune.main(["ft", "--quiet"]) == 0  # nothing is left to do but the report
+    assert "Where it looked" in page.read_text(encoding="utf-8")
+    made = page.stat().st_mtime_ns
+    assert finetune.main(["ft", "--quiet"]) == 0
+    assert page.stat().st_mtime_ns == made

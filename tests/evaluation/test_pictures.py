@@ -1,0 +1,85 @@
+"""Pictures hold what they are given, in the page's colours, and any name of a label is only text."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+from textclf_transformer.evaluation.pictures import FILE_COLOURS, PAGE_COLOURS, StyleSheet
+from textclf_transformer.evaluation.report_charts import charts
+from textclf_transformer.evaluation.report_curves import thinned
+
+NAMES = [
+    "<script>x()</script>",
+    "$x_{",
+    'a" style="fill: red} body {display: none',
+    "\x00\ud800\x1b[31m",
+    "漢字",
+]
+
+
+def result(labels: list[str]) -> dict[str, object]:
+    size = len(labels)
+    intervals = {"accuracy": [0.5, 0.9], "f1_macro": [None, None]}
+    row = {"accuracy": 0.8, "f1_macro": 0.7, "intervals_95": intervals}
+    return {
+        "labels": labels,
+        "multi_label": False,
+        "confusion": (np.eye(size, dtype=int) * 3 + (size < 30)).tolist(),
+        "scores": [{"name": "this model", **row}, {"name": "majority", **row, "f1_macro": None}],
+        "calibration": {"reliability": [{"confidence": 0.7, "accuracy": 0.6, "decisions": 4}]},
+        "coverage_risk": [{"coverage": c, "accuracy": 1 - c / 5} for c in (1.0, 0.5)],
+        "by_length": [
+            {"tokens_from": 1, "tokens_to": 9, "accuracy": 0.5},
+            {"tokens_from": 10, "tokens_to": 99, "accuracy": 1.0},
+        ],
+    }
+
+
+@pytest.mark.parametrize("count", [3, 31])
+def test_each_picture_is_well_formed_and_without_own_style(count: int) -> None:
+    labels = (NAMES * 7)[:count]
+    for picture in charts(result(labels)).values():
+        styles = StyleSheet()
+        svg = str(picture.svg(styles))
+        root = ElementTree.fromstring(svg)
+        used = {element.get("class") for element in root.iter()} - {None, "chart", "chart wide"}
+        assert all(f".{one} {{" in styles.css() for one in used)
+        assert not [
+            element for element in root.iter() if "style" in element.attrib or element.tag == "script"
+        ]
+        css = styles.css()
+        assert "red" not in css and css.count("{") == css.count("}") == len(used)
+        assert PAGE_COLOURS.blue not in css and "var(--" in css
+
+
+def test_labels_stand_in_the_confusion_matrix() -> None:
+    svg = str(charts(result(NAMES))["confusion"].svg(StyleSheet()))
+    texts = [element.text for element in ElementTree.fromstring(svg).iter("text")]
+    assert {"$x_{", "漢字", "<script>x()</script>"} <= set(texts)
+    assert texts.count("4") == len(NAMES) and texts.count("1") == len(NAMES) * (len(NAMES) - 1)
+
+
+def test_a_picture_is_the_same_each_time() -> None:
+    picture = charts(result(NAMES))["rivals"]
+    assert picture.svg(StyleSheet()) == picture.svg(StyleSheet())
+    assert picture.png().startswith(b"\x89PNG") and picture.png() == picture.png()
+
+
+def test_placeholders_differ() -> None:
+    page = [PAGE_COLOURS.ink, PAGE_COLOURS.muted, PAGE_COLOURS.line, PAGE_COLOURS.paper, PAGE_COLOURS.blue]
+    page += [PAGE_COLOURS.orange, *PAGE_COLOURS.shades]
+    assert len(set(page)) == len(page) and not set(page) & set(FILE_COLOURS.shades)
+
+
+def test_thinning_keeps_means() -> None:
+    steps, values = np.arange(1.0, 1004.0), np.arange(1003.0) ** 2
+    thin_steps, thin_values = thinned((steps, values), most=100)
+    assert len(thin_steps) <= 100
+    assert thin_steps[0] == pytest.approx(steps[:11].mean()) and thin_values[0] == pytest.approx(
+        values[:11].mean()
+    )
+    assert thin_values[-1] == pytest.approx(values[-2:].mean())
+    assert thinned((steps, values), most=2000)[0] is steps

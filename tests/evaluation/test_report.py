@@ -1,0 +1,240 @@
+"""The report shows what the evaluation says, lets no text become markup, and is complete in itself."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import dataclasses
+import hashlib
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from end_to_end.conftest import Checkout
+
+from textclf_transformer.data.store import Store
+from textclf_transformer.data.text_files import Document
+from textclf_transformer.evaluation.explain import Passage
+from textclf_transformer.evaluation.full_evaluation import evaluate_run
+from textclf_transformer.evaluation.loaded_run import load_run
+from textclf_transformer.evaluation.report import Report, make_report
+from textclf_transformer.evaluation.report_documents import _chunks, choose_documents, shown_documents
+from textclf_transformer.evaluation.report_page import duration, encoded, number, short, signed
+from textclf_transformer.evaluation.report_run import read_record
+from textclf_transformer.experiment import RunFolder
+from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
+
+HOSTILE = '<script>document.title="caught"</script><img src=x onerror=alert(1)>'
+
+
+class Elements(HTMLParser):
+    """Collects what a browser would make of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+@pytest.fixture(scope="module")
+def folder(finetuned_folder: Path) -> RunFolder:
+    return RunFolder.at(finetuned_folder / "experiments" / "finetuning" / "ft")
+
+
+@pytest.fixture(scope="module")
+def report(folder: RunFolder) -> Report:
+    return make_report(folder, documents=6)
+
+
+def assert_complete_in_itself(page: str) -> None:
+    for tag, attributes in Elements(page).tags:
+        assert tag not in {"script", "iframe", "object", "embed", "base", "form"}
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+        for name in ("src", "href", "xlink:href", "action"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), attributes
+    assert "url(http" not in page and "@import" not in page
+
+
+def test_the_page_says_what_the_evaluation_says(report: Report, folder: RunFolder) -> None:
+    run = load_run(folder.root)
+    store = Store.open(folder.root.parents[2] / "store" / "test")
+    expected = evaluate_run(run, store)
+    page = report.html()
+    assert_complete_in_itself(page)
+    text = Elements(page).text
+    model = expected["scores"][0]
+    assert f"On {len(store)} test documents this model gets {100 * model['accuracy']:.1f} % right" in text
+    for row in expected["scores"]:
+        assert f"{row['name']} {100 * row['accuracy']:.1f} %" in text
+    for row in expected["classes"]:
+        assert f"{row['label']} {100 * row['precision']:.1f} % {100 * row['recall']:.1f} %" in text
+    assert not report.notes
+    names = {picture.name for picture in report.curves} | set(report.charts)
+    assert names >= {"loss", "scores", "learning-rate", "gradient-norm", "rivals", "confusion", "calibration"}
+    assert sum(tag == "svg" and values.get("role") == "img" for tag, values in Elements(page).tags) == len(
+        names
+    )
+
+
+def test_the_policy_allows_the_page_its_own_style_and_nothing_else(report: Report) -> None:
+    page = report.html()
+    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
+    policies = [tag[1]["content"] for tag in Elements(page).tags if "http-equiv" in tag[1]]
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert policies == [
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+    ]
+
+
+def test_no_text_becomes_markup(report: Report, folder: RunFolder) -> None:
+    document = Document(f"soil {HOSTILE} seed", (HOSTILE,), HOSTILE, None, "memory")
+    result = copy.deepcopy(report.result)
+    assert result is not None
+    for row in result["classes"]:
+        row["label"] = f"{HOSTILE}\x00\ud800"
+    hostile = dataclasses.replace(
+        report,
+        record=dataclasses.replace(report.record, config_text=f"{HOSTILE}\ud800"),
+        result=result,
+        documents=shown_documents(load_run(folder.root), [document]),
+        notes=[HOSTILE],
+    )
+    page = hostile.html()
+    assert_complete_in_itself(page)
+    assert {tag for tag, _ in Elements(page).tags} <= {tag for tag, _ in Elements(report.html()).tags}
+    # the note, the config, three labels, the id and the true label; the text is torn apart by the chunks
+    assert Elements(page).text.count(HOSTILE) == 7
+    assert b"?" in encoded(page)
+
+
+def test_documents_are_mistakes_first_and_the_same_each_time(folder: RunFolder) -> None:
+    run = load_run(folder.root)
+    store = Store.open(folder.root.parents[2] / "store" / "test")
+    assert store.labels is not None
+    logits = run.logits(run.batches(store)).copy()
+    logits[:4] = -logits[:4]  # four mistakes more, at least where the model was right
+    wrong = {store.document_id(int(i)) for i in np.flatnonzero(logits.argmax(1) != store.labels)}
+    chosen = choose_documents(run, store, logits, count=6)
+    assert len({document.id for document in chosen}) == 6
+    assert [document.id in wrong for document in chosen] == [True] * min(3, len(wrong)) + [False] * (
+        6 - min(3, len(wrong))
+    )
+    assert len({document.label for document in chosen[3:]}) == 3  # one of each label in turn
+    assert chosen == choose_documents(run, store, logits, count=6)
+    assert len(choose_documents(run, store, logits, count=1000)) == len(store)
+
+
+def passage(chunk: int, attention: float, drop: float | None, start: int, end: int) -> Passage:
+    return Passage(chunk, start, end, attention, drop, "")
+
+
+def test_shades_follow_the_scores() -> None:
+    text = "abcdefghij" * 3
+    scores = [(0.6, 2.0), (0.3, -1.0), (0.12, 0.0)]
+    passages = [passage(i, a, d, 10 * i, 10 * i + 12) for i, (a, d) in enumerate(scores)]
+    chunks = _chunks(text, passages, {0}, 0.5)
+    assert [chunk.drop_level for chunk in chunks] == [5, -2, 0]
+    assert [chunk.attention_level for chunk in chunks] == [9, 4, 2]  # the largest share is compared with 2/3
+    assert [chunk.text for chunk in chunks][:2] == [text[:10], text[10:20]]  # an overlap is shown once
+    assert chunks[0].confidence_without == pytest.approx(0.5 * np.exp(-2.0))
+    equal = _chunks(text, [passage(i, 0.25, 0.001, 5 * i, 5 * i + 5) for i in range(4)], {0}, 0.9)
+    assert {chunk.attention_level for chunk in equal} == {5}
+    assert {chunk.drop_level for chunk in equal} == {0}
+
+
+def test_the_whole_text_that_was_read_is_shown(folder: RunFolder) -> None:
+    text = " ".join(f"soil {n} seed" for n in range(300))
+    run = load_run(folder.root)
+    shown = shown_documents(run, [Document(text, None, "x", None, "memory")])[0]
+    assert shown.true is None and shown.right is None
+    read = "".join(chunk.text for chunk in shown.chunks)
+    assert text.startswith(read) and len(shown.chunks) == run.max_chunks
+    assert shown.unread_characters == len(text) - len(read) and text[len(read) :].startswith(shown.unread)
+    assert sum(chunk.attention for chunk in shown.chunks) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_pretraining_run_shows_its_curves(pretrained: Checkout) -> None:
+    report = make_report(RunFolder.locate("pretraining", "pre"), documents=3)
+    page = report.html()
+    assert_complete_in_itself(page)
+    assert report.result is None and not report.notes
+    assert [picture.name for picture in report.curves] == ["loss", "learning-rate", "gradient-norm"]
+    text = Elements(page).text
+    assert "Best loss on val" in text and "wordpiece" in text and "mask_p" in text
+
+
+def test_what_is_gone_is_left_out_and_said(finetuned: Checkout) -> None:
+    run = RunFolder.locate("finetuning", "ft")
+    content = load_checkpoint(run.best_checkpoint)
+    for part in content["config"]["data"].values():
+        part["dataset_path"] = str(finetuned.root / "gone")
+    save_checkpoint(run.best_checkpoint, content)
+    report = make_report(run, documents=3)
+    assert report.result is None and "not here any more" in report.notes[0]
+    assert "not here any more" in Elements(report.html()).text
+    shutil.rmtree(run.root / "metrics")
+    for name in ("best.ckpt", "model.ckpt", "model.ckpt.prev"):
+        (run.root / name).unlink(missing_ok=True)
+    run.run_json.write_text("no JSON", encoding="utf-8")
+    report = make_report(run, documents=3)
+    assert any("no checkpoint" in note for note in report.notes) and not report.curves
+    assert "not begun" in Elements(report.html()).text
+
+
+def test_metrics_are_read_whatever_stands_in_them(finetuned: Checkout) -> None:
+    run = RunFolder.locate("finetuning", "ft")
+    steps, losses = read_record(run).series["train"].points("loss")
+    lines = run.train_metrics.read_text(encoding="utf-8").splitlines()
+    assert len(steps) == len(losses) == len(lines) - 1
+    broken = lines[1].split(",")
+    broken[lines[0].split(",").index("loss")] = "?"
+    run.train_metrics.write_text(
+        "\n".join([lines[0], ",".join(broken), *lines[2:], "99"]) + "\n", encoding="utf-8"
+    )
+    record = read_record(run)
+    assert record.series["train"].points("loss")[0].tolist() == steps.tolist()[1:]
+    run.run_json.write_text(
+        json.dumps({"data": {"train": {"tokens": "many"}}, "step": True}), encoding="utf-8"
+    )
+    facts = read_record(run).facts
+    assert facts.step is None and facts.data[0].tokens is None
+
+
+def test_numbers_read_well() -> None:
+    assert [signed(value) for value in (0.456, -0.1, 0.001, None)] == ["+0.46", "−0.10", "0.00", "–"]
+    assert [short(value) for value in (5_589_771, 12_345, 950, 1_462_080)] == [
+        "5.59 M",
+        "12.3 k",
+        "950",
+        "1.46 M",
+    ]
+    assert [duration(value) for value in (12, 219.1, 3_900, None)] == [
+        "12 s",
+        "3 min 39 s",
+        "1 h 05 min",
+        "–",
+    ]
+    assert [number(value) for value in (1234, 0.12345, True, "x", None)] == [
+        "1,234",
+        "0.1235",
+        "True",
+        "x",
+        "–",
+    ]
