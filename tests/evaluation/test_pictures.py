@@ -30,7 +30,7 @@ def result(labels: list[str]) -> dict[str, object]:
         "confusion": (np.eye(size, dtype=int) * 3 + (size < 30)).tolist(),
         "scores": [{"name": "this model", **row}, {"name": "majority", **row, "f1_macro": None}],
         "calibration": {"reliability": [{"confidence": 0.7, "accuracy": 0.6, "decisions": 4}]},
-        "coverage_risk": [{"coverage": c, "accuracy": 1 - c / 5} for c in (1.0, 0.5)],
+        "coverage_curve": [{"coverage": c, "accuracy": 1 - c / 5} for c in (1.0, 0.5)],
         "by_length": [
             {"tokens_from": 1, "tokens_to": 9, "accuracy": 0.5},
             {"tokens_from": 10, "tokens_to": 99, "accuracy": 1.0},

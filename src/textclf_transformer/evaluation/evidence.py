@@ -12,7 +12,7 @@ from textclf_transformer.data.documents import Documents
 from textclf_transformer.data.encoding import encode_documents
 from textclf_transformer.data.text_documents import TOKEN_DTYPE, TextDocuments, document_text
 from textclf_transformer.data.text_files import Document
-from textclf_transformer.evaluation.explain import Passage, decisive_passages, explain_documents
+from textclf_transformer.evaluation.explain import Passage, all_passages, explain_documents
 from textclf_transformer.evaluation.loaded_run import LoadedRun
 
 CHARACTERS_SHOWN = 240
@@ -39,7 +39,7 @@ def add_evidence(run: LoadedRun, documents: Documents, rows: Sequence[dict[str, 
     chosen = TextDocuments.from_batch(batch, run.tokenizer, path=documents.path)
     _, scores = explain_documents(run, run.batches(chosen))
     for place, (row, own) in enumerate(zip(rows, scores, strict=True)):
-        passages = decisive_passages(run, chosen, place, own)
+        passages = all_passages(run, chosen, place, own)
         row["by_attention"] = _shown(max(passages, key=lambda passage: passage.attention_weight))
         drops = [(p.occlusion_drop, p) for p in passages if p.occlusion_drop is not None]
         row["by_occlusion"] = _shown(max(drops, key=lambda pair: pair[0])[1]) if drops else None

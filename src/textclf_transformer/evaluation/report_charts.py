@@ -30,8 +30,8 @@ def charts(result: Mapping[str, Any]) -> dict[str, Picture]:
         pictures.append(_rivals(result["scores"]))
     if not result["multi_label"] and len(result["labels"]) <= MOST_LABELS:
         pictures.append(_confusion(result["confusion"], result["labels"]))
-    if len(result["coverage_risk"]) > 1:
-        pictures.append(_coverage(result["coverage_risk"]))
+    if len(result["coverage_curve"]) > 1:
+        pictures.append(_coverage(result["coverage_curve"]))
     if len(result["by_length"]) > 1:
         pictures.append(_lengths(result["by_length"]))
     return {picture.name: picture for picture in pictures}
@@ -155,7 +155,7 @@ def _coverage(rows: Sequence[Mapping[str, Any]]) -> Picture:
         axes = plain_axes(
             figure, colours, x="share of documents that the model decides", y="accuracy on them"
         )
-        axes.plot(coverage, accuracy, color=colours.blue, linewidth=1.4, marker="o", markersize=4)
+        axes.plot(coverage, accuracy, color=colours.blue, linewidth=1.4, marker="o", markersize=3)
         axes.xaxis.set_major_formatter(_PERCENT)
         axes.yaxis.set_major_formatter(_PERCENT)
         axes.invert_xaxis()
