@@ -155,7 +155,7 @@ def _coverage(rows: Sequence[Mapping[str, Any]]) -> Picture:
         axes = plain_axes(
             figure, colours, x="share of documents that the model decides", y="accuracy on them"
         )
-        axes.plot(coverage, accuracy, color=colours.blue, linewidth=1.4, marker="o", markersize=3)
+        axes.plot(coverage, accuracy, color=colours.blue, linewidth=1.6)
         axes.xaxis.set_major_formatter(_PERCENT)
         axes.yaxis.set_major_formatter(_PERCENT)
         axes.invert_xaxis()
