@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from textclf_transformer.commands.common import print_result, run_command
+from textclf_transformer.commands.estimate import StepLoad
 from textclf_transformer.commands.plan import show_plan
 from textclf_transformer.commands.pretrained import PretrainedEncoder, load_pretrained
 from textclf_transformer.commands.report import report_after_training
@@ -28,6 +29,7 @@ from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.errors import ConfigError, DataError
 from textclf_transformer.evaluation.evaluate import evaluate_documents
+from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.model.pretrained import ENCODER_PREFIX
 from textclf_transformer.training.building import build_classifier
@@ -48,7 +50,6 @@ def finetune(arguments: argparse.Namespace) -> None:
     with open_run("finetuning", arguments) as context:
         config: FinetuningConfig = context.config
         pretrained = load_pretrained(config, trust_code=arguments.trust_code)
-        architecture = pretrained.architecture
         documents = open_splits(config, pretrained.tokenizer)
         label_names = check_labels(config, documents)
         batches = {
@@ -63,11 +64,10 @@ def finetune(arguments: argparse.Namespace) -> None:
             show_plan(
                 context,
                 task,
-                architecture=architecture,
+                encoder=model.encoder,
+                load=step_load(context, pretrained, train_batches),
                 samples_per_epoch=train_batches.num_samples,
                 tokens_per_epoch=train_batches.num_tokens,
-                mean_sequence_length=train_batches.num_tokens / train_batches.num_chunks,
-                head_flops_per_token=0.0,
             )
             return
         test_metrics = train(context, task) or {}
@@ -159,6 +159,26 @@ def make_batches(
         tokens_per_micro_batch=context.micro_batch_tokens,
         seed=config.experiment.seed,
         label_names=label_names,
+    )
+
+
+def step_load(
+    context: RunContext[FinetuningConfig], pretrained: PretrainedEncoder, batches: DocumentBatches
+) -> StepLoad:
+    """Return what an optimizer step brings to the encoder, for the estimate."""
+    length = batches.num_tokens / batches.num_chunks
+    training = context.config.training
+    return StepLoad(
+        sequence_length=length,
+        tokens_per_step=batches.num_tokens / batches.steps_per_epoch,
+        tokens_per_micro_batch=context.micro_batch_tokens,
+        wanted_share=1 / length,
+        recompute="chunks" if training.gradient_checkpointing else "nothing",
+        tokens_per_group=training.chunks_per_group * length,
+        tokens_kept=training.kept_chunk_groups * training.chunks_per_group * length,
+        amp=context.amp_dtype is not None,
+        attention_backend=choose_attention_backend(context.device),
+        attention_dropout=pretrained.architecture.dropouts.attention > 0,
     )
 
 

@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 from textclf_transformer.commands.common import print_result, run_command
+from textclf_transformer.commands.estimate import StepLoad
 from textclf_transformer.commands.plan import show_plan
 from textclf_transformer.commands.report import report_after_training
 from textclf_transformer.commands.training_run import (
@@ -67,11 +68,21 @@ def pretrain(arguments: argparse.Namespace) -> None:
             show_plan(
                 context,
                 task,
-                architecture=config.architecture,
+                encoder=model.encoder,
+                load=StepLoad(
+                    sequence_length=rows.num_tokens / rows.num_samples,
+                    tokens_per_step=rows.num_tokens / rows.steps_per_epoch,
+                    tokens_per_micro_batch=context.micro_batch_tokens,
+                    wanted_share=config.mlm_head.mask_p,
+                    head_flops_per_token=config.mlm_head.mask_p * head_flops,
+                    recompute="layers" if config.training.gradient_checkpointing else "nothing",
+                    amp=context.amp_dtype is not None,
+                    attention_backend=choose_attention_backend(context.device),
+                    attention_dropout=config.architecture.dropouts.attention > 0,
+                    extra_layers=0 if model.mask_decoder is None else 1,
+                ),
                 samples_per_epoch=rows.num_samples,
                 tokens_per_epoch=rows.num_tokens,
-                mean_sequence_length=rows.num_tokens / rows.num_samples,
-                head_flops_per_token=config.mlm_head.mask_p * head_flops,
             )
             return
         test_metrics = train(context, task) or {}

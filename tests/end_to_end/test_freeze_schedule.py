@@ -16,6 +16,8 @@ PHASES = (
     "{from_epoch: 2, train: all}",
 )
 
+EPOCHS = ("epoch 1", "epoch 2", "epochs 3 to 4")
+
 
 def test_the_phases_train_what_they_say(pretrained: Checkout) -> None:
     source = torch.load(pretrained.root / "experiments/pretraining/pre/best.ckpt", weights_only=True)["model"]
@@ -36,6 +38,26 @@ def test_the_phases_train_what_they_say(pretrained: Checkout) -> None:
     with (folder / "metrics" / "train" / "metrics.csv").open(encoding="utf-8", newline="") as file:
         rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
     assert max(rates[: len(rates) // 3]) > 2 * max(rates[len(rates) // 3 :])  # 1e-2, then 3e-3
+
+
+def test_dry_run_shows_each_phase_and_its_rates(
+    pretrained: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrained.finetuning("ft", "pre", "--set", f"training.freeze=[{', '.join(PHASES)}]")
+    capsys.readouterr()
+    pretrained.run(finetune.main, "ft", "--dry-run", "--set", "training.layerwise_lr_decay=0.5")
+    lines = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
+    counts = [
+        int(lines[epochs].split()[2 if " to " not in epochs else 4].replace(",", "")) for epochs in EPOCHS
+    ]
+    assert counts == sorted(set(counts))
+    assert lines["epoch 1"].endswith("learning rate 0.01")
+    assert lines["epoch 2"].endswith("learning rate 0.003 in the head, down to 0.0015 in the lowest part")
+    assert lines["epochs 3 to 4"].endswith(
+        "learning rate 0.003 in the head, down to 0.000375 in the lowest part"
+    )
+    every = int(lines["parameters"].split()[1].replace(",", ""))
+    assert counts[-1] == every
 
 
 @pytest.mark.parametrize(

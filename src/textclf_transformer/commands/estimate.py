@@ -1,34 +1,84 @@
-"""What a run will cost, before it starts: parameters, memory and time, from config, shapes and one timing.
+"""What a run will cost, before it starts: parameters, memory and time, from shapes and one timing.
 
-The figures are estimates to plan with. Memory counts weights, gradients and optimizer state exactly and
-activations by the tensors that the layers keep for the backward pass. Time divides the floating-point
-operations of a step by the rate of a matrix product measured here and now, times a share that training
-reaches in practice.
+The figures are estimates to plan with. Weights, gradients and optimizer state are counted exactly;
+activations by the tensors that autograd keeps for the backward pass of an encoder (a test counts those);
+operations by the matrix products. What is frozen builds no graph, so it costs a forward pass alone. Not
+counted: heads and poolings, the device's own context, and what the allocator rounds up.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
 
-_SHARE_OF_MATMUL_RATE = 0.6
+from textclf_transformer.model.encoder import RobertaModel
+from textclf_transformer.model.freezing import count_parameters
+from textclf_transformer.model.layers import EncoderLayer
+
+# Share of a square matrix product's rate that training reaches.
+SHARE_OF_MATMUL_RATE = 0.6
 _MATMUL_SIZE = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepLoad:
+    """What one optimizer step brings to the encoder.
+
+    Attributes:
+        sequence_length: S, mean tokens of a sequence, special tokens included.
+        tokens_per_step: tokens of the whole step.
+        tokens_per_micro_batch: most tokens that go through the encoder in one forward pass.
+        wanted_share: share of the tokens whose output the head reads.
+        head_flops_per_token: operations of the head's forward pass, averaged over all tokens.
+        recompute: what gradient checkpointing computes again: "nothing", "layers" one by one, or "chunks":
+            groups of them, see ``encode_in_groups``.
+        tokens_per_group: tokens of such a group.
+        tokens_kept: tokens of the groups that are not computed again.
+        amp: whether matrix products are in 16 bits.
+        attention_backend: see ``choose_attention_backend``.
+        attention_dropout: whether attention weights are dropped.
+        extra_layers: layers that run beside the encoder's own (the enhanced mask decoder's second pass).
+    """
+
+    sequence_length: float
+    tokens_per_step: float
+    tokens_per_micro_batch: float
+    wanted_share: float
+    head_flops_per_token: float = 0.0
+    recompute: Literal["nothing", "layers", "chunks"] = "nothing"
+    tokens_per_group: float = 0.0
+    tokens_kept: float = 0.0
+    amp: bool
+    attention_backend: str
+    attention_dropout: bool
+    extra_layers: int = 0
+
+    @property
+    def tokens_per_pass(self) -> float:
+        """Tokens of one forward pass over all groups of it."""
+        return min(self.tokens_per_micro_batch, self.tokens_per_step)
+
+    @property
+    def tokens_per_call(self) -> float:
+        """Tokens that go through the layers at once."""
+        grouped = self.recompute == "chunks"
+        return min(self.tokens_per_pass, self.tokens_per_group) if grouped else self.tokens_per_pass
 
 
 @dataclass(frozen=True, slots=True)
 class CostEstimate:
-    """What one run is expected to need.
+    """What one optimizer step is expected to need.
 
     Attributes:
         parameters: number of parameters.
         trainable_parameters: how many of them are trained.
         state_bytes: weights, gradients and AdamW's two moments, all float32.
-        activation_bytes: what one micro-batch keeps for its backward pass.
+        activation_bytes: what is kept for the backward pass at its peak, 16-bit copies of weights included.
         step_flops: floating-point operations of one optimizer step, forward and backward.
-        seconds: time for all steps, without evaluation.
     """
 
     parameters: int
@@ -36,7 +86,6 @@ class CostEstimate:
     state_bytes: int
     activation_bytes: int
     step_flops: float
-    seconds: float
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -55,62 +104,94 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * _MATMUL_SIZE**3 * repetitions / elapsed
 
 
-def estimate_cost(
-    model: nn.Module,
-    *,
-    hidden_size: int,
-    num_hidden_layers: int,
-    num_attention_heads: int,
-    intermediate_size: int,
-    sequence_length: float,
-    head_flops_per_token: float,
-    tokens_per_step: float,
-    tokens_per_micro_batch: int,
-    total_steps: int,
-    device: torch.device,
-    amp_dtype: torch.dtype | None,
-    gradient_checkpointing: bool,
-) -> CostEstimate:
-    """Estimate a run.
+def estimate_cost(model: nn.Module, encoder: RobertaModel, load: StepLoad) -> CostEstimate:
+    """Estimate one optimizer step of a model, frozen as it is now.
 
     Args:
-        model: the model as it will be trained.
-        hidden_size: D.
-        num_hidden_layers: layers of the encoder.
-        num_attention_heads: heads per layer.
-        intermediate_size: width of the feed-forward networks.
-        sequence_length: mean tokens of a sequence, special tokens included.
-        head_flops_per_token: operations of the head's forward pass, averaged over all tokens.
-        tokens_per_step: tokens of one optimizer step.
-        tokens_per_micro_batch: most tokens in a micro-batch.
-        total_steps: optimizer steps of the run.
-        device: where it will run.
-        amp_dtype: the dtype of matrix products; None means float32.
-        gradient_checkpointing: whether layers are computed again in the backward pass.
+        model: the model; its tensors may be on the device "meta".
+        encoder: the encoder in it.
+        load: what goes through it.
 
     Returns:
         The estimate.
     """
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    layer_flops = (
-        2 * (4 * hidden_size**2 + 2 * hidden_size * intermediate_size) + 4 * sequence_length * hidden_size
-    )
-    passes = 4 if gradient_checkpointing else 3  # forward, twice that backward, and perhaps the forward again
-    step_flops = passes * tokens_per_step * (num_hidden_layers * layer_flops + head_flops_per_token)
-    width = 2 if amp_dtype is not None else 4  # bytes of an operand
-    kept_per_layer = (
-        width * (5 * hidden_size + 2 * intermediate_size + 2 * num_attention_heads * sequence_length)
-        + 4 * 4 * hidden_size  # residual stream and norms, float32
-    )
-    layers_kept = 1 if gradient_checkpointing else num_hidden_layers
-    micro_batch_tokens = min(tokens_per_micro_batch, tokens_per_step)
-    rate = matmul_rate(device, amp_dtype or torch.float32) * _SHARE_OF_MATMUL_RATE
+    parameters = count_parameters([model])
+    trainable = count_parameters([model], trainable_only=True)
     return CostEstimate(
         parameters=parameters,
         trainable_parameters=trainable,
         state_bytes=4 * parameters + 12 * trainable,
-        activation_bytes=int(micro_batch_tokens * kept_per_layer * layers_kept),
-        step_flops=step_flops,
-        seconds=total_steps * step_flops / rate,
+        activation_bytes=int(_activation_bytes(encoder, load)),
+        step_flops=_step_flops(encoder, load),
     )
+
+
+def layers_in_graph(encoder: RobertaModel) -> int:
+    """Return how many layers the backward pass goes through: down to the lowest that is trained."""
+    if any(parameter.requires_grad for parameter in encoder.embeddings.parameters()):
+        return len(encoder.layers)
+    trained = [any(p.requires_grad for p in layer.parameters()) for layer in encoder.layers]
+    return len(trained) - trained.index(True) if any(trained) else 0
+
+
+def _intermediate_size(encoder: RobertaModel) -> int:
+    layer = encoder.layers[0]
+    assert isinstance(layer, EncoderLayer)
+    return layer.intermediate.out_features
+
+
+def _step_flops(encoder: RobertaModel, load: StepLoad) -> float:
+    """Forward once, backward twice that for layers in the graph, and once more what is computed again."""
+    width, inner = encoder.hidden_size, _intermediate_size(encoder)
+    attention = 2 * 3 * width**2 + 4 * load.sequence_length * width
+    if encoder.attention_kind == "disentangled":
+        # both terms with positions have 2S cells a token, and 2S positions are projected in each call
+        attention += 8 * load.sequence_length * width * (1 + width / load.tokens_per_call)
+    after_attention = 2 * (width**2 + 2 * width * inner)
+    layers, in_graph = len(encoder.layers), layers_in_graph(encoder)
+    # the last layer runs on the wanted tokens alone once its attention is done
+    last = attention + load.wanted_share * after_attention
+    extra = load.extra_layers * (attention + after_attention)
+    forward = (layers - 1) * (attention + after_attention) + last + extra
+    backward = 2 * (max(in_graph - 1, 0) * (attention + after_attention) + min(in_graph, 1) * (last + extra))
+    again = {"nothing": 0.0, "layers": backward / 2, "chunks": forward if in_graph else 0.0}[load.recompute]
+    if load.recompute == "chunks":
+        again *= max(0.0, 1 - load.tokens_kept / load.tokens_per_pass)
+    head = load.head_flops_per_token * 3
+    return load.tokens_per_step * (forward + backward + again + head)
+
+
+def _activation_bytes(encoder: RobertaModel, load: StepLoad) -> float:
+    """What the layers in the graph keep, and the working memory of one layer beside it."""
+    in_graph = layers_in_graph(encoder)
+    attention, after_attention = _kept_per_token(encoder, load)
+    tokens = load.tokens_per_pass
+    if load.recompute == "chunks":  # kept groups are gone before another is computed again
+        tokens = min(tokens, max(load.tokens_kept, load.tokens_per_group))
+    full = attention + after_attention
+    kept = max(in_graph - 1 + load.extra_layers, 0) * full + min(in_graph, 1) * (
+        attention + load.wanted_share * after_attention
+    )
+    if load.recompute == "layers":
+        kept = in_graph * 4 * encoder.hidden_size  # each layer's input, float32
+    weights = [p for layer in encoder.layers for p in layer.parameters() if p.requires_grad and p.ndim == 2]
+    copies = sum(2 * p.numel() for p in weights) if load.amp else 0
+    return tokens * (kept + full) + copies
+
+
+def _kept_per_token(encoder: RobertaModel, load: StepLoad) -> tuple[float, float]:
+    """Return the bytes that a layer keeps per token in its attention, and after it."""
+    width, inner = encoder.hidden_size, _intermediate_size(encoder)
+    cells = encoder.num_attention_heads * load.sequence_length  # of attention scores, per token
+    operand = 2 if load.amp else 4
+    disentangled = encoder.attention_kind == "disentangled"
+    # input, query, key, value; disentangled attention multiplies query and key once more, with two tables of
+    # 2S positions that are spread over the sequences
+    attention = float(operand * width * (10 if disentangled else 4))
+    if load.attention_backend == "explicit":
+        attention += operand * cells * (3 if load.attention_dropout else 1)
+    else:
+        attention += operand * width + (2 * operand * cells if disentangled else 0)
+    # the heads' outputs, two dropout masks, the feed-forward network's input; two norms' inputs in float32
+    after_attention = operand * (4 * width + 2 * inner) + 8 * width
+    return attention, after_attention

@@ -2,44 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import nn
+
 from textclf_transformer.commands.common import print_result
-from textclf_transformer.commands.estimate import estimate_cost
+from textclf_transformer.commands.estimate import (
+    SHARE_OF_MATMUL_RATE,
+    CostEstimate,
+    StepLoad,
+    estimate_cost,
+    matmul_rate,
+)
 from textclf_transformer.commands.training_run import RunContext
 from textclf_transformer.commands.training_session import Task
-from textclf_transformer.config import ArchitectureSection, config_to_dict, dump_yaml
+from textclf_transformer.config import config_to_dict, dump_yaml
+from textclf_transformer.model.encoder import RobertaModel
+from textclf_transformer.training.freezing import train_only
+from textclf_transformer.training.optim import layer_depths
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPhase:
+    """Some epochs in which the same parts are trained.
+
+    Attributes:
+        first_epoch: from 0.
+        epochs: how many.
+        learning_rates: the highest rates of the head and of the lowest part that is trained.
+        cost: of one optimizer step.
+    """
+
+    first_epoch: int
+    epochs: int
+    learning_rates: tuple[float, float]
+    cost: CostEstimate
 
 
 def show_plan(
     context: RunContext[Any],
     task: Task[Any],
     *,
-    architecture: ArchitectureSection,
+    encoder: RobertaModel,
+    load: StepLoad,
     samples_per_epoch: int,
     tokens_per_epoch: int,
-    mean_sequence_length: float,
-    head_flops_per_token: float,
 ) -> None:
     """Print the plan of a run to stdout; nothing on the disk is touched."""
     training = context.config.training
     steps_per_epoch = task.batches.steps_per_epoch
-    total_steps = training.epochs * steps_per_epoch
-    cost = estimate_cost(
-        task.model,
-        hidden_size=architecture.embedding_dim,
-        num_hidden_layers=architecture.num_layers,
-        num_attention_heads=architecture.attention.num_heads,
-        intermediate_size=architecture.ffn_dim,
-        sequence_length=mean_sequence_length,
-        head_flops_per_token=head_flops_per_token,
-        tokens_per_step=tokens_per_epoch / steps_per_epoch,
-        tokens_per_micro_batch=context.micro_batch_tokens,
-        total_steps=total_steps,
-        device=context.device,
-        amp_dtype=context.amp_dtype,
-        gradient_checkpointing=training.gradient_checkpointing,
-    )
+    phases = list(_phases(context, task, encoder, load))
+    rate = matmul_rate(context.device, context.amp_dtype or torch.float32) * SHARE_OF_MATMUL_RATE
+    seconds = sum(phase.epochs * steps_per_epoch * phase.cost.step_flops for phase in phases) / rate
+    largest = max((phase.cost for phase in phases), key=lambda cost: cost.state_bytes + cost.activation_bytes)
     print(dump_yaml(config_to_dict(context.config)))
     print_result(
         {
@@ -48,16 +66,54 @@ def show_plan(
             "matrix products in": "float32"
             if context.amp_dtype is None
             else str(context.amp_dtype).split(".")[1],
-            "parameters": f"{cost.parameters:,} ({cost.trainable_parameters:,} trained)",
+            "parameters": f"{largest.parameters:,}",
+            **{_epochs(phase): _trained(phase) for phase in phases},
             "samples per epoch": f"{samples_per_epoch:,}",
             "tokens per epoch": f"{tokens_per_epoch:,}",
-            "optimizer steps": f"{total_steps:,} ({steps_per_epoch:,} per epoch)",
-            "memory, about": f"{(cost.state_bytes + cost.activation_bytes) / 2**30:.1f} GiB "
-            f"({cost.state_bytes / 2**30:.1f} weights and optimizer, "
-            f"{cost.activation_bytes / 2**30:.1f} activations)",
-            "time, about": _duration(cost.seconds),
+            "optimizer steps": f"{training.epochs * steps_per_epoch:,} ({steps_per_epoch:,} per epoch)",
+            "memory, about": f"{(largest.state_bytes + largest.activation_bytes) / 2**30:.1f} GiB "
+            f"({largest.state_bytes / 2**30:.1f} weights and optimizer, "
+            f"{largest.activation_bytes / 2**30:.1f} activations)",
+            "time, about": _duration(seconds),
         }
     )
+
+
+def _phases(
+    context: RunContext[Any], task: Task[Any], encoder: RobertaModel, load: StepLoad
+) -> Iterator[PlannedPhase]:
+    """Yield the phases of a run; freezes and unfreezes the model on the way."""
+    training = context.config.training
+    phases = () if task.freeze is None else task.freeze.phases
+    ends = [*(phase.from_epoch for phase in phases[1:]), training.epochs]
+    if not phases:
+        rates = _learning_rates(task.model, training.learning_rate, task.layerwise_lr_decay)
+        yield PlannedPhase(0, training.epochs, rates, estimate_cost(task.model, encoder, load))
+    for phase, end in zip(phases, ends, strict=False):
+        train_only(task.model, phase.train, k=phase.k)
+        rates = _learning_rates(
+            task.model, phase.learning_rate or training.learning_rate, task.layerwise_lr_decay
+        )
+        cost = estimate_cost(task.model, encoder, load)
+        yield PlannedPhase(phase.from_epoch, end - phase.from_epoch, rates, cost)
+
+
+def _learning_rates(model: nn.Module, peak: float, layerwise_lr_decay: float) -> tuple[float, float]:
+    depths = layer_depths(name for name, _ in model.named_parameters())
+    deepest = max(depths[name] for name, parameter in model.named_parameters() if parameter.requires_grad)
+    return peak, peak * layerwise_lr_decay**deepest
+
+
+def _epochs(phase: PlannedPhase) -> str:
+    """Name the epochs of a phase, counted from 1."""
+    first, last = phase.first_epoch + 1, phase.first_epoch + phase.epochs
+    return f"epoch {first}" if first == last else f"epochs {first} to {last}"
+
+
+def _trained(phase: PlannedPhase) -> str:
+    highest, lowest = phase.learning_rates
+    line = f"{phase.cost.trainable_parameters:,} parameters trained, learning rate {highest:.3g}"
+    return line if lowest == highest else f"{line} in the head, down to {lowest:.3g} in the lowest part"
 
 
 def _duration(seconds: float) -> str:

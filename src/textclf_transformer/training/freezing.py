@@ -26,6 +26,9 @@ class FreezeSchedule:
         layerwise_lr_decay: see ``build_adamw``; frozen layers count, so a layer's rate is its own throughout.
         num_hidden_layers: layers of the encoder.
 
+    Attributes:
+        phases: as given.
+
     Raises:
         ConfigError: a phase trains more layers than there are.
     """
@@ -39,12 +42,12 @@ class FreezeSchedule:
         layerwise_lr_decay: float,
         num_hidden_layers: int,
     ) -> None:
-        self._phases = tuple(phases)
+        self.phases = tuple(phases)
         self._learning_rate = learning_rate
         self._weight_decay = weight_decay
         self._layerwise_lr_decay = layerwise_lr_decay
         self._current: FreezePhaseSection | None = None
-        for phase in self._phases:
+        for phase in self.phases:
             if phase.k is not None and phase.k > num_hidden_layers:
                 raise ConfigError(
                     "a phase trains more layers than the encoder has",
@@ -55,7 +58,7 @@ class FreezeSchedule:
 
     def phase_of(self, epoch: int) -> FreezePhaseSection:
         """Return the phase that ``epoch`` (from 0) belongs to."""
-        return [phase for phase in self._phases if phase.from_epoch <= epoch][-1]
+        return [phase for phase in self.phases if phase.from_epoch <= epoch][-1]
 
     def enter(
         self, model: Any, optimizer: torch.optim.Optimizer, *, epoch: int
