@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -16,6 +17,7 @@ import finetune
 import pretrain
 from textclf_transformer.atomic import atomic_write_text
 from textclf_transformer.commands import cli, export, prepare
+from textclf_transformer.commands.pretrained import read_published
 from textclf_transformer.evaluation.loaded_run import load_run
 from textclf_transformer.evaluation.predict import predict
 from textclf_transformer.tokenizer.loading import load_tokenizer
@@ -70,7 +72,8 @@ def run_card(folder: Path, monkeypatch: pytest.MonkeyPatch, *, text: str | None 
 
 
 def ours_of(run: Path, text: str) -> list[float]:
-    rows = predict(run, [text])
+    """Our probabilities, in float32 whatever the run was trained in, as transformers computes."""
+    rows = predict(dataclasses.replace(load_run(run), amp_dtype=None), [text])
     row = rows[0] if isinstance(rows, list) else rows.iloc[0].to_dict()
     return [value for name, value in row.items() if name.startswith("prob_")]
 
@@ -100,6 +103,7 @@ def test_a_hierarchical_run(finetuned: Checkout, monkeypatch: pytest.MonkeyPatch
     check_tokenizer(out, run, texts=(SHORT, LONG, "", "[MASK] is text [SEP]", "Ünïcode\u00a0😀"))
     assert load_run(run).chunk_size == 24  # the card's long text has more chunks than are read
     card = check_card(out, finetuned.root, monkeypatch, run)
+    assert "matrix products in" in card
     report = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert f"| f1_macro | {report['test']['f1_macro']:.4f} |" in card
     assert f"{report['best']['f1_macro']:.4f}" in card
@@ -143,6 +147,8 @@ def test_a_pretraining_run(pretrained: Checkout, monkeypatch: pytest.MonkeyPatch
     )
     names = run_card(out, monkeypatch)
     assert int(names["hidden"].sum()) == 1
+    again = read_published(str(out)).check_weights()  # it can be finetuned as any published weights
+    assert again.matched == sum(name.startswith("encoder.") for name in best)
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "| perplexity |" not in card and "not tested" in card and "enhanced" not in card
 

@@ -93,16 +93,18 @@ def test_a_resume_goes_on_with_the_same_weights_only(
     state = safetensors.torch.load_file(folder / "model.safetensors")
     torch.save(state, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    checkout.run(finetune.main, "ft", "--quiet")
+    folder = folder.rename(checkout.root / "moved")
+    moved = ("--set", f"pretrained_experiment.from_hf={folder}", "--quiet")
+    checkout.run(finetune.main, "ft", *moved)
     capsys.readouterr()
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps(config | {"num_attention_heads": 4}), encoding="utf-8")
-    assert finetune.main(["ft", "--quiet"]) == 4
+    assert finetune.main(["ft", *moved]) == 4
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     state["roberta.embeddings.LayerNorm.bias"] += 1
     torch.save(state, folder / "pytorch_model.bin")
-    assert finetune.main(["ft", "--quiet"]) == 4
+    assert finetune.main(["ft", *moved]) == 4
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and all("fingerprints.pretrained" in line for line in lines)
     assert (run / "model.ckpt").read_bytes() == before

@@ -236,7 +236,10 @@ def _data_section(report: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         lines.append(f"| {split} | {data} | {' | '.join(numbers)} |")
     training, environment = config["training"], report.get("environment") or {}
     settings = ", ".join(f"{key} {training[key]}" for key in ("epochs", "batch_size", "learning_rate"))
-    versions = f" torch {environment['torch']} on {environment['device']}." if environment else ""
+    versions = ""
+    if environment:
+        numerics = str(environment["amp_dtype"]).removeprefix("torch.").replace("None", "float32")
+        versions = f" torch {environment['torch']} on {environment['device']}, matrix products in {numerics}."
     lines.append(f"\nTrained with {settings}, seed {config['experiment']['seed']}.{versions}\n")
     return "\n".join(lines)
 
