@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from textclf_transformer.errors import CheckpointError, DataError, StorageError
+from textclf_transformer.errors import CheckpointError, DataError, StorageError, UsageError
 from textclf_transformer.safe_load import safe_load
 
 
@@ -220,3 +220,18 @@ def test_a_failing_disk_is_a_storage_error(path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(torch, "load", fail)
     with pytest.raises(StorageError, match="Input/output"):
         safe_load(path)
+
+
+@pytest.mark.parametrize(
+    ("version", "is_safe"), [("2.9.1+cu128", False), ("1.13", False), ("2.10.0", True), ("3.0", True)]
+)
+def test_a_torch_with_known_holes_opens_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch, version: str, is_safe: bool
+) -> None:
+    torch.save({"x": 1}, path)
+    monkeypatch.setattr(torch, "__version__", version)
+    if is_safe:
+        assert safe_load(path) == {"x": 1}
+    else:
+        with pytest.raises(UsageError, match="pip install --upgrade torch"):
+            safe_load(path)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import pickletools
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO
 import torch
 from torch.utils.data import TensorDataset
 
-from textclf_transformer.errors import DataError, StorageError, UserError
+from textclf_transformer.errors import DataError, StorageError, UsageError, UserError
 
 # Plain Python and tensors need no other names than these and the storage classes (torch.LongStorage and so
 # on). torch would allow more, such as bytearray(10**12) and sparse tensors of any declared shape.
@@ -38,6 +39,9 @@ ALLOWED_GLOBALS = frozenset(
 )
 
 
+OLDEST_SAFE_TORCH = (2, 10)  # CVE-2025-32434 and CVE-2026-24747 get past weights_only in older ones
+
+
 def safe_load(path: Path, *, error: type[UserError] = DataError) -> Any:
     """Return what ``torch.save`` wrote to ``path``: tensors (on the CPU), plain Python values,
     TensorDatasets.
@@ -50,7 +54,9 @@ def safe_load(path: Path, *, error: type[UserError] = DataError) -> Any:
         UserError: of the class ``error``: the file is missing, truncated, altered, compressed, names anything
             other than tensors and plain Python, or declares more than it holds. It names the file.
         StorageError: the disk or the permissions keep it from being read.
+        UsageError: torch is older than 2.10.
     """
+    _check_version(path)
     try:
         with path.open("rb") as stream:
             try:
@@ -72,6 +78,18 @@ def safe_load(path: Path, *, error: type[UserError] = DataError) -> Any:
     except OSError as fault:
         raise StorageError(f"cannot read this file: {fault.strerror or fault}", where=str(path)) from fault
     return value
+
+
+def _check_version(path: Path) -> None:
+    numbers = re.match(r"(\d+)\.(\d+)", torch.__version__)
+    if numbers is None or tuple(map(int, numbers.groups())) < OLDEST_SAFE_TORCH:
+        raise UsageError(
+            "this torch has holes through which a file can run code",
+            where=str(path),
+            found=torch.__version__,
+            expected=".".join(map(str, OLDEST_SAFE_TORCH)) + " or newer",
+            mend="pip install --upgrade torch",
+        )
 
 
 class _RefusedError(Exception):
