@@ -36,20 +36,24 @@ class DocumentWork:
         lengths: content tokens of each document.
         device: where.
         training: one optimizer step, or prediction.
+        max_chunks: chunks of a document that are read.
+        gradient_checkpointing: whether groups of chunks are computed again in the backward pass.
     """
 
     shape: Shape
     lengths: tuple[int, ...]
     device: torch.device
     training: bool
+    max_chunks: int = MAX_CHUNKS
+    gradient_checkpointing: bool = False
 
     def documents(self) -> Documents:
         """Return the documents, labelled in turn."""
         labels = np.arange(len(self.lengths)) % len(LABEL_NAMES)
         return Documents(np.array(self.lengths), self.shape.vocab_size, labels, LABEL_NAMES)
 
-    def micro_batches(self) -> list[DocumentBatch]:
-        """Return the documents in chunks as our loop gets them."""
+    def batches(self) -> DocumentBatches:
+        """Return the documents in chunks, as finetuning, evaluate and predict have them."""
         tokenizer = make_tokenizer(self.shape.vocab_size)
         return DocumentBatches(
             self.documents(),
@@ -58,12 +62,16 @@ class DocumentWork:
             pad_token_id=tokenizer.pad_token_id,
             chunk_size=self.shape.length,
             stride=self.shape.length - 2,
-            max_chunks=MAX_CHUNKS,
+            max_chunks=self.max_chunks,
             samples_per_step=len(self.lengths),
             tokens_per_micro_batch=AUTO_MICRO_BATCH_TOKENS[self.device.type],
             seed=SEED,
             label_names=LABEL_NAMES,
-        ).step(0, 0)
+        )
+
+    def micro_batches(self) -> list[DocumentBatch]:
+        """Return the micro-batches of the one step."""
+        return self.batches().step(0, 0)
 
     def model(self, dropouts: Dropouts) -> HierarchicalRobertaForClassification:
         """Return the classifier that finetuning would build, with the same weights at each call."""
@@ -79,9 +87,9 @@ class DocumentWork:
             encoder,
             ClassificationHeadSection(),
             num_labels=len(LABEL_NAMES),
-            max_chunks=MAX_CHUNKS,
+            max_chunks=self.max_chunks,
             layer_norm_eps=architecture.layer_norm_eps,
-            use_gradient_checkpointing=False,
+            use_gradient_checkpointing=self.gradient_checkpointing,
         )
 
     def facts(self) -> dict[str, float]:

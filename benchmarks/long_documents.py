@@ -4,65 +4,47 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from benchmarks.document_peer import Theirs
-from benchmarks.document_work import LABEL_NAMES, DocumentWork
+from benchmarks.document_work import DocumentWork
 from benchmarks.harness import Side, compare
 from benchmarks.ours import OurStep
-from benchmarks.peers import (
-    Peer,
-)
-from benchmarks.workloads import (
-    MAX_CHUNKS,
-    SEED,
-    TEMPLATE,
-    Dropouts,
-    make_tokenizer,
-)
-from textclf_transformer.evaluation.loaded_run import MICRO_BATCH_TOKENS, LoadedRun
-from textclf_transformer.experiment import RunFolder
+from benchmarks.peers import Peer
+from benchmarks.workloads import TEMPLATE, Dropouts
+from textclf_transformer.evaluation.inference import document_logits
 from textclf_transformer.training.losses import document_loss
+from textclf_transformer.training.numerics import choose_amp_dtype
 
 
 class OurPrediction:
-    """What evaluate and predict do once the text is tokens."""
+    """What evaluate and predict do once the text is tokens, batches made beside the computing."""
 
     def __init__(self, work: DocumentWork) -> None:
-        self._documents = work.documents()
-        self._run = LoadedRun(
-            run=RunFolder.at(Path("benchmark")),
-            checkpoint=Path("benchmark"),
-            step=0,
-            model=work.model(TEMPLATE).to(work.device).eval(),
-            tokenizer=make_tokenizer(work.shape.vocab_size),
-            label_names=LABEL_NAMES,
-            multi_label=False,
-            ordered=False,
-            chunk_size=work.shape.length,
-            stride=work.shape.length - 2,
-            max_chunks=MAX_CHUNKS,
-            seed=SEED,
-            data_paths={},
-            device=work.device,
-            amp_dtype=None,
-            trained_amp_dtype=None,
-            tokens_per_micro_batch=MICRO_BATCH_TOKENS[work.device.type],
-        )
+        self._work = work
+        self._model = work.model(TEMPLATE).to(work.device).eval()
+        self._amp_dtype = choose_amp_dtype(work.device, use_amp=True, amp_dtype="auto")
 
     def run(self) -> None:
         """Classify the documents."""
-        self._logits()
+        self._logits(self._amp_dtype)
 
     def check(self) -> list[float]:
-        """Return the logits."""
-        return [float(value) for value in self._logits().flatten()]
+        """Return the logits in float32."""
+        return [float(value) for value in self._logits(None).flatten()]
 
-    def _logits(self) -> np.ndarray[Any, Any]:
-        return self._run.logits(self._run.batches(self._documents))
+    def _logits(self, amp_dtype: torch.dtype | None) -> NDArray[np.float32]:
+        return document_logits(
+            self._model,
+            self._work.batches(),
+            device=self._work.device,
+            amp_dtype=amp_dtype,
+            should_stop=lambda: False,
+        )
 
 
 def our_side(work: DocumentWork, dropouts: Dropouts) -> Side:

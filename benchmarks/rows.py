@@ -10,9 +10,12 @@ from typing import Any
 import torch
 
 from benchmarks.document_work import DocumentWork
+from benchmarks.exactness import measure_exactness
+from benchmarks.growth import measure_growth
 from benchmarks.long_documents import measure_documents
 from benchmarks.mlm import MlmWork, measure_mlm
 from benchmarks.peers import Peer, prediction_peers, training_peers
+from benchmarks.preparing import measure_preparing
 from benchmarks.workloads import (
     FOUR_LAYERS,
     MAX_CHUNKS,
@@ -80,6 +83,32 @@ def document_row(
     return Row(name, f"Long documents, {kind}, {title}, {chunks}", device, measure, wanted)
 
 
+def preparing_row(sizes: tuple[int, ...], repetitions: int) -> Row:
+    """Return the row of ``textclf prepare``, for corpora of these many characters."""
+    measure = functools.partial(measure_preparing, sizes, repetitions=repetitions)
+    return Row("prepare", "Preparing text: textclf prepare beside encode_batch alone", CPU, measure)
+
+
+def exactness_row(documents: int) -> Row:
+    """Return the row of losses, gradients and the curve in bf16."""
+    measure = functools.partial(measure_exactness, SIX_LAYERS, mixed(documents), steps=300, seeds=3)
+    return Row("exactness", "Exactness of the fast path, 6×256, and of bf16, 2×64", CPU, measure)
+
+
+def growth_row(chunk_counts: tuple[int, ...], store_sizes: tuple[int, ...], repetitions: int) -> Row:
+    """Return the row of how cost grows; ``store_sizes`` in MB."""
+    measure = functools.partial(
+        measure_growth,
+        SIX_LAYERS,
+        lengths=(64, 128, 256, 512),
+        tokens=4096,
+        chunk_counts=chunk_counts,
+        store_sizes=store_sizes,
+        repetitions=repetitions,
+    )
+    return Row("growth", "How cost grows, 6×256, V 16000", CPU, measure)
+
+
 def asked(naive: tuple[float, float], strong: tuple[float, float]) -> Wanted:
     """Return what is asked against each peer of a row."""
     return {"naive": naive, "strong, dropout 0.1": strong, "strong, our dropout": strong, "strong": strong}
@@ -141,6 +170,9 @@ def small_rows() -> list[Row]:
         document_row(
             "predict-6x256", "6×256", SIX_LAYERS, 4, PREDICTING, PREDICTION, training=False, repetitions=3
         ),
+        preparing_row((2_000_000, 8_000_000), repetitions=2),
+        exactness_row(documents=4),
+        growth_row((1, 8, 32), (1, 100), repetitions=2),
     ]
 
 
@@ -165,6 +197,9 @@ def full_rows() -> list[Row]:
             training=False,
             repetitions=2,
         ),
+        preparing_row((10_000_000, 80_000_000), repetitions=3),
+        exactness_row(documents=16),
+        growth_row((1, 2, 4, 8, 16, 32, 64, 128), (1, 10, 100, 1000), repetitions=3),
     ]
 
 

@@ -11,13 +11,17 @@ from benchmarks import __main__ as program
 from benchmarks import page
 from benchmarks.document_peer import Theirs
 from benchmarks.document_work import DocumentWork
+from benchmarks.exactness import compare_curves, compare_gradients, largest_difference, training_curve
+from benchmarks.growth import Loading, StoreWork
 from benchmarks.harness import comparison, difference, timed
 from benchmarks.long_documents import our_side as our_documents
 from benchmarks.mlm import MlmWork, TheirMlm
 from benchmarks.mlm import our_side as our_mlm
 from benchmarks.peers import Peer, training_peers
+from benchmarks.preparing import OurPreparing, TextWork, TheirEncoding, write_corpus
 from benchmarks.rows import SUITES, Row
 from benchmarks.workloads import ROBERTA, TEMPLATE, TOY, document_lengths, normal_lengths
+from textclf_transformer.data.store_format import TOKENS
 
 pytest.importorskip("transformers")
 
@@ -64,6 +68,41 @@ def test_our_dropout_is_the_templates_beside_naive_and_equal_beside_strong() -> 
     assert peers["naive"].our_dropouts == TEMPLATE
     assert peers["strong, dropout 0.1"].our_dropouts == ROBERTA
     assert peers["strong, our dropout"].our_dropouts == TEMPLATE
+
+
+def test_fast_and_plain_gradients_agree_and_a_wrong_one_is_seen() -> None:
+    rows = compare_gradients(TOY, (32, 20, 9))
+    assert len(rows) == 4
+    for _, _, loss, gradients, bound in rows:
+        assert float(loss) <= float(bound)
+        assert float(gradients) <= float(bound)
+    one = {"a": torch.tensor([1.0, 4.0])}
+    assert largest_difference(one, {"a": torch.tensor([1.0, 5.0])}) == pytest.approx(0.2)
+
+
+def test_a_curve_in_bf16_is_put_beside_the_spread_of_seeds() -> None:
+    rows = compare_curves(steps=6, seeds=2)
+    assert [row[0] for row in rows] == ["1–2", "3–4", "5–6"]
+    assert all(0 <= float(row[4]) < 1 for row in rows)
+    assert training_curve(seed=1, steps=20, amp_dtype=None)[-1] < 5.6  # ln 300 is 5.70
+
+
+def test_preparing_and_encode_batch_give_the_same_tokens(tmp_path) -> None:
+    write_corpus(tmp_path, characters=60_000)
+    for keep_text in (True, False):
+        work = TextWork(tmp_path, keep_text)
+        both_run_and_agree(OurPreparing(work), TheirEncoding(work))
+
+
+def test_loading_is_measured_on_a_store_of_the_wanted_size(tmp_path) -> None:
+    work = StoreWork(tmp_path / "store", TOY.vocab_size)
+    work.write(megabytes=0.1)
+    assert (tmp_path / "store" / TOKENS).stat().st_size == 100_000
+    loading = Loading(work)
+    loading.run()
+    start, step, _ = loading.check()
+    assert 0 < step < 10
+    assert 0 < start < 10
 
 
 def toy_result() -> dict[str, object]:
