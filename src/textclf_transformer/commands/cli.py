@@ -21,6 +21,7 @@ VERBS = {
     "export": ("textclf_transformer.commands.export", "write a run as Hugging Face's transformers loads it"),
     "predict": ("textclf_transformer.commands.predict", "classify new documents"),
     "report": ("textclf_transformer.commands.report", "show everything about a run in one page"),
+    "serve": ("textclf_transformer.commands.serve", "classify documents on a page in the browser"),
 }
 
 
