@@ -34,6 +34,7 @@ from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassif
 from textclf_transformer.model.pretrained import ENCODER_PREFIX
 from textclf_transformer.training.building import build_classifier
 from textclf_transformer.training.freezing import FreezeSchedule
+from textclf_transformer.training.health import Health
 from textclf_transformer.training.losses import build_document_loss
 from textclf_transformer.training.progress import Progress
 from textclf_transformer.utils import seed_everything
@@ -230,6 +231,7 @@ def make_task(
     config, tokenizer = context.config, pretrained.tokenizer
     train_labels = batches["train"].labels
     assert train_labels is not None  # check_labels has seen to it
+    health = Health(label_names=label_names)
 
     def evaluation(split: str) -> Evaluation | None:
         if split not in batches:
@@ -240,6 +242,7 @@ def make_task(
             device=context.device,
             amp_dtype=context.amp_dtype,
             should_stop=should_stop,
+            observe=health.predictions,
         )
 
     phases = config.training.freeze
@@ -255,6 +258,7 @@ def make_task(
             num_hidden_layers=pretrained.architecture.num_layers,
         ),
         layerwise_lr_decay=config.training.layerwise_lr_decay,
+        health=health,
         tokenizer=tokenizer,
         loss=build_document_loss(config.training, train_labels, num_labels=len(label_names)),
         batches=batches["train"],

@@ -25,12 +25,14 @@ from textclf_transformer.commands.training_session import Evaluation, Task, trai
 from textclf_transformer.config import PretrainingConfig, config_to_dict
 from textclf_transformer.data.batches import MlmBatches
 from textclf_transformer.data.documents import Documents
+from textclf_transformer.data.unigrams import unigram_entropy
 from textclf_transformer.evaluation.evaluate import evaluate_masked_lm
 from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.loading import load_tokenizer
 from textclf_transformer.training.building import build_masked_lm
+from textclf_transformer.training.health import Health
 from textclf_transformer.training.losses import masked_lm_loss
 from textclf_transformer.utils import seed_everything
 
@@ -131,6 +133,12 @@ def make_task(
 
     return Task(
         model=model,
+        health=Health(
+            unigram_entropy=None
+            if context.arguments.dry_run
+            else unigram_entropy(documents["train"], vocab_size=tokenizer.vocab_size),
+            vocab_size=tokenizer.vocab_size,
+        ),
         tokenizer=tokenizer,
         loss=masked_lm_loss,
         batches=batches["train"],

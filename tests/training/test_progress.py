@@ -15,6 +15,8 @@ ROW: dict[str, Any] = {
     "loss": 1.23456,
     "learning_rate": 5e-4,
     "tokens_per_second": 12345.6,
+    "memory_host_mib": 1536.0,
+    "memory_device_mib": None,
 }
 
 
@@ -39,8 +41,8 @@ def test_plain_lines_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None
             progress.show(ROW)
     assert "\x1b" not in stream.getvalue()
     assert stream.getvalue().splitlines() == [
-        "step 9/100  epoch 0.50  loss 1.2346  lr 5.00e-04  12,346 tokens/s  3 min left",
-        "step 12/100  epoch 0.50  loss 1.2346  lr 5.00e-04  12,346 tokens/s  3 min left",
+        "step 9/100  epoch 0.50  loss 1.2346  lr 5.00e-04  12,346 tokens/s  1.5 GiB  3 min left",
+        "step 12/100  epoch 0.50  loss 1.2346  lr 5.00e-04  12,346 tokens/s  1.5 GiB  3 min left",
     ]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from toys import Run, StopAt, interrupting, toy_evaluate
 
@@ -37,6 +38,8 @@ class FakeWandb:
     def __init__(self) -> None:
         self.arguments: dict[str, Any] = {}
         self.runs: dict[str, FakeRun] = {}
+
+    plot = SimpleNamespace(confusion_matrix=lambda **values: values)
 
     def Settings(self, **settings: Any) -> SimpleNamespace:
         return SimpleNamespace(**settings)
@@ -102,6 +105,19 @@ def test_rows_wait_for_the_checkpoint(tmp_path: Path, wandb: FakeWandb) -> None:
     assert wandb.runs["new"].finished
 
 
+def test_names_by_section_and_the_confusion_matrix(tmp_path: Path, wandb: FakeWandb) -> None:
+    log = started(tmp_path)
+    log.add({"step": 1, "split": "val", "f1_macro": 0.5})
+    log.add({"step": 1, "split": "test", "f1_macro": 0.4})
+    log.add_confusion("test", np.array([[2, 1], [0, 3]]), ("no", "yes"))
+    log.finish()
+    matrix, *rows = wandb.runs["new"].rows
+    assert rows == [{"step": 1, "eval/f1_macro": 0.5}, {"step": 1, "test/f1_macro": 0.4}]
+    told = matrix["test/confusion_matrix"]
+    assert told["class_names"] == ["no", "yes"]
+    assert (told["y_true"], told["preds"]) == ([0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 1, 1])
+
+
 def test_a_failure_is_a_warning(tmp_path: Path, wandb: FakeWandb) -> None:
     warnings: list[str] = []
     log = started(tmp_path, warnings)
@@ -127,4 +143,4 @@ def test_a_resumed_run_goes_on_with_its_own_and_sends_each_row_once(tmp_path: Pa
     assert list(wandb.runs) == ["mine"]
     sent = wandb.runs["mine"].rows
     assert [row["step"] for row in sent if "train/loss" in row] == [2, 4, 6, 8, 10, 12]
-    assert [row["step"] for row in sent if "val/loss" in row] == [3, 6, 9, 12]
+    assert [row["step"] for row in sent if "eval/loss" in row] == [3, 6, 9, 12]

@@ -26,6 +26,7 @@ from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.checkpoint import load_checkpoint
 from textclf_transformer.training.checkpointer import Checkpointer
 from textclf_transformer.training.freezing import FreezeSchedule
+from textclf_transformer.training.health import Health
 from textclf_transformer.training.loop import StepBatches, TrainingLoop
 from textclf_transformer.training.metrics_log import TRAIN_COLUMNS, MetricsLog, eval_columns
 from textclf_transformer.training.optim import build_adamw
@@ -58,6 +59,7 @@ class Task(Generic[ModelT]):
         facts: what the checkpoints carry besides config and environment: architecture, labels, tokenizer and
             fingerprints.
         data_report: what is known of each split, for run.json.
+        health: watches the run and warns in words.
         freeze: what is trained from which epoch on; None: everything throughout.
         layerwise_lr_decay: factor on the learning rate per layer below the head.
     """
@@ -72,6 +74,7 @@ class Task(Generic[ModelT]):
     best_mode: Literal["min", "max"]
     facts: Mapping[str, Any]
     data_report: Mapping[str, Any]
+    health: Health
     freeze: FreezeSchedule | None = None
     layerwise_lr_decay: float = 1.0
 
@@ -91,7 +94,7 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
     config, run = context.config, context.run
     config_dict = config_to_dict(config)
     current = {"config": config_dict, "environment": _environment(context), **task.facts}
-    progress = Progress(quiet=context.arguments.quiet)
+    progress = Progress(quiet=context.arguments.quiet, health=task.health)
     checkpointer = Checkpointer(run, extra=current, warn=warn)
     with (
         StopSignal() as stop_signal,
@@ -123,6 +126,7 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
         _write_run_files(run, config_dict, task.tokenizer, report)
         loop.run()
         test_metrics = _evaluate_test(context, task, loop, eval_log, stop_signal)
+        _mirror_test(wandb_log, task, test_metrics, step=loop.state.step)
         eval_log.sync()
     report["elapsed_seconds"] = round(loop.state.elapsed_seconds, 1)
     report["step"] = loop.state.step
@@ -209,6 +213,19 @@ def _evaluate_test(
     epoch = round(step / task.batches.steps_per_epoch, 4)
     eval_log.append({"step": step, "epoch": epoch, "split": "test", **metrics})
     return metrics
+
+
+def _mirror_test(
+    wandb_log: WandbLog | None, task: Task[Any], test_metrics: Mapping[str, float] | None, *, step: int
+) -> None:
+    """Send W&B the test metrics, and the confusion matrix of what was evaluated last: test, or else val."""
+    if wandb_log is None:
+        return
+    if test_metrics is not None:
+        wandb_log.add({"step": step, "split": "test", **test_metrics})
+    if task.health.confusion is not None and task.health.label_names is not None:
+        split = "val" if test_metrics is None else "test"
+        wandb_log.add_confusion(split, task.health.confusion, task.health.label_names)
 
 
 def _standing_results(

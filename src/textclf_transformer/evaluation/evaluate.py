@@ -13,7 +13,8 @@ from textclf_transformer.data.batches import DocumentBatches, MlmBatches
 from textclf_transformer.data.prefetch import prefetch
 from textclf_transformer.errors import NonFiniteError
 from textclf_transformer.evaluation.inference import document_logits, evaluation_mode
-from textclf_transformer.evaluation.metrics import classification_metrics
+from textclf_transformer.evaluation.metrics import IntArray, classification_metrics
+from textclf_transformer.evaluation.probabilities import predicted_labels
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.training.losses import label_loss
@@ -70,8 +71,11 @@ def evaluate_documents(
     device: torch.device,
     amp_dtype: torch.dtype | None,
     should_stop: Callable[[], bool],
+    observe: Callable[[IntArray, IntArray], None] = lambda labels, predictions: None,
 ) -> dict[str, float]:
     """Return ``loss`` (mean over documents, nats) and the metrics of ``classification_metrics``.
+
+    ``observe`` is shown the labels and the predictions, (documents,) or 0/1 of (documents, L).
 
     Raises:
         EvaluationInterrupted: ``should_stop()`` turned true.
@@ -85,4 +89,5 @@ def evaluate_documents(
     )
     labels = torch.from_numpy(batches.labels)
     metrics = classification_metrics(logits, labels, label_names=batches.label_names)
+    observe(batches.labels, predicted_labels(logits.numpy(), multi_label=labels.ndim == 2))
     return {"loss": float(label_loss(logits, labels)) / len(labels), **metrics}

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 
 from textclf_transformer.errors import printable
+from textclf_transformer.training.health import Health
 
 Value = str | int | float | None
 
@@ -20,17 +21,24 @@ _SPEED_MEMORY = 0.95  # of the running mean of a step's time: about the last 20 
 
 
 class Progress:
-    """Shows step, loss, learning rate, tokens per second and time left; a context manager.
+    """Shows step, loss, learning rate, tokens per second, memory and time left; a context manager.
 
     Args:
         stream: where to; None is stderr.
         quiet: show warnings only.
+        health: says what looks wrong in the rows that are shown; None: nobody does.
         seconds_between_lines: shortest time between two plain lines about training steps.
     """
 
     def __init__(
-        self, *, stream: TextIO | None = None, quiet: bool = False, seconds_between_lines: float = 5.0
+        self,
+        *,
+        stream: TextIO | None = None,
+        quiet: bool = False,
+        health: Health | None = None,
+        seconds_between_lines: float = 5.0,
     ) -> None:
+        self._health = health or Health()
         self._console = Console(file=stream, stderr=stream is None, highlight=False, soft_wrap=True)
         self._quiet = quiet
         self._seconds_between_lines = seconds_between_lines
@@ -83,14 +91,17 @@ class Progress:
             self._bar.update(self._task, completed=self._done)
 
     def show(self, row: Mapping[str, Value]) -> None:
-        """Show a row of the training log: ``loss, learning_rate, tokens_per_second`` and the time left."""
+        """Show a row of the training log and the time left, and what the health says to it."""
         parts = [
             f"epoch {row['epoch']:.2f}",
             f"loss {row['loss']:.4f}",
             f"lr {row['learning_rate']:.2e}",
             f"{row['tokens_per_second']:,.0f} tokens/s",
+            *memory_in_words(row),
             f"{self.time_left()} left",
         ]
+        for text in self._health.training(row):
+            self.warn(f"warning: {text}")
         if self._bar is not None:
             self._bar.update(self._task, description="  ".join(parts))
             return
@@ -109,6 +120,10 @@ class Progress:
             if name not in shared and isinstance(value, float)
         )
         self.message(f"{row['split']} at step {row['step']}: {metrics}{'  (best so far)' if is_best else ''}")
+        if (verdict := self._health.verdict(row)) is not None:
+            self.message(verdict)
+        for text in self._health.evaluation(row):
+            self.warn(f"warning: {text}")
 
     def message(self, text: str) -> None:
         """Show a line that stays, unless quiet."""
@@ -137,3 +152,11 @@ class Progress:
 
     def _print(self, text: str) -> None:
         self._console.print(text, markup=False)
+
+
+def memory_in_words(row: Mapping[str, Value]) -> list[str]:
+    """Return the peak memory of a row of the training log: the device's, or the process's on a CPU."""
+    for name in ("memory_device_mib", "memory_host_mib"):
+        if isinstance(mebibytes := row.get(name), int | float):
+            return [f"{mebibytes / 1024:.1f} GiB"]
+    return []

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from textclf_transformer.errors import ConfigError
+
+_SECTIONS = {"train": "train", "val": "eval", "test": "test"}
+"""Split of a row → the section of W&B that it stands in: ``train/loss``, ``eval/f1_macro``."""
 
 _NO_SERVER = ("offline", "disabled", "dryrun")
 
@@ -89,10 +95,30 @@ class WandbLog:
         """Keep a row of a log until ``commit``."""
         self._waiting.append(
             {
-                key if key in ("step", "epoch") else f"{row['split']}/{key}": value
+                key if key in ("step", "epoch") else f"{_SECTIONS[row['split']]}/{key}": value
                 for key, value in row.items()
                 if key != "split" and value is not None
             }
+        )
+
+    def add_confusion(self, split: str, confusion: NDArray[np.int64], label_names: Sequence[str]) -> None:
+        """Send the counts of true × predicted labels, (L, L), as W&B's own picture of them."""
+        import wandb
+
+        true, predicted = np.nonzero(confusion)
+        counts = confusion[true, predicted]
+        name = f"{_SECTIONS[split]}/confusion_matrix"
+        self._guarded(
+            lambda: self._run.log(
+                {
+                    name: wandb.plot.confusion_matrix(
+                        y_true=np.repeat(true, counts).tolist(),
+                        preds=np.repeat(predicted, counts).tolist(),
+                        class_names=list(label_names),
+                        title=f"confusion on {split}",
+                    )
+                }
+            )
         )
 
     def commit(self) -> None:
