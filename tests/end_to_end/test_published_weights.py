@@ -143,6 +143,11 @@ def test_a_name_on_the_hub_is_pinned_and_needs_no_network_once_it_is_cached(
     checkout.run(export.main, "ft", "--to", "hf", checkout.root / "out")
     card = (checkout.root / "out" / "README.md").read_text(encoding="utf-8")
     assert '\nbase_model: "someone/tiny"\n' in card
+    theirs = transformers.AutoTokenizer.from_pretrained(checkout.root / "out")
+    ours = load_run("ft").tokenizer
+    for text in ("the soil of\n a  rope", " leading", "", "<mask> is text </s>", "Ünïcode😀"):
+        (encoding,) = ours.encode_batch([text])
+        assert theirs(text)["input_ids"] == [ours.cls_token_id, *encoding.ids, ours.sep_token_id]
     put_into_cache(cache, published, name="someone/tiny", commit="f" * 40)  # a later one changes nothing
     (snapshot.parent / ("f" * 40) / "model.safetensors").unlink()
     checkout.run(finetune.main, "ft", "--quiet")
