@@ -27,7 +27,7 @@ import numpy as np  # noqa: E402  the allocator comes first
 import torch  # noqa: E402
 
 from benchmarks.machine import describe_machine, machine_line  # noqa: E402
-from textclf_transformer.atomic import atomic_write_text  # noqa: E402
+from benchmarks.measuring import write_between  # noqa: E402
 from textclf_transformer.data.collate import DocumentBatch, collate_documents  # noqa: E402
 from textclf_transformer.experiment import CHECKOUT  # noqa: E402
 from textclf_transformer.model.encoder import RobertaModel  # noqa: E402
@@ -108,9 +108,8 @@ def measure_point(chunks: int, *, layers: int, full_graph: bool) -> dict[str, fl
         "chunks": chunks,
         "peak": (resident("VmHWM") - before) / MIB,
         "before": before / MIB,
-        "weights": sum(p.numel() * p.element_size() for p in model.parameters()) / MIB,
-        "optimizer": sum(t.numel() * t.element_size() for s in optimizer.state.values() for t in s.values())
-        / MIB,
+        "weights": sum(p.nbytes for p in model.parameters()) / MIB,
+        "optimizer": sum(t.nbytes for state in optimizer.state.values() for t in state.values()) / MIB,
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - start_cpu,
     }
@@ -152,17 +151,10 @@ def table(points: Sequence[Mapping[str, float]], full: Sequence[Mapping[str, flo
     return [
         *lines,
         "",
-        f"Before the step the process holds {points[-1]['before']:,.0f} MiB: weights {points[-1]['weights']:,.0f}, "
-        f"AdamW's two moments {points[-1]['optimizer']:,.0f}, the rest Python and torch.",
+        f"Before the step the process holds {points[-1]['before']:,.0f} MiB: weights "
+        f"{points[-1]['weights']:,.0f}, AdamW's two moments {points[-1]['optimizer']:,.0f}, the rest Python "
+        "and torch.",
     ]
-
-
-def write_page(lines: Sequence[str]) -> None:
-    """Put the lines between the page's markers."""
-    text = PAGE.read_text(encoding="utf-8")
-    head, _, rest = text.partition(START)
-    _, _, tail = rest.partition(END)
-    atomic_write_text(PAGE, "\n".join([head + START, "", *lines, "", END]) + tail)
 
 
 def main() -> int:
@@ -184,7 +176,8 @@ def main() -> int:
     lines = table(points, full)
     print("\n".join(lines))
     if arguments.layers == 12:
-        write_page([*lines, "", f"<sub>{machine_line(machine)}</sub>"])
+        body = "\n".join([*lines, "", f"<sub>{machine_line(machine)}</sub>", ""])
+        write_between(PAGE, START, END, body)
     return 0
 
 
