@@ -201,7 +201,7 @@ def make_model(
 ) -> HierarchicalRobertaForClassification:
     """Return the classifier around the pretrained encoder, on the run's device."""
     config = context.config
-    encoder = pretrained.build(device=context.device)
+    encoder = pretrained.build(device=context.device, amp_dtype=context.amp_dtype)
     loaded = pretrained.load_weights(encoder) if config.pretrained_experiment.load_weights else None
     model = build_classifier(
         encoder,

@@ -27,11 +27,10 @@ from textclf_transformer.data.batches import MlmBatches
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.data.unigrams import unigram_entropy
 from textclf_transformer.evaluation.evaluate import evaluate_masked_lm
-from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.loading import load_tokenizer
-from textclf_transformer.training.building import build_masked_lm
+from textclf_transformer.training.building import attention_backend_of, build_masked_lm
 from textclf_transformer.training.health import Health
 from textclf_transformer.training.losses import masked_lm_loss
 from textclf_transformer.utils import seed_everything
@@ -60,7 +59,9 @@ def pretrain(arguments: argparse.Namespace) -> None:
             pad_token_id=tokenizer.pad_token_id,
             tie_mlm_weights=config.mlm_head.tie_mlm_weights,
             enhanced_mask_decoder=config.mlm_head.enhanced_mask_decoder,
-            attention_backend=choose_attention_backend(context.device),
+            attention_backend=attention_backend_of(
+                config.architecture, device=context.device, amp_dtype=context.amp_dtype
+            ).name,
             use_gradient_checkpointing=config.training.gradient_checkpointing,
         ).to(context.device)
         task = make_task(context, model, tokenizer, documents, batches)

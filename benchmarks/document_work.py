@@ -20,9 +20,9 @@ from textclf_transformer.commands.training_run import AUTO_MICRO_BATCH_TOKENS
 from textclf_transformer.config import ClassificationHeadSection
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.collate import DocumentBatch
-from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
-from textclf_transformer.training.building import build_classifier, build_encoder
+from textclf_transformer.training.building import attention_backend_of, build_classifier, build_encoder
+from textclf_transformer.training.numerics import choose_amp_dtype
 
 LABEL_NAMES = ("0", "1", "2")
 
@@ -81,7 +81,11 @@ class DocumentWork:
             architecture,
             vocab_size=self.shape.vocab_size,
             pad_token_id=make_tokenizer(self.shape.vocab_size).pad_token_id,
-            attention_backend=choose_attention_backend(self.device),
+            attention_backend=attention_backend_of(
+                architecture,
+                device=self.device,
+                amp_dtype=choose_amp_dtype(self.device, use_amp=True, amp_dtype="auto"),
+            ).name,
         )
         return build_classifier(
             encoder,

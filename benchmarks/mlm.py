@@ -34,11 +34,10 @@ from benchmarks.workloads import (
 from textclf_transformer.commands.training_run import AUTO_MICRO_BATCH_TOKENS
 from textclf_transformer.data.batches import MlmBatches
 from textclf_transformer.data.collate import MlmBatch
-from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.heads import RobertaForMaskedLM
-from textclf_transformer.training.building import build_masked_lm
+from textclf_transformer.training.building import attention_backend_of, build_masked_lm
 from textclf_transformer.training.losses import masked_lm_loss
-from textclf_transformer.training.numerics import autocast
+from textclf_transformer.training.numerics import autocast, choose_amp_dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +71,18 @@ class MlmWork:
     def model(self, dropouts: Dropouts) -> RobertaForMaskedLM:
         """Return the model that pretraining would build, with the same weights at each call."""
         torch.manual_seed(SEED)
+        architecture = self.shape.architecture(dropouts)
         return build_masked_lm(
-            self.shape.architecture(dropouts),
+            architecture,
             vocab_size=self.shape.vocab_size,
             pad_token_id=make_tokenizer(self.shape.vocab_size).pad_token_id,
             tie_mlm_weights=True,
             enhanced_mask_decoder=None,
-            attention_backend=choose_attention_backend(self.device),
+            attention_backend=attention_backend_of(
+                architecture,
+                device=self.device,
+                amp_dtype=choose_amp_dtype(self.device, use_amp=True, amp_dtype="auto"),
+            ).name,
             use_gradient_checkpointing=False,
         )
 

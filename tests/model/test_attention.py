@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from model_cases import PADDINGS, make_batch, make_encoder, make_labels, relative_error, spread_weights
 from torch import Tensor
+from torch.nn.attention import varlen
 
+from textclf_transformer.model import attention
 from textclf_transformer.model import layout as layouts
 from textclf_transformer.model.attention import attend, choose_attention_backend
+from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.model.layout import SequenceLayout, check_attention_mask
 
 BACKENDS = ("explicit", "fused")
@@ -114,6 +118,87 @@ def test_mask_of_another_shape_is_a_value_error() -> None:
         check_attention_mask(torch.ones(2, 4, dtype=torch.bool), torch.Size((2, 3)))
 
 
-def test_backend_follows_the_device() -> None:
-    assert choose_attention_backend(torch.device("cpu")) == "explicit"
-    assert choose_attention_backend(torch.device("cuda")) == "fused"
+STANDARD = {"amp_dtype": torch.bfloat16, "attention_kind": "standard", "dropout_prob": 0.0, "head_dim": 64}
+
+
+def test_a_cpu_has_one_backend() -> None:
+    assert choose_attention_backend(torch.device("cpu"), **STANDARD).name == "explicit"
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "reason"),
+    [
+        ({}, "varlen", "no work on padding"),
+        ({"amp_dtype": torch.float16}, "varlen", "no work on padding"),
+        ({"amp_dtype": None}, "fused", "half precision"),
+        ({"attention_kind": "disentangled"}, "fused", "scores of its own"),
+        ({"dropout_prob": 0.1}, "fused", "no dropout"),
+        ({"head_dim": 20}, "fused", "divisible by 8"),
+        ({"head_dim": 264}, "fused", "divisible by 8"),
+    ],
+)
+def test_a_gpu_packs_where_flash_attention_can(
+    changes: dict[str, object], name: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "_is_ampere", lambda device: True)
+    choice = choose_attention_backend(torch.device("cuda"), **(STANDARD | changes))  # type: ignore[arg-type]
+    assert choice.name == name
+    assert reason in choice.reason
+
+
+def test_an_old_gpu_has_the_dense_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_is_ampere", lambda device: False)
+    choice = choose_attention_backend(torch.device("cuda"), **STANDARD)
+    assert choice.name == "fused"
+    assert "Ampere" in choice.reason
+
+
+def by_cumulative_lengths(
+    query: Tensor, key: Tensor, value: Tensor, cu_seq_q: Tensor, cu_seq_k: Tensor, max_q: int, max_k: int
+) -> Tensor:
+    """What ``varlen_attn`` is documented to compute, sequence by sequence; runs in any precision."""
+    assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
+    lengths = cu_seq_q.diff().tolist()
+    assert cu_seq_q[0] == 0 and cu_seq_q[-1] == len(query)
+    assert max(lengths) == max_q == max_k and torch.equal(cu_seq_q, cu_seq_k)
+    rows = []
+    for q, k, v in zip(query.split(lengths), key.split(lengths), value.split(lengths), strict=True):
+        scores = torch.einsum("ihk,jhk->hij", q, k) / q.shape[-1] ** 0.5
+        rows.append(torch.einsum("hij,jhk->ihk", scores.softmax(dim=-1), v))
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.float64, 1e-10)], ids=str)
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_packed_sequences_equal_the_dense_backend_in_loss_and_gradients(
+    dtype: torch.dtype, bound: float, padding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole masked-LM model; the kernel that needs a GPU is replaced by what it is documented to do."""
+    monkeypatch.setattr(varlen, "varlen_attn", by_cumulative_lengths)
+    ids, mask = make_batch(padding)
+    labels = make_labels(mask)
+    losses, gradients = [], []
+    for backend in ("explicit", "varlen"):
+        model = spread_weights(RobertaForMaskedLM(make_encoder(attention_backend=backend))).to(dtype).eval()
+        loss = model.masked_loss(ids, mask, labels)
+        loss.backward()
+        losses.append(loss)
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    assert relative_error(losses[1], losses[0]) < bound
+    largest = max(float(gradient.abs().max()) for gradient in gradients[0].values())
+    for name, gradient in gradients[0].items():
+        assert float((gradients[1][name] - gradient).abs().max()) < bound * largest, name
+
+
+def test_empty_sequences_and_empty_batches_are_packed() -> None:
+    layout = SequenceLayout.from_mask(mask_of_lengths([3, 0, 2]), num_heads=HEADS)
+    assert layout.cumulative_lengths.tolist() == [0, 3, 3, 5]
+    assert layout.longest == 3
+    empty = SequenceLayout.from_mask(torch.ones(2, 4, dtype=torch.bool), num_heads=HEADS)
+    assert attend(*random_qkv(0), empty, backend="varlen", dropout_p=0.0).shape == (0, HEADS, HEAD_DIM)
+
+
+def test_packed_attention_refuses_dropout() -> None:
+    layout = SequenceLayout.from_mask(mask_of_lengths([3]), num_heads=HEADS)
+    with pytest.raises(ValueError, match="no dropout"):
+        attend(*random_qkv(3), layout, backend="varlen", dropout_p=0.1)

@@ -20,7 +20,9 @@ from textclf_transformer.commands.estimate import (
 from textclf_transformer.commands.training_run import RunContext
 from textclf_transformer.commands.training_session import Task
 from textclf_transformer.config import config_to_dict, dump_yaml
+from textclf_transformer.model.attention import BackendChoice, choose_attention_backend
 from textclf_transformer.model.encoder import RobertaModel
+from textclf_transformer.model.layers import EncoderLayer
 from textclf_transformer.training.freezing import train_only
 from textclf_transformer.training.optim import layer_depths
 
@@ -58,6 +60,7 @@ def show_plan(
     rate = matmul_rate(context.device, context.amp_dtype or torch.float32) * SHARE_OF_MATMUL_RATE
     seconds = sum(phase.epochs * steps_per_epoch * phase.cost.step_flops for phase in phases) / rate
     largest = max((phase.cost for phase in phases), key=lambda cost: cost.state_bytes + cost.activation_bytes)
+    backend = _attention_backend(context, encoder)
     print(dump_yaml(config_to_dict(context.config)))
     print_result(
         {
@@ -66,6 +69,7 @@ def show_plan(
             "matrix products in": "float32"
             if context.amp_dtype is None
             else str(context.amp_dtype).split(".")[1],
+            "attention": f"{backend.name}: {backend.reason}",
             "parameters": f"{largest.parameters:,}",
             **{_epochs(phase): _trained(phase) for phase in phases},
             "samples per epoch": f"{samples_per_epoch:,}",
@@ -76,6 +80,18 @@ def show_plan(
             f"{largest.activation_bytes / 2**30:.1f} activations)",
             "time, about": _duration(seconds),
         }
+    )
+
+
+def _attention_backend(context: RunContext[Any], encoder: RobertaModel) -> BackendChoice:
+    layer = encoder.layers[0]
+    assert isinstance(layer, EncoderLayer)
+    return choose_attention_backend(
+        context.device,
+        amp_dtype=context.amp_dtype,
+        attention_kind=encoder.attention_kind,
+        dropout_prob=layer.attention.dropout_prob,
+        head_dim=encoder.hidden_size // encoder.num_attention_heads,
     )
 
 

@@ -21,7 +21,6 @@ from textclf_transformer.config import (
 )
 from textclf_transformer.errors import CheckpointError, ConfigError
 from textclf_transformer.experiment import RunFolder
-from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.hf_config import CONFIG_FILE, HfConfig
 from textclf_transformer.model.hf_folder import read_hf_folder
@@ -30,7 +29,7 @@ from textclf_transformer.model.loading import LoadReport, fit_encoder, load_enco
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.files import TOKENIZER_FILE
 from textclf_transformer.tokenizer.loading import load_tokenizer, tokenizer_kind
-from textclf_transformer.training.building import build_encoder
+from textclf_transformer.training.building import attention_backend_of, build_encoder
 from textclf_transformer.training.checkpoint import compute_digests, load_checkpoint
 from textclf_transformer.training.run_tokenizer import load_run_tokenizer
 from textclf_transformer.training.state import require_keys
@@ -58,13 +57,15 @@ class PretrainedEncoder:
     state: Mapping[str, Tensor]
     fingerprint: str
 
-    def build(self, *, device: torch.device) -> RobertaModel:
+    def build(self, *, device: torch.device, amp_dtype: torch.dtype | None) -> RobertaModel:
         """Return a randomly initialised encoder of this shape, on the default device."""
         return build_encoder(
             self.architecture,
             vocab_size=self.tokenizer.vocab_size,
             pad_token_id=self.tokenizer.pad_token_id,
-            attention_backend=choose_attention_backend(device),
+            attention_backend=attention_backend_of(
+                self.architecture, device=device, amp_dtype=amp_dtype
+            ).name,
         )
 
     def check_weights(self) -> LoadReport:
@@ -74,7 +75,7 @@ class PretrainedEncoder:
             CheckpointError: a tensor of the encoder is missing, unknown or of another shape.
         """
         with torch.device("meta"):
-            encoder = self.build(device=torch.device("cpu"))
+            encoder = self.build(device=torch.device("cpu"), amp_dtype=None)
         return fit_encoder(encoder, self.state, source=str(self.source))
 
     def load_weights(self, encoder: RobertaModel) -> LoadReport:

@@ -38,13 +38,8 @@ class MlmBatch:
     num_targets: int
 
     def to(self, device: torch.device | str) -> MlmBatch:
-        """Return the batch with its model inputs on ``device``."""
-        return replace(
-            self,
-            input_ids=self.input_ids.to(device, non_blocking=True),
-            attention_mask=self.attention_mask.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-        )
+        """Return the batch as it is: the model takes padding out on the CPU and sends the tokens alone."""
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +65,10 @@ class DocumentBatch:
     num_targets: int
 
     def to(self, device: torch.device | str) -> DocumentBatch:
-        """Return the batch with its model inputs on ``device``."""
-        return replace(
-            self,
-            input_ids=self.input_ids.to(device, non_blocking=True),
-            attention_mask=self.attention_mask.to(device, non_blocking=True),
-            chunk_counts=self.chunk_counts.to(device, non_blocking=True),
-            labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
-        )
+        """Return the batch with its labels on ``device``; ids and masks stay, as in ``MlmBatch``."""
+        if self.labels is None:
+            return self
+        return replace(self, labels=self.labels.to(device, non_blocking=True))
 
 
 def add_special_tokens(content: Int64Array, *, cls_token_id: int, sep_token_id: int) -> Int64Array:

@@ -24,11 +24,10 @@ from textclf_transformer.data.documents import Documents
 from textclf_transformer.errors import CheckpointError, ConfigError, NonFiniteError
 from textclf_transformer.evaluation.inference import document_logits
 from textclf_transformer.experiment import Kind, RunFolder
-from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.model.loading import check_fit, load_strict
 from textclf_transformer.tokenizer.base import TokenizerWrapper
-from textclf_transformer.training.building import build_classifier, build_encoder
+from textclf_transformer.training.building import attention_backend_of, build_classifier, build_encoder
 from textclf_transformer.training.checkpoint import load_checkpoint
 from textclf_transformer.training.numerics import available_amp_dtype, limit_kernel_cache
 from textclf_transformer.training.run_tokenizer import load_run_tokenizer
@@ -185,10 +184,15 @@ def load_run(run: str | os.PathLike[str], *, trust_code: bool = False, float32: 
     architecture, head, chunking = _sections(content, path)
     tokenizer = load_run_tokenizer(content["tokenizer"], folder.tokenizer_dir, trust_code=trust_code)
     device = resolve_device("auto")
-    model = _load_model(content, path, architecture, head, tokenizer, device)
     chunk_size = chunking.chunk_size or architecture.max_sequence_length
     data: Mapping[str, Any] = content["config"]["data"]
     trained_amp_dtype, tokens_per_micro_batch = _numerics(content, path, device)
+    amp_dtype = None if float32 else available_amp_dtype(device, trained_amp_dtype)
+    # a backend that runs in both
+    attention_backend = attention_backend_of(
+        architecture, device=device, amp_dtype=amp_dtype if trained_amp_dtype is not None else None
+    ).name
+    model = _load_model(content, path, architecture, head, tokenizer, device, attention_backend)
     return LoadedRun(
         run=folder,
         checkpoint=path,
@@ -204,7 +208,7 @@ def load_run(run: str | os.PathLike[str], *, trust_code: bool = False, float32: 
         seed=content["config"]["experiment"]["seed"],
         data_paths={split: Path(part["dataset_path"]) for split, part in data.items() if part is not None},
         device=device,
-        amp_dtype=None if float32 else available_amp_dtype(device, trained_amp_dtype),
+        amp_dtype=amp_dtype,
         trained_amp_dtype=trained_amp_dtype,
         tokens_per_micro_batch=tokens_per_micro_batch,
     )
@@ -294,13 +298,14 @@ def _load_model(
     head: ClassificationHeadSection,
     tokenizer: TokenizerWrapper,
     device: torch.device,
+    attention_backend: str,
 ) -> HierarchicalRobertaForClassification:
     def build() -> HierarchicalRobertaForClassification:
         encoder = build_encoder(
             architecture,
             vocab_size=tokenizer.vocab_size,
             pad_token_id=tokenizer.pad_token_id,
-            attention_backend=choose_attention_backend(device),
+            attention_backend=attention_backend,
         )
         return build_classifier(
             encoder,

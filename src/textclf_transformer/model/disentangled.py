@@ -142,9 +142,7 @@ class DisentangledSelfAttention(nn.Module):
                 value + self.value_bias.to(value.dtype),
             )
         )
-        position_key, position_query = self._project_positions(
-            relative_positions, max(layout.lengths, default=0)
-        )
+        position_key, position_query = self._project_positions(relative_positions, layout.longest)
         sizes = [group.num_tokens for group in layout.groups]
         outputs = []
         for group, q, k, v in zip(

@@ -25,7 +25,7 @@ from textclf_transformer.model.hf_folder import read_hf_folder, write_hf_folder
 from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_weights
 from textclf_transformer.model.layers import ATTENTION_KINDS, EncoderLayer, build_embeddings
-from textclf_transformer.model.layout import SequenceLayout, check_attention_mask, unpack
+from textclf_transformer.model.layout import SequenceLayout, check_attention_mask, send, unpack
 from textclf_transformer.model.loading import load_encoder
 from textclf_transformer.model.pretrained import ENCODER_PREFIX
 
@@ -249,6 +249,9 @@ class RobertaModel(nn.Module):
     ) -> Tensor:
         """Encode a batch and return hidden states without padding.
 
+        Ids and masks may lie on the CPU whatever the model's device: padding is taken out there, the real
+        tokens alone are sent, and nothing waits for the device. On a GPU each lookup of padding is a wait.
+
         Args:
             input_ids: (B, S) int64.
             attention_mask: (B, S) bool, True = PAD.
@@ -264,18 +267,19 @@ class RobertaModel(nn.Module):
             ValueError: shapes differ, or a sequence is longer than the position table.
         """
         check_attention_mask(attention_mask, input_ids.shape)
-        layout = SequenceLayout.from_mask(attention_mask, num_heads=self.num_attention_heads)
-        longest = max(layout.lengths, default=0)
-        if longest > self.max_sequence_length:
+        device = self.embeddings.word_embeddings.weight.device
+        layout = SequenceLayout.from_mask(attention_mask, num_heads=self.num_attention_heads, device=device)
+        if layout.longest > self.max_sequence_length:
             raise ValueError(
-                f"a sequence has {longest} tokens, the position table holds {self.max_sequence_length}"
+                f"a sequence has {layout.longest} tokens, the position table holds {self.max_sequence_length}"
             )
         position_ids = self.pad_token_id + (~attention_mask).cumsum(dim=1)  # (B, S)
-        position_ids = position_ids.flatten().index_select(0, layout.token_indices)  # (N,)
-        token_ids = input_ids.flatten().index_select(0, layout.token_indices)  # (N,)
+        position_ids = send(position_ids.flatten().index_select(0, layout.token_indices), device)  # (N,)
+        token_ids = send(input_ids.flatten().index_select(0, layout.token_indices), device)  # (N,)
         selected = None
         if wanted is not None:
             selected = wanted.flatten().index_select(0, layout.token_indices).nonzero().squeeze(1)
+            selected = send(selected, device)
         hidden = self.embeddings(token_ids, position_ids)
         relative = self.embeddings.relative_positions
         for layer in self.layers[:-1]:

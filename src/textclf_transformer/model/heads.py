@@ -20,7 +20,7 @@ from textclf_transformer.model.hf_encoder import hf_class, hf_settings, hf_tenso
 from textclf_transformer.model.hf_folder import read_hf_folder, write_hf_folder
 from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_beside_encoder
-from textclf_transformer.model.layout import unpack
+from textclf_transformer.model.layout import send, unpack
 from textclf_transformer.model.linear_cross_entropy import linear_cross_entropy
 from textclf_transformer.model.loading import load_strict
 from textclf_transformer.model.pretrained_deberta import ABSOLUTE_POSITIONS
@@ -130,7 +130,7 @@ class RobertaForMaskedLM(nn.Module):
         logits = unpack(self.head(tokens, self.encoder.embeddings.word_embeddings.weight), ~attention_mask)
         output = {"logits": logits}
         if labels is not None:
-            targets = labels.masked_fill(attention_mask, IGNORE_INDEX)
+            targets = send(labels.masked_fill(attention_mask, IGNORE_INDEX), logits.device)
             wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
             output["loss"] = F.cross_entropy(wide.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX)
         return output
@@ -150,7 +150,8 @@ class RobertaForMaskedLM(nn.Module):
         hidden = self.encoder.encode(
             input_ids, attention_mask, wanted=wanted, mask_decoder=self.mask_decoder
         )  # (T, D)
-        return self.head.loss(hidden, self.encoder.embeddings.word_embeddings.weight, labels[wanted])
+        targets = send(labels[wanted], hidden.device)
+        return self.head.loss(hidden, self.encoder.embeddings.word_embeddings.weight, targets)
 
     @classmethod
     def from_hf(cls, folder: Path | str) -> Self:

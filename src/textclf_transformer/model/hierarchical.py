@@ -28,7 +28,7 @@ from textclf_transformer.model.freezing import EncoderClassifier
 from textclf_transformer.model.head_files import load_classifier, write_classifier
 from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_beside_encoder
-from textclf_transformer.model.layout import check_attention_mask, unpack
+from textclf_transformer.model.layout import check_attention_mask, send, unpack
 from textclf_transformer.model.pooling import POSITIONED_POOLINGS, build_pooling
 
 
@@ -184,7 +184,7 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         if not return_attention:
             output = {"logits": output["logits"]}
         if labels is not None:
-            output["loss"] = F.cross_entropy(output["logits"], labels)
+            output["loss"] = F.cross_entropy(output["logits"], send(labels, output["logits"].device))
         return output
 
     def classify_chunks(
@@ -254,9 +254,9 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         with torch.autocast(device_type=vectors.device.type, enabled=False):
             wide = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
             if self.chunk_positions is not None:
-                wide = wide + self.chunk_positions((real.cumsum(dim=1) - 1)[real])
+                wide = wide + self.chunk_positions(send((real.cumsum(dim=1) - 1)[real], wide.device))
             chunks = unpack(self.chunk_dropout(wide), real)  # (B, C, D)
-            pooled = self.pooling(chunks, ~real)
+            pooled = self.pooling(chunks, send(~real, chunks.device))
             output = {"logits": self.classifier(pooled.vectors), "attention_weights": pooled.weights}
         if pooled.weights_per_head is not None:
             output["attention_weights_per_head"] = pooled.weights_per_head

@@ -10,14 +10,16 @@ size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-# Score cells (sequences × heads × S × S) handled at a time by the dense backend. 2 million cells of bf16 are
-# 4 MB: they stay in the cache between the product, the softmax and the second product (1.4 times faster than
-# whole batches).
+# Score cells (sequences × heads × S × S) handled at a time by the dense backends. On a CPU 2 million cells of
+# bf16, 4 MB, stay in the cache between the product, the softmax and the second product (1.4 times faster than
+# whole batches); a GPU wants few large kernels, and half a gigabyte is the bound.
 _DENSE_CELLS = 2_000_000
+_DENSE_CELLS_GPU = 2**28
 
 
 def check_attention_mask(attention_mask: Tensor, shape: torch.Size) -> None:
@@ -40,6 +42,13 @@ def check_attention_mask(attention_mask: Tensor, shape: torch.Size) -> None:
         raise ValueError(f"attention_mask has shape {tuple(attention_mask.shape)}, input_ids {tuple(shape)}")
 
 
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return ``tensor`` on ``device``; from the CPU to a GPU without waiting, through pinned memory."""
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 @dataclass(frozen=True, slots=True)
 class SequenceGroup:
     """Neighbouring sequences that attention treats in one padded rectangle.
@@ -60,47 +69,70 @@ class SequenceGroup:
     padding: Tensor | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class SequenceLayout:
     """Which of the N packed tokens belong to which sequence.
 
     Attributes:
-        token_indices: (N,) int64, place of each real token in the flattened (B, S) ids.
+        token_indices: (N,) int64, place of each real token in the flattened (B, S) ids; lies where the mask
+            lay.
         lengths: real tokens of each sequence, as Python integers.
-        groups: the sequences in order, cut into groups.
+        num_heads: H, decides how many sequences form a group.
+        device: where the tokens are computed.
     """
 
     token_indices: Tensor
     lengths: tuple[int, ...]
-    groups: tuple[SequenceGroup, ...]
+    num_heads: int
+    device: torch.device
 
     @classmethod
-    def from_mask(cls, attention_mask: Tensor, *, num_heads: int) -> SequenceLayout:
-        """Build the layout of a batch.
+    def from_mask(
+        cls, attention_mask: Tensor, *, num_heads: int, device: torch.device | None = None
+    ) -> SequenceLayout:
+        """Build the layout of a batch; with a mask on the CPU nothing waits for a GPU.
 
         Args:
             attention_mask: (B, S) bool, True = PAD; padding may stand anywhere in a row.
-            num_heads: H, decides how many sequences form a group.
-
-        Returns:
-            The layout; it depends on the mask alone.
+            num_heads: H.
+            device: where the tokens are computed; None: where the mask lies.
         """
-        lengths = (~attention_mask).sum(dim=1).tolist()
-        token_indices = (~attention_mask).flatten().nonzero().squeeze(1)
+        return cls(
+            token_indices=(~attention_mask).flatten().nonzero().squeeze(1),
+            lengths=tuple((~attention_mask).sum(dim=1).tolist()),
+            num_heads=num_heads,
+            device=device or attention_mask.device,
+        )
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest sequence; 0 without any."""
+        return max(self.lengths, default=0)
+
+    @cached_property
+    def cumulative_lengths(self) -> Tensor:
+        """(B + 1,) int32: sequence b is tokens ``cumulative_lengths[b]`` to ``cumulative_lengths[b + 1]``."""
+        ends = torch.tensor((0, *self.lengths), dtype=torch.int64).cumsum(dim=0)
+        return send(ends.to(torch.int32), self.device)
+
+    @cached_property
+    def groups(self) -> tuple[SequenceGroup, ...]:
+        """The sequences in order, cut into groups by shapes alone."""
+        most_cells = _DENSE_CELLS if self.device.type == "cpu" else _DENSE_CELLS_GPU
         groups = []
         first = 0
-        while first < len(lengths):
+        while first < len(self.lengths):
             last = first + 1
-            longest = lengths[first]
-            while last < len(lengths):
-                longest_with_next = max(longest, lengths[last])
-                if (last + 1 - first) * num_heads * longest_with_next**2 > _DENSE_CELLS:
+            longest = self.lengths[first]
+            while last < len(self.lengths):
+                longest_with_next = max(longest, self.lengths[last])
+                if (last + 1 - first) * self.num_heads * longest_with_next**2 > most_cells:
                     break
                 longest = longest_with_next
                 last += 1
-            groups.append(_make_group(lengths[first:last], device=attention_mask.device))
+            groups.append(_make_group(list(self.lengths[first:last]), device=self.device))
             first = last
-        return cls(token_indices=token_indices, lengths=tuple(lengths), groups=tuple(groups))
+        return tuple(groups)
 
 
 def _make_group(lengths: list[int], *, device: torch.device) -> SequenceGroup:
@@ -117,8 +149,8 @@ def _make_group(lengths: list[int], *, device: torch.device) -> SequenceGroup:
         num_sequences=len(lengths),
         length=longest,
         num_tokens=num_tokens,
-        cells=cells.to(device),
-        padding=padding[:, None, None, :].to(device),
+        cells=send(cells, device),
+        padding=send(padding, device)[:, None, None, :],
     )
 
 
@@ -143,11 +175,11 @@ def unpack(tokens: Tensor, places: Tensor) -> Tensor:
 
     Args:
         tokens: (N, D).
-        places: bool of any shape with N True cells, in row order.
+        places: bool of any shape with N True cells, in row order; on a GPU it costs a wait, on the CPU none.
 
     Returns:
         (*places.shape, D), zero where ``places`` is False.
     """
     flat = tokens.new_zeros(places.numel(), tokens.shape[-1])
-    flat = flat.index_copy(0, places.flatten().nonzero().squeeze(1), tokens)
+    flat = flat.index_copy(0, send(places.flatten().nonzero().squeeze(1), tokens.device), tokens)
     return flat.view(*places.shape, tokens.shape[-1])

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-# Cells of the logits handled at a time: 512 K of float32 are 2 MB, which a core's second-level cache nearly
-# holds.
+# Cells of the logits handled at a time. On a CPU 512 K of float32 are 2 MB, which a core's second-level cache
+# nearly holds; on a GPU 64 M are 256 MB, and a block is a handful of large kernels.
 _CELLS_PER_BLOCK = 524_288
+_CELLS_PER_BLOCK_GPU = 2**26
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -29,7 +30,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         loss_sum = torch.zeros(
             (), dtype=torch.promote_types(logits.dtype, torch.float32), device=logits.device
         )
-        rows_per_block = max(1, _CELLS_PER_BLOCK // vocab_size)
+        cells = _CELLS_PER_BLOCK if logits.device.type == "cpu" else _CELLS_PER_BLOCK_GPU
+        rows_per_block = max(1, cells // vocab_size)
         for start in range(0, num_targets, rows_per_block):
             block = logits[start : start + rows_per_block]
             target = targets[start : start + rows_per_block].unsqueeze(1)

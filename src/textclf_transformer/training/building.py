@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import torch
+
 from textclf_transformer.config import ArchitectureSection, ClassificationHeadSection
 from textclf_transformer.errors import ConfigError
+from textclf_transformer.model.attention import BackendChoice, choose_attention_backend
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.utils import architecture_arguments
+
+
+def attention_backend_of(
+    architecture: ArchitectureSection, *, device: torch.device, amp_dtype: torch.dtype | None
+) -> BackendChoice:
+    """Return the backend of attention for a config on a device, see ``choose_attention_backend``."""
+    return choose_attention_backend(
+        device,
+        amp_dtype=amp_dtype,
+        attention_kind=architecture.attention.kind,
+        dropout_prob=architecture.dropouts.attention,
+        head_dim=architecture.embedding_dim // architecture.attention.num_heads,
+    )
 
 
 def build_encoder(
