@@ -29,10 +29,9 @@ from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.errors import ConfigError, DataError
 from textclf_transformer.evaluation.evaluate import evaluate_documents
-from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.model.pretrained import ENCODER_PREFIX
-from textclf_transformer.training.building import build_classifier
+from textclf_transformer.training.building import attention_backend_of, build_classifier
 from textclf_transformer.training.freezing import FreezeSchedule
 from textclf_transformer.training.health import Health
 from textclf_transformer.training.losses import build_document_loss
@@ -178,7 +177,9 @@ def step_load(
         tokens_per_group=training.chunks_per_group * length,
         tokens_kept=training.kept_chunk_groups * training.chunks_per_group * length,
         amp=context.amp_dtype is not None,
-        attention_backend=choose_attention_backend(context.device),
+        attention_backend=attention_backend_of(
+            pretrained.architecture, device=context.device, amp_dtype=context.amp_dtype
+        ).name,
         attention_dropout=pretrained.architecture.dropouts.attention > 0,
     )
 

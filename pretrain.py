@@ -53,15 +53,16 @@ def pretrain(arguments: argparse.Namespace) -> None:
         documents = open_splits(config, tokenizer)
         batches = {split: make_batches(context, tokenizer, docs) for split, docs in documents.items()}
         seed_everything(config.experiment.seed)
+        attention_backend = attention_backend_of(
+            config.architecture, device=context.device, amp_dtype=context.amp_dtype
+        ).name
         model = build_masked_lm(
             config.architecture,
             vocab_size=tokenizer.vocab_size,
             pad_token_id=tokenizer.pad_token_id,
             tie_mlm_weights=config.mlm_head.tie_mlm_weights,
             enhanced_mask_decoder=config.mlm_head.enhanced_mask_decoder,
-            attention_backend=attention_backend_of(
-                config.architecture, device=context.device, amp_dtype=context.amp_dtype
-            ).name,
+            attention_backend=attention_backend,
             use_gradient_checkpointing=config.training.gradient_checkpointing,
         ).to(context.device)
         task = make_task(context, model, tokenizer, documents, batches)
@@ -80,7 +81,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
                     head_flops_per_token=config.mlm_head.mask_p * head_flops,
                     recompute="layers" if config.training.gradient_checkpointing else "nothing",
                     amp=context.amp_dtype is not None,
-                    attention_backend=choose_attention_backend(context.device),
+                    attention_backend=attention_backend,
                     attention_dropout=config.architecture.dropouts.attention > 0,
                     extra_layers=0 if model.mask_decoder is None else 1,
                 ),

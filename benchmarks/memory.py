@@ -16,8 +16,9 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from textclf_transformer.allocator import settle_allocator
 
@@ -25,6 +26,7 @@ settle_allocator()
 
 import numpy as np  # noqa: E402  the allocator comes first
 import torch  # noqa: E402
+from torch import nn  # noqa: E402
 
 from benchmarks.machine import describe_machine, machine_line  # noqa: E402
 from benchmarks.measuring import write_between  # noqa: E402
@@ -87,7 +89,7 @@ def measure_point(chunks: int, *, layers: int, full_graph: bool) -> dict[str, fl
         train_step(
             model,
             [batch],
-            loss=document_loss,
+            loss=cast(Callable[[nn.Module, DocumentBatch], torch.Tensor], document_loss),
             optimizer=optimizer,
             learning_rate=1e-5,
             max_grad_norm=1.0,
