@@ -19,6 +19,7 @@ from textclf_transformer.atomic import (
     atomic_write,
     atomic_write_json,
     atomic_write_text,
+    make_folder,
     remove_stray_temporaries,
 )
 from textclf_transformer.errors import StorageError
@@ -139,6 +140,16 @@ def test_stray_temporaries_are_removed_and_nothing_else(path: Path) -> None:
         file.touch()
     assert remove_stray_temporaries(path.parent) == [stray]
     assert sorted(path.parent.iterdir()) == sorted(others)
+
+
+def test_a_new_folder_is_synced_in_the_one_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(atomic, "flush_folder", synced.append)
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    assert synced == [tmp_path, tmp_path / "a"]
+    make_folder(tmp_path / "a" / "b")
+    assert len(synced) == 2  # nothing was made
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

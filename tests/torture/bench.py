@@ -45,7 +45,11 @@ _PRETRAINING = {
     "architecture.attention.num_heads": 2,
     "training.epochs": 2,
 }
-_FINETUNING = {"training.epochs": 4, "training.tokens_per_micro_batch": 192}
+_FINETUNING = {
+    "training.epochs": 4,
+    "training.tokens_per_micro_batch": 192,
+    "training.freeze": "[{from_epoch: 0, train: head}, {from_epoch: 1, train: all}]",
+}
 
 PATIENCE = 120.0  # seconds that a process of less than a second may take on a busy machine
 

@@ -99,7 +99,7 @@ def work_kept(bench: Bench, *, kills: int, seconds: float = 20.0, save_minutes: 
         done = saved
     result.facts = {
         "steps kept": done,
-        "steps made again": lost,
+        "steps lost and made again": lost,
         "share of the steps kept": f"{done / max(done + lost, 1):.1%}",
     }
     return result

@@ -79,10 +79,14 @@ def work(request: dict[str, Any]) -> NoReturn:
         # the config refuses float16 on a CPU, where it is slow; the scaler's state is the same there
         training_run.choose_amp_dtype = lambda *_, **__: torch.float16  # type: ignore[assignment]
     hook = Hook(**request["hook"]) if request.get("hook") else None
+    module = sys.modules[request["module"]]
+    if hasattr(module, "report_after_training") and (hook is None or hook.phase != "shutdown"):
+        # a second of drawing, after all that a resume or a comparison looks at; kills in the shutdown see it
+        module.report_after_training = lambda *_: None  # type: ignore[attr-defined]
     if hook is not None:
         hook.install()
     try:
-        code = sys.modules[request["module"]].main(request["arguments"])
+        code = module.main(request["arguments"])
     except SystemExit as leaving:
         code = leaving.code
     except BaseException:

@@ -6,12 +6,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toys import Run, ToyBatches, same_bits
 
 from textclf_transformer.training.checkpoint import load_checkpoint
-from textclf_transformer.training.signals import StopSignal
+from textclf_transformer.training.signals import StopSignal, die_of_interrupt, raise_on_interrupt
 
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
@@ -31,7 +32,7 @@ def test_the_first_signal_is_only_noted_and_handlers_come_back(number: signal.Si
 def test_the_second_signal_leaves_at_once(first: str, second: str, code: int) -> None:
     program = f"""
 import os, signal
-from textclf_transformer.training.signals import StopSignal
+from textclf_transformer.training.signals import StopSignal, die_of_interrupt, raise_on_interrupt
 with StopSignal() as stop:
     try:
         os.kill(os.getpid(), signal.{first})
@@ -43,6 +44,39 @@ with StopSignal() as stop:
     assert (result.returncode, result.stdout) == (code, b"")
     assert b"saving at the end of this step" in result.stderr
     assert b"without saving" in result.stderr
+
+
+def test_an_interrupt_while_torch_is_imported_is_quiet() -> None:
+    program = """
+import os, signal, sys
+from textclf_transformer.training.signals import die_of_interrupt
+die_of_interrupt()
+os.kill(os.getpid(), signal.SIGINT)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (-signal.SIGINT, b"", b"")
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda number, frame: None])
+def test_an_interrupt_that_somebody_ignores_or_handles_stays_so(handler: Any) -> None:
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        die_of_interrupt()
+        raise_on_interrupt()
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_is_an_exception_again_once_the_imports_are_done() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        die_of_interrupt()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        raise_on_interrupt()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_outside_the_main_thread_nothing_is_caught() -> None:
