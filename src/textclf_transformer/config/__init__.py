@@ -7,9 +7,9 @@ from textclf_transformer.config.finetuning_sections import (
     FinetuningDropoutsSection,
     FinetuningTrainingSection,
     FreezePhaseSection,
-    PretrainedExperimentSection,
 )
 from textclf_transformer.config.keys import json_schema
+from textclf_transformer.config.pretrained_section import PretrainedExperimentSection
 from textclf_transformer.config.reader import flatten, load_config
 from textclf_transformer.config.schema import (
     FinetuningConfig,

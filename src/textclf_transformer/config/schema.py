@@ -12,8 +12,8 @@ from textclf_transformer.config.finetuning_sections import (
     ClassificationHeadSection,
     FinetuningArchitectureSection,
     FinetuningTrainingSection,
-    PretrainedExperimentSection,
 )
+from textclf_transformer.config.pretrained_section import PretrainedExperimentSection
 from textclf_transformer.config.rules import Problem, raise_problems
 from textclf_transformer.config.section import Probability, Section
 from textclf_transformer.config.shared_sections import (
