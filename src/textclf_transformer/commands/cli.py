@@ -19,6 +19,7 @@ VERBS = {
     "audit": ("textclf_transformer.commands.audit", "look for what is wrong with a data set"),
     "evaluate": ("textclf_transformer.commands.evaluate", "judge a finetuned model beside baselines"),
     "export": ("textclf_transformer.commands.export", "write a run as Hugging Face's transformers loads it"),
+    "compare": ("textclf_transformer.commands.compare", "show runs side by side"),
     "predict": ("textclf_transformer.commands.predict", "classify new documents"),
     "report": ("textclf_transformer.commands.report", "show everything about a run in one page"),
     "serve": ("textclf_transformer.commands.serve", "classify documents on a page in the browser"),

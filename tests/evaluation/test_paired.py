@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score
+
+from textclf_transformer.evaluation.bootstrap import RESAMPLES, resample_weights
+from textclf_transformer.evaluation.paired import Judged, paired_differences
+from textclf_transformer.utils import derive_seed
+
+RNG = np.random.default_rng(8)
+LABELS = RNG.integers(4, size=60)
+
+
+def guesses(share: float) -> np.ndarray:
+    return np.where(RNG.random(60) < share, LABELS, RNG.integers(4, size=60))
+
+
+def test_differences_are_those_of_scikit_learn_on_the_resampled_documents():
+    first, second = [guesses(0.5), guesses(0.6)], [guesses(0.7), guesses(0.8), guesses(0.9)]
+    found = paired_differences(first, second, LABELS, num_labels=4)
+
+    def mean(predictions: list[np.ndarray], rows: np.ndarray, score) -> float:
+        return float(np.mean([score(LABELS[rows], one[rows]) for one in predictions]))
+
+    scores = {
+        "accuracy": accuracy_score,
+        "f1_macro": lambda true, predicted: f1_score(true, predicted, average="macro"),
+    }
+    generator = np.random.Generator(np.random.PCG64(derive_seed("paired bootstrap", 0)))
+    weights = np.concatenate([resample_weights(60, 50, generator) for _ in range(RESAMPLES // 50)])
+    for name, score in scores.items():
+        everything = np.arange(60)
+        expected = mean(second, everything, score) - mean(first, everything, score)
+        assert found[name]["difference"] == pytest.approx(expected)
+        some = weights[:: RESAMPLES // 100].astype(int)
+        values = [
+            mean(second, everything.repeat(row), score) - mean(first, everything.repeat(row), score)
+            for row in some
+        ]
+        assert found[name]["low"] == pytest.approx(np.percentile(values, 2.5), abs=0.03)
+        assert found[name]["high"] == pytest.approx(np.percentile(values, 97.5), abs=0.03)
+        assert found[name]["better"] == pytest.approx(np.mean(np.array(values) > 0), abs=0.1)
+
+
+def test_documents_that_both_get_wrong_widen_nothing():
+    """Two models that differ on three documents have a narrow interval, however hard the others are."""
+    first = guesses(0.5)
+    second = first.copy()
+    second[:3] = np.where(first[:3] == LABELS[:3], (LABELS[:3] + 1) % 4, LABELS[:3])
+    found = paired_differences([first], [second], LABELS, num_labels=4)["accuracy"]
+    assert found["high"] - found["low"] < 0.2 < 4 * np.sqrt(0.25 / 60)
+    same = paired_differences([first], [first], LABELS, num_labels=4)
+    assert same["accuracy"] == {"difference": 0.0, "low": 0.0, "high": 0.0, "better": 0.0}
+
+
+def test_several_labels():
+    labels = (RNG.random((60, 3)) < 0.5).astype(np.int64)
+    wrong = labels.copy()
+    wrong[:30, 0] = 1 - wrong[:30, 0]
+    found = paired_differences([wrong], [labels], labels, num_labels=3)
+    assert found["accuracy"]["difference"] == 0.5 and found["accuracy"]["low"] > 0
+
+
+def test_same_documents():
+    one = Judged("test", ("a", "b"), ("no", "yes"), np.array([0, 1]), np.array([0, 0]))
+    again = Judged("test", ("a", "b"), ("no", "yes"), np.array([0, 1]), np.array([1, 1]))
+    assert one.same_documents(again)
+    assert not one.same_documents(Judged("test", ("a", "c"), ("no", "yes"), one.labels, one.predictions))
+    assert not one.same_documents(Judged("test", ("a", "b"), ("no", "so"), one.labels, one.predictions))
+    assert not one.same_documents(Judged("test", ("a", "b"), ("no", "yes"), one.labels[::-1], one.labels))
