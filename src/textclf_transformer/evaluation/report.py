@@ -83,12 +83,18 @@ class Report:
             curves=curves,
             charts=charts,
             documents=self.documents,
+            opened=self._opened(),
             tokenizer=self.tokenizer,
             notes=self.notes,
             best_loss=best_loss,
             best_perplexity=None if best_loss is None else math.exp(min(best_loss[1], 700.0)),
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
+
+    def _opened(self) -> list[int]:
+        """Return the places of the documents that are open at first: two in which single chunks decide."""
+        telling = [place for place, shown in enumerate(self.documents) if shown.one_decides]
+        return (telling or [0])[:2]
 
     def write(self, path: Path) -> None:
         """Write the page to ``path``; StorageError if the disk refuses."""

@@ -78,13 +78,19 @@ def environment() -> Environment:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """Return a share as per cent: ``86.3 %``; a dash where there is none."""
-    return DASH if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f} %"
+    return (
+        DASH if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+    )
 
 
 def interval(bounds: Sequence[float | None]) -> str:
     """Return an interval of shares in per cent: ``82.0 – 90.2``; a dash where there is none."""
     low, high = bounds
-    return DASH if low is None or high is None else f"{100 * low:.1f} – {100 * high:.1f}"
+    return (
+        DASH
+        if low is None or high is None
+        else f"{100 * low:.1f}\N{NO-BREAK SPACE}–\N{NO-BREAK SPACE}{100 * high:.1f}"
+    )
 
 
 def tidy(text: str) -> str:
