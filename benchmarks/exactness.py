@@ -15,7 +15,6 @@ from benchmarks.mlm import MlmWork
 from benchmarks.peers import MAX_GRAD_NORM, hugging_face
 from benchmarks.workloads import MASK_P, SEED, SPECIAL_TOKENS, Documents, Dropouts, Shape, make_tokenizer
 from textclf_transformer.data.batches import MlmBatches
-from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.pretrained import roberta_state_from_hf
 from textclf_transformer.training.building import build_masked_lm
 from textclf_transformer.training.losses import masked_lm_loss
@@ -147,7 +146,7 @@ def training_curve(*, seed: int, steps: int, amp_dtype: torch.dtype | None) -> l
         pad_token_id=tokenizer.pad_token_id,
         tie_mlm_weights=True,
         enhanced_mask_decoder=None,
-        attention_backend=choose_attention_backend(CPU),
+        attention_backend="explicit",
         use_gradient_checkpointing=False,
     ).train()
     optimizer = build_adamw(model, learning_rate=CURVE_RATE, weight_decay=0.01)

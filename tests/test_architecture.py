@@ -14,7 +14,7 @@ PACKAGE = Path(textclf_transformer.__file__).parent
 NAME = PACKAGE.name
 
 # Each room may import from itself and from the rooms named here.
-BASE = {"errors", "utils", "config", "experiment", "safe_load", "atomic", "__init__"}
+BASE = {"allocator", "errors", "utils", "config", "experiment", "safe_load", "atomic", "__init__"}
 ALLOWED = {
     "tokenizer": BASE,
     "data": BASE | {"tokenizer"},

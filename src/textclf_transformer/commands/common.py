@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from textclf_transformer import __version__
+from textclf_transformer.allocator import settle_allocator
 from textclf_transformer.errors import StorageError, UsageError, UserError, is_out_of_memory, printable
 from textclf_transformer.training.signals import raise_on_interrupt
 
@@ -144,6 +145,7 @@ def run_command(
         of ours.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
+    settle_allocator()
     try:
         raise_on_interrupt()
         return _parse_and_run(parser, arguments, body)
