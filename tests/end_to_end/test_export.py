@@ -107,7 +107,7 @@ def test_a_hierarchical_run(finetuned: Checkout, monkeypatch: pytest.MonkeyPatch
     report = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert f"| f1_macro | {report['test']['f1_macro']:.4f} |" in card
     assert f"{report['best']['f1_macro']:.4f}" in card
-    assert "| train | store/train | 63 | 4,381 |" in card
+    assert "| train | `store/train` | 63 | 4,381 |" in card
     assert "`garden`, `harbour`, `kitchen`" in card
     assert "the pretraining run `pre`" in card
 

@@ -185,5 +185,7 @@ TEXTS = {
     "carriage return": "hidden\rshown",
     "path": "../../../../tmp/evil",
     "yaml": "no: {a: &x 1, b: *x}",
+    "end of code": "x` <script>alert(3)</script> ``` <b>bold</b> `",
+    "blank lines": "a\n\n<script>alert(4)</script>\n\n# big",
     "percent": "%s %(name)s {0} {}",
 }

@@ -13,17 +13,19 @@ import pickle
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import torch
 from end_to_end.conftest import Checkout
+from markdown_it import MarkdownIt
 from torture import hostile
 
 import finetune
 import pretrain
 from experiments import generate_finetuning_experiment, generate_pretraining_experiment
-from textclf_transformer.commands import audit, evaluate, predict, prepare
+from textclf_transformer.commands import audit, evaluate, export, predict, prepare, report
 from textclf_transformer.errors import UserError
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.safe_load import safe_load
@@ -269,6 +271,31 @@ def test_links_in_the_place_of_folders_are_refused(
     assert not inside.is_symlink()
 
 
+class Page(HTMLParser):
+    """What a browser makes of a page: its elements, attributes and links, and the text that is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.links: list[str] = []
+        self.text = ""
+
+    @classmethod
+    def read(cls, path: Path) -> Page:
+        page = cls()
+        page.feed(path.read_text(encoding="utf-8"))
+        return page
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.links += [value or "" for name, value in attrs if name in {"href", "src", "xlink:href"}]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
 @pytest.fixture
 def hostile_run(pretrained: Checkout) -> Checkout:
     """A finetuning run on documents whose texts, ids and labels are all hostile."""
@@ -311,6 +338,27 @@ def test_hostile_texts_and_labels_are_shown_and_never_acted_on(
         assert not row["id"].startswith(("=", "+", "-", "@", "\t", "\r"))
         assert not row["label"].startswith(("=", "+", "-", "@", "\t", "\r"))
     assert sum(row["id"].startswith("'") for row in rows) == 6 * 3
+    assert report.main(["ft"]) == 0
+    page = Page.read(root / "experiments" / "finetuning" / "ft" / "report.html")
+    assert export.main(["ft", "--to", "hf", str(tmp_path / "exported")]) == 0
+    card = (tmp_path / "exported" / "README.md").read_text(encoding="utf-8")
+    assert all(char.isprintable() or char == "\n" for char in card)
+    tokens = [
+        token
+        for block in MarkdownIt().enable("table").parse(card)
+        for token in (block, *(block.children or ()))
+    ]
+    assert not [token for token in tokens if token.type.startswith("html")]
+    assert [token.content for token in tokens if token.type == "code_inline"].count(
+        hostile.TEXTS["html"]
+    ) == 1
+    assert "big" not in [token.content for token in tokens if token.type == "inline"]
+    assert hostile.TEXTS["html"] in page.text
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert not {name for name in page.attributes if name.startswith("on")}
+    assert "javascript:" not in " ".join(page.links)
+    assert all(link == "data:," or link.startswith(("#", "data:image/")) for link in page.links)
     assert not Path("/tmp/evil").exists()
     assert not (tmp_path / "evil").exists()
 

@@ -6,9 +6,12 @@ Nothing of the machine goes in: of the paths of the data only the last two parts
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
+
+from textclf_transformer.errors import printable
 
 # By the kind of attention.
 FAMILIES = {"standard": "RoBERTa", "disentangled": "DeBERTa"}
@@ -219,9 +222,17 @@ def _base_model(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _names(label_names: Sequence[str]) -> str:
-    shown = ", ".join(f"`{name}`" for name in label_names[:_LABELS_SHOWN])
+    shown = ", ".join(map(_verbatim, label_names[:_LABELS_SHOWN]))
     more = len(label_names) - _LABELS_SHOWN
     return shown if more <= 0 else f"{shown} and {more} more, all of them in config.json"
+
+
+def _verbatim(text: str) -> str:
+    """Return ``text`` so that Markdown shows it as it is, whatever it holds: no HTML, no end of the line."""
+    line = printable(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    # Markdown takes one space at either end away, where there are both
+    return f"{fence} {line} {fence}" if "`" in line or line != line.strip() else f"{fence}{line}{fence}"
 
 
 def _data_section(report: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -231,7 +242,7 @@ def _data_section(report: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     if splits:
         lines += ["| split | data | documents | tokens | tokens not read |", "|---|---|---|---|---|"]
     for split, facts in splits.items():
-        data = "/".join(PurePath(str(facts["path"])).parts[-2:]).replace("|", "\\|")
+        data = _verbatim("/".join(PurePath(str(facts["path"])).parts[-2:])).replace("|", "\\|")
         numbers = (f"{facts[key]:,}" for key in ("documents", "tokens", "tokens_dropped"))
         lines.append(f"| {split} | {data} | {' | '.join(numbers)} |")
     training, environment = config["training"], report.get("environment") or {}
@@ -251,9 +262,9 @@ def _source(config: Mapping[str, Any]) -> list[str]:
     where = source.get("from_hf") or source["path"]
     name = PurePath(where).name if PurePath(where).is_absolute() else where
     if not source["load_weights"]:
-        return [f"The encoder has the shape of `{name}` and started from random weights.\n"]
+        return [f"The encoder has the shape of {_verbatim(name)} and started from random weights.\n"]
     kind = "the pretraining run" if source.get("from_hf") is None else "the published weights"
-    return [f"The encoder started from {kind} `{name}`.\n"]
+    return [f"The encoder started from {kind} {_verbatim(name)}.\n"]
 
 
 def _metrics_section(report: Mapping[str, Any], config: Mapping[str, Any]) -> str:
