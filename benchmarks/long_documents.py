@@ -18,13 +18,14 @@ from benchmarks.peers import Peer
 from benchmarks.workloads import TEMPLATE, Dropouts
 from textclf_transformer.evaluation.inference import document_logits
 from textclf_transformer.training.losses import document_loss
-from textclf_transformer.training.numerics import choose_amp_dtype
+from textclf_transformer.training.numerics import choose_amp_dtype, limit_kernel_cache
 
 
 class OurPrediction:
     """What evaluate and predict do once the text is tokens, batches made beside the computing."""
 
     def __init__(self, work: DocumentWork) -> None:
+        limit_kernel_cache()  # as the commands do
         self._work = work
         self._model = work.model(TEMPLATE).to(work.device).eval()
         self._amp_dtype = choose_amp_dtype(work.device, use_amp=True, amp_dtype="auto")

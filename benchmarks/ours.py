@@ -13,7 +13,11 @@ from torch import Tensor, nn
 
 from benchmarks.peers import LEARNING_RATE, MAX_GRAD_NORM
 from benchmarks.workloads import SEED
-from textclf_transformer.training.numerics import choose_amp_dtype, deterministic_algorithms
+from textclf_transformer.training.numerics import (
+    choose_amp_dtype,
+    deterministic_algorithms,
+    limit_kernel_cache,
+)
 from textclf_transformer.training.optim import build_adamw
 from textclf_transformer.training.step import train_step
 
@@ -36,6 +40,7 @@ class OurStep:
         loss: Callable[[Any, Any], Tensor],
         device: torch.device,
     ) -> None:
+        limit_kernel_cache()  # as the commands do
         self._model = model.to(device).train()
         self._batches, self._loss, self._device = batches, loss, device
         self._optimizer = build_adamw(self._model, learning_rate=LEARNING_RATE, weight_decay=0.01)

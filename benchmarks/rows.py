@@ -168,6 +168,16 @@ def small_rows() -> list[Row]:
         *mlm_rows(base=1, four=16, six=8, repetitions=2),
         document_row("long-6x256", "6×256", SIX_LAYERS, 4, EAGER, LONG, training=True, repetitions=2),
         document_row(
+            "long-base",
+            "roberta-base",
+            ROBERTA_BASE,
+            1,
+            {name: peer for name, peer in EAGER.items() if name != "naive"},
+            LONG,
+            training=True,
+            repetitions=2,
+        ),
+        document_row(
             "predict-6x256", "6×256", SIX_LAYERS, 4, PREDICTING, PREDICTION, training=False, repetitions=3
         ),
         preparing_row((2_000_000, 8_000_000), repetitions=2),
