@@ -48,9 +48,9 @@ class Theirs:
     def __init__(self, work: DocumentWork, peer: Peer) -> None:
         self._device, self._peer, self._training = work.device, peer, work.training
         self._head = work.model(peer.dropouts).to(self._device)
-        self._encoder = hugging_face(
-            self._head.encoder, "RobertaModel", peer.dropouts, add_pooling_layer=False
-        ).to(self._device)
+        self._encoder = hugging_face(self._head.encoder, "RobertaModel", peer, add_pooling_layer=False).to(
+            self._device
+        )
         # of our model, only what stands on top of the encoder is used from here on
         for parameter in self._head.encoder.parameters():
             parameter.requires_grad_(False)

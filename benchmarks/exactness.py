@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.mlm import MlmWork
-from benchmarks.peers import MAX_GRAD_NORM, hugging_face
+from benchmarks.peers import MAX_GRAD_NORM, Peer, hugging_face
 from benchmarks.workloads import MASK_P, SEED, SPECIAL_TOKENS, Documents, Dropouts, Shape, make_tokenizer
 from textclf_transformer.data.batches import MlmBatches
 from textclf_transformer.model.pretrained import roberta_state_from_hf
@@ -56,7 +56,7 @@ def plain_gradients(model: nn.Module, work: MlmWork) -> tuple[float, Gradients]:
 def hugging_face_gradients(model: Any, work: MlmWork, dtype: torch.dtype) -> tuple[float, Gradients]:
     """Return the same of Hugging Face's model with equal weights and padded rows, under our names."""
     (batch,) = work.micro_batches()
-    theirs = hugging_face(model, "RobertaForMaskedLM", NO_DROPOUT).to(dtype)
+    theirs = hugging_face(model, "RobertaForMaskedLM", Peer("naive", NO_DROPOUT)).to(dtype)
     loss = theirs(
         input_ids=batch.input_ids, attention_mask=(~batch.attention_mask).long(), labels=batch.labels
     ).loss

@@ -110,7 +110,7 @@ class TheirMlm:
         self._device, self._peer = work.device, peer
         pad_token_id = make_tokenizer(work.shape.vocab_size).pad_token_id
         ours = work.model(peer.dropouts)
-        self._model: nn.Module = hugging_face(ours, "RobertaForMaskedLM", peer.dropouts).to(self._device)
+        self._model: nn.Module = hugging_face(ours, "RobertaForMaskedLM", peer).to(self._device)
         self._model.train()
         self._optimizer = peer_optimizer(self._model)
         self._forward = torch.compile(self._model, dynamic=True) if peer.compiled else self._model

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,16 +37,19 @@ class Peer:
         style: naive or strong.
         dropouts: of their model.
         compiled: whether ``torch.compile`` is used.
+        attention: of their attentions; sdpa is the default, on a CPU eager is faster.
         rows: sequences computed at once (a training step adds up as many passes as it takes).
     """
 
     style: Style
     dropouts: Dropouts
     compiled: bool = False
+    attention: Literal["sdpa", "eager"] = "sdpa"
     rows: int = 8
 
     def __str__(self) -> str:
-        return f"{self.style}, compiled" if self.compiled else self.style
+        compiled = ", compiled" if self.compiled else ""
+        return self.style + compiled + (", eager attention" if self.attention == "eager" else "")
 
     @property
     def our_dropouts(self) -> Dropouts:
@@ -71,21 +74,28 @@ class Peer:
 
 
 def training_peers(*, compiled: bool, rows: int = 8) -> dict[str, Peer]:
-    """Return the three peers of a training row; ``compiled`` is about the strong ones."""
+    """Return the peers of a training row; ``compiled`` is about the strong ones."""
+    ours = Peer("strong", TEMPLATE, compiled=compiled, rows=rows)
     return {
         "naive": Peer("naive", ROBERTA, rows=rows),
-        "strong, dropout 0.1": Peer("strong", ROBERTA, compiled=compiled, rows=rows),
-        "strong, our dropout": Peer("strong", TEMPLATE, compiled=compiled, rows=rows),
+        "strong, dropout 0.1": replace(ours, dropouts=ROBERTA),
+        "strong, our dropout": ours,
+        "strong, our dropout, eager attention": replace(ours, attention="eager"),
     }
 
 
 def prediction_peers(*, rows: int = 8) -> dict[str, Peer]:
-    """Return the two peers of a prediction row."""
-    return {"naive": Peer("naive", ROBERTA, rows=rows), "strong": Peer("strong", TEMPLATE, rows=rows)}
+    """Return the peers of a prediction row."""
+    strong = Peer("strong", TEMPLATE, rows=rows)
+    return {
+        "naive": Peer("naive", ROBERTA, rows=rows),
+        "strong": strong,
+        "strong, eager attention": replace(strong, attention="eager"),
+    }
 
 
-def hugging_face(ours: Any, class_name: str, dropouts: Dropouts, **options: Any) -> Any:
-    """Return the class of transformers with the weights of ``ours``, which has a ``to_hf``."""
+def hugging_face(ours: Any, class_name: str, peer: Peer, **options: Any) -> Any:
+    """Return a model of transformers, as ``peer`` has it, with the weights of ``ours``."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
@@ -94,8 +104,9 @@ def hugging_face(ours: Any, class_name: str, dropouts: Dropouts, **options: Any)
         ours.to_hf(folder)
         return getattr(transformers, class_name).from_pretrained(
             folder,
-            attention_probs_dropout_prob=dropouts.attention,
-            hidden_dropout_prob=dropouts.hidden,
+            attention_probs_dropout_prob=peer.dropouts.attention,
+            hidden_dropout_prob=peer.dropouts.hidden,
+            attn_implementation=peer.attention,
             **options,
         )
 

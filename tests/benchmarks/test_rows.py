@@ -26,7 +26,11 @@ from textclf_transformer.data.store_format import TOKENS
 pytest.importorskip("transformers")
 
 CPU = torch.device("cpu")
-PEERS = (Peer("naive", ROBERTA, rows=2), Peer("strong", TEMPLATE, rows=2))
+PEERS = (
+    Peer("naive", ROBERTA, rows=2),
+    Peer("strong", TEMPLATE, rows=2),
+    Peer("strong", TEMPLATE, attention="eager", rows=2),
+)
 
 
 def both_run_and_agree(ours, theirs) -> None:
@@ -57,7 +61,7 @@ def test_long_documents_agree(peer: Peer, training: bool) -> None:
 
 
 def test_strong_groups_by_length_and_naive_pads_to_the_longest() -> None:
-    naive, strong = PEERS
+    naive, strong, _ = PEERS
     assert strong.groups([3, 9, 5]) == [[1, 2], [0]]
     assert naive.groups([3, 9, 5]) == [[0, 1], [2]]
     assert (naive.width([3, 5], 32), strong.width([3, 5], 32)) == (32, 5)
