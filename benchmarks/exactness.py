@@ -16,7 +16,6 @@ from benchmarks.peers import MAX_GRAD_NORM, Peer, hugging_face
 from benchmarks.workloads import MASK_P, SEED, SPECIAL_TOKENS, Documents, Dropouts, Shape, make_tokenizer
 from textclf_transformer.data.batches import MlmBatches
 from textclf_transformer.model.pretrained import roberta_state_from_hf
-from textclf_transformer.training.building import build_masked_lm
 from textclf_transformer.training.losses import masked_lm_loss
 from textclf_transformer.training.optim import build_adamw
 from textclf_transformer.training.step import train_step
@@ -139,16 +138,8 @@ def training_curve(*, seed: int, steps: int, amp_dtype: torch.dtype | None) -> l
         tokens_per_micro_batch=16 * CURVE_SHAPE.length,
         seed=seed,
     )
-    torch.manual_seed(seed)
-    model: Any = build_masked_lm(
-        CURVE_SHAPE.architecture(Dropouts(attention=0.0, hidden=0.1)),
-        vocab_size=CURVE_SHAPE.vocab_size,
-        pad_token_id=tokenizer.pad_token_id,
-        tie_mlm_weights=True,
-        enhanced_mask_decoder=None,
-        attention_backend="explicit",
-        use_gradient_checkpointing=False,
-    ).train()
+    work = MlmWork(CURVE_SHAPE, (CURVE_SHAPE.length,), CPU)
+    model = work.model(Dropouts(attention=0.0, hidden=0.1), seed=seed).train()
     optimizer = build_adamw(model, learning_rate=CURVE_RATE, weight_decay=0.01)
     loss: Callable[[Any, Any], Tensor] = masked_lm_loss
     losses = []

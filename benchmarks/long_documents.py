@@ -13,19 +13,18 @@ from numpy.typing import NDArray
 from benchmarks.document_peer import Theirs
 from benchmarks.document_work import DocumentWork
 from benchmarks.harness import Side, compare
-from benchmarks.ours import OurStep
+from benchmarks.ours import OurStep, settle_process
 from benchmarks.peers import Peer
 from benchmarks.workloads import TEMPLATE, Dropouts
 from textclf_transformer.evaluation.inference import document_logits
 from textclf_transformer.training.losses import document_loss
-from textclf_transformer.training.numerics import choose_amp_dtype, limit_kernel_cache
+from textclf_transformer.training.numerics import choose_amp_dtype
 
 
 class OurPrediction:
     """What evaluate and predict do once the text is tokens, batches made beside the computing."""
 
     def __init__(self, work: DocumentWork) -> None:
-        limit_kernel_cache()  # as the commands do
         self._work = work
         self._model = work.model(TEMPLATE).to(work.device).eval()
         self._amp_dtype = choose_amp_dtype(work.device, use_amp=True, amp_dtype="auto")
@@ -50,6 +49,7 @@ class OurPrediction:
 
 def our_side(work: DocumentWork, dropouts: Dropouts) -> Side:
     """Return our side of the work."""
+    settle_process()
     if not work.training:
         return OurPrediction(work)
     return OurStep(work.model(dropouts), work.micro_batches(), loss=document_loss, device=work.device)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from benchmarks.harness import compare
-from benchmarks.ours import OurStep
+from benchmarks.ours import OurStep, settle_process
 from benchmarks.peers import (
     IGNORE_INDEX,
     Peer,
@@ -68,9 +68,9 @@ class MlmWork:
             seed=SEED,
         ).step(0, 0)
 
-    def model(self, dropouts: Dropouts) -> RobertaForMaskedLM:
+    def model(self, dropouts: Dropouts, *, seed: int = SEED) -> RobertaForMaskedLM:
         """Return the model that pretraining would build, with the same weights at each call."""
-        torch.manual_seed(SEED)
+        torch.manual_seed(seed)
         architecture = self.shape.architecture(dropouts)
         return build_masked_lm(
             architecture,
@@ -100,6 +100,7 @@ class MlmWork:
 
 def our_side(work: MlmWork, dropouts: Dropouts) -> OurStep:
     """Return our training step."""
+    settle_process()
     return OurStep(work.model(dropouts), work.micro_batches(), loss=masked_lm_loss, device=work.device)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.peers import LEARNING_RATE, MAX_GRAD_NORM
 from benchmarks.workloads import SEED
+from textclf_transformer.allocator import settle_allocator
 from textclf_transformer.training.numerics import (
     choose_amp_dtype,
     deterministic_algorithms,
@@ -20,6 +21,12 @@ from textclf_transformer.training.numerics import (
 )
 from textclf_transformer.training.optim import build_adamw
 from textclf_transformer.training.step import train_step
+
+
+def settle_process() -> None:
+    """Prepare the process as the commands do; to be called before torch takes its first memory."""
+    settle_allocator()
+    limit_kernel_cache()
 
 
 class OurStep:
@@ -40,7 +47,6 @@ class OurStep:
         loss: Callable[[Any, Any], Tensor],
         device: torch.device,
     ) -> None:
-        limit_kernel_cache()  # as the commands do
         self._model = model.to(device).train()
         self._batches, self._loss, self._device = batches, loss, device
         self._optimizer = build_adamw(self._model, learning_rate=LEARNING_RATE, weight_decay=0.01)
