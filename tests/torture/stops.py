@@ -47,7 +47,7 @@ def stop_runs(bench: Bench, *, cases: int, seed: int) -> Result:
             if place == "imports"
             else _stop_by_hook(bench, task, folder, kind, random.choice(PLACES[place]), random)
         )
-        faults = _faults(folder, ended)
+        faults = _faults(folder, ended, steps=bench.reference(task)[0]["loop"]["step"])
         if ended.struck:
             landed[place] += 1
             landed["twice"] += len(ended.struck) == 2
@@ -90,8 +90,8 @@ def _stop_by_clock(bench: Bench, task: str, folder: Path, name: str, seconds: fl
     return Ended(code=process.returncode, output=output, struck=struck, counts={})
 
 
-def _faults(folder: Path, ended: Ended) -> list[str]:
-    """Return what is wrong right after the stop."""
+def _faults(folder: Path, ended: Ended, *, steps: int) -> list[str]:
+    """Return what is wrong right after the stop of a run of ``steps`` steps."""
     faults = ["a traceback"] if "Traceback" in ended.output else []
     report = folder / "run.json"
     finished = report.exists() and json.loads(report.read_text())["status"] == "finished"
@@ -99,11 +99,14 @@ def _faults(folder: Path, ended: Ended) -> list[str]:
         return faults + (
             [] if ended.code == 0 else [f"exit {ended.shell_code} without a signal: {ended.output}"]
         )
-    codes = {128 + signal.Signals[ended.struck[-1]["action"]]} | ({0} if finished else set())
+    codes = {128 + signal.Signals[ended.struck[-1]["action"]]}
+    first = ended.struck[0]
+    if finished and first["steps"] == steps and first["phase"] in ("evaluation", "save", "between steps"):
+        codes.add(0)  # it came when nothing was left to be stopped
     if ended.shell_code not in codes:
         faults.append(f"exit {ended.shell_code}, not one of {codes}: {ended.output.strip()}")
     # once: the step in hand is done and saved; twice: what was saved before is there
-    once, first = len(ended.struck) == 1, ended.struck[0]
+    once = len(ended.struck) == 1
     step = saved_step(folder)
     if once and first["phase"] not in ("start-up", "imports") and (step is None or step < first["steps"]):
         faults.append(f"step {first['steps']} was begun, but step {step} is what was saved")
