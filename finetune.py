@@ -32,7 +32,8 @@ from textclf_transformer.evaluation.evaluate import evaluate_documents
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.model.pretrained import ENCODER_PREFIX
 from textclf_transformer.training.building import attention_backend_of, build_classifier
-from textclf_transformer.training.freezing import FreezeSchedule
+from textclf_transformer.training.freezing import FreezeSchedule, frozen_epochs
+from textclf_transformer.training.frozen_cache import FrozenEncoderCache, cache_bytes, fits
 from textclf_transformer.training.health import Health
 from textclf_transformer.training.losses import build_document_loss
 from textclf_transformer.training.progress import Progress
@@ -233,13 +234,14 @@ def make_task(
     train_labels = batches["train"].labels
     assert train_labels is not None  # check_labels has seen to it
     health = Health(label_names=label_names)
+    cache = frozen_cache(context, batches, hidden_size=model.encoder.hidden_size)
 
     def evaluation(split: str) -> Evaluation | None:
         if split not in batches:
             return None
         return lambda model, should_stop: evaluate_documents(
             model,
-            batches[split],
+            batches[split] if cache is None or split == "test" else cache.evaluation(split, model),
             device=context.device,
             amp_dtype=context.amp_dtype,
             should_stop=should_stop,
@@ -262,7 +264,8 @@ def make_task(
         health=health,
         tokenizer=tokenizer,
         loss=build_document_loss(config.training, train_labels, num_labels=len(label_names)),
-        batches=batches["train"],
+        batches=batches["train"] if cache is None else cache,
+        frozen_cache=cache,
         metric_names=("loss", "accuracy", "f1_macro"),
         evaluate_val=evaluation("val"),
         evaluate_test=evaluation("test"),
@@ -290,6 +293,25 @@ def make_task(
             }
             for split, docs in documents.items()
         },
+    )
+
+
+def frozen_cache(
+    context: RunContext[FinetuningConfig], batches: Mapping[str, DocumentBatches], *, hidden_size: int
+) -> FrozenEncoderCache | None:
+    """Return the cache for the epochs of a frozen encoder, None where there are none or it would not fit."""
+    training = context.config.training
+    epochs = frozen_epochs(training.freeze, epochs=training.epochs)
+    read_often = {split: split_batches for split, split_batches in batches.items() if split != "test"}
+    size = cache_bytes(read_often, hidden_size=hidden_size)
+    if epochs == 0 or not fits(size, gib=training.frozen_cache_gib):
+        return None
+    return FrozenEncoderCache(
+        context.run.frozen_cache,
+        read_often,
+        epochs=epochs,
+        device=context.device,
+        amp_dtype=context.amp_dtype,
     )
 
 

@@ -62,6 +62,7 @@ RUN_NAMES = frozenset(
         "run.json",
         "report.html",
         "wandb",
+        "frozen_cache",
         ".lock",
     }
 )
@@ -163,6 +164,11 @@ class RunFolder:
     def tokenizer_dir(self) -> Path:
         """The copy of the tokenizer that the run used."""
         return self.root / "tokenizer"
+
+    @property
+    def frozen_cache(self) -> Path:
+        """What a frozen encoder made of the chunks, while only the head is trained."""
+        return self.root / "frozen_cache"
 
     @property
     def run_json(self) -> Path:

@@ -26,6 +26,7 @@ from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.checkpoint import load_checkpoint
 from textclf_transformer.training.checkpointer import Checkpointer
 from textclf_transformer.training.freezing import FreezeSchedule
+from textclf_transformer.training.frozen_cache import FrozenEncoderCache
 from textclf_transformer.training.health import Health
 from textclf_transformer.training.loop import StepBatches, TrainingLoop
 from textclf_transformer.training.metrics_log import TRAIN_COLUMNS, MetricsLog, eval_columns
@@ -62,6 +63,7 @@ class Task(Generic[ModelT]):
         health: watches the run and warns in words.
         freeze: what is trained from which epoch on; None: everything throughout.
         layerwise_lr_decay: factor on the learning rate per layer below the head.
+        frozen_cache: filled before the first step of a run that begins with a frozen encoder.
     """
 
     model: ModelT
@@ -77,6 +79,7 @@ class Task(Generic[ModelT]):
     health: Health
     freeze: FreezeSchedule | None = None
     layerwise_lr_decay: float = 1.0
+    frozen_cache: FrozenEncoderCache | None = None
 
 
 def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
@@ -124,7 +127,16 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
         log.wandb_log = wandb_log = _open_wandb(context, config_dict, saved)
         report = {**_run_report(context, task), "data": dict(task.data_report)}
         _write_run_files(run, config_dict, task.tokenizer, report)
+        if task.frozen_cache is not None:
+            task.frozen_cache.fill(
+                task.model,
+                epoch=loop.state.position // task.batches.steps_per_epoch,
+                message=progress.message,
+                should_stop=lambda: stop_signal.requested is not None,
+            )
         loop.run()
+        if task.frozen_cache is not None:
+            task.frozen_cache.remove()
         test_metrics = _evaluate_test(context, task, loop, eval_log, stop_signal)
         _mirror_test(wandb_log, task, test_metrics, step=loop.state.step)
         eval_log.sync()

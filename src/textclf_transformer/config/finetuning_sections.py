@@ -78,6 +78,15 @@ class FinetuningTrainingSection(TrainingSection):
             "whole run; null: all from the beginning."
         ),
     ] = None
+    frozen_cache_gib: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="Most GiB in the run folder for the chunks' vectors of an encoder that is frozen "
+            "from the beginning (train: head): computed once, not in each epoch; 0: never kept.",
+        ),
+    ] = 8.0
 
     chunks_per_group: Annotated[
         Count,

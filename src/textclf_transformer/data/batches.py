@@ -20,6 +20,7 @@ from textclf_transformer.data.chunking import (
     chunk_spans,
     coverage,
     sequence_spans,
+    tokens_read,
 )
 from textclf_transformer.data.collate import (
     DocumentBatch,
@@ -170,8 +171,11 @@ class DocumentBatches:
         labels: int64 (documents,), or 0/1 of (documents, L), in the model's order; None without labels.
         label_names: what these numbers stand for; None without labels.
         steps_per_epoch: optimizer steps of one epoch.
+        chunk_counts: int64 (documents,), chunks of each.
         num_chunks: chunks of all documents.
-        num_tokens: real tokens in all chunks of one epoch: [CLS], [SEP] and the overlap of chunks included.
+        tokens_per_document: int64 (documents,), the real tokens in all its chunks: [CLS], [SEP] and the
+            overlap of chunks included.
+        num_tokens: real tokens of one epoch, the sum of ``tokens_per_document``.
         coverage: how many content tokens are read and how many are dropped.
 
     Raises:
@@ -213,13 +217,21 @@ class DocumentBatches:
             num_samples=self.num_samples, samples_per_step=samples_per_step, seed=seed
         )
         self.steps_per_epoch = self._sampler.steps_per_epoch
-        self.num_tokens: int
         self.coverage: Coverage
+        self.chunk_counts: Int64Array
+        self.tokens_per_document: Int64Array
         if has_preset_chunks(documents):
             self._plan_given_chunks(documents)
         else:
             self._plan_chunks(documents.lengths)
-        self.num_chunks = int(self._counts.sum())
+        self.num_chunks = int(self.chunk_counts.sum())
+        self.num_tokens = int(self.tokens_per_document.sum())
+
+    @property
+    def fingerprint(self) -> str:
+        """What the chunks follow from: the documents, and how they are cut."""
+        cut = (self._chunk_size, self._stride, self._max_chunks, self._cls_token_id, self._sep_token_id)
+        return f"{self._documents.fingerprint} {cut}"
 
     def step(self, epoch: int, index: int) -> list[DocumentBatch]:
         """Return the micro-batches of one optimizer step, the longest documents first.
@@ -229,34 +241,40 @@ class DocumentBatches:
             DataError: the files of the documents changed behind one's back.
         """
         self._documents.verify_unchanged()
-        samples = self._sampler.step(epoch, index)
-        return [self._collate(micro_batch) for micro_batch in self._micro_batches(samples)]
+        return [self._collate(samples) for samples in self.step_samples(epoch, index)]
+
+    def step_samples(self, epoch: int, index: int) -> list[Int64Array]:
+        """Return which documents are in each micro-batch of ``step``; raises IndexError as it does."""
+        return self._micro_batches(self._sampler.step(epoch, index))
 
     def evaluation(self) -> Iterator[DocumentBatch]:
         """Yield all documents once, the longest first; ``sample_indices`` tell which they are."""
-        for micro_batch in self._micro_batches(np.arange(self.num_samples)):
+        for samples in self.evaluation_samples():
             self._documents.verify_unchanged()
-            yield self._collate(micro_batch)
+            yield self._collate(samples)
+
+    def evaluation_samples(self) -> list[Int64Array]:
+        """Return which documents are in each micro-batch of ``evaluation``."""
+        return self._micro_batches(np.arange(self.num_samples))
 
     def _plan_chunks(self, lengths: Int64Array) -> None:
         """Work out, for all documents at once, how many chunks they have and how long the longest is."""
         chunking = {"chunk_size": self._chunk_size, "stride": self._stride, "max_chunks": self._max_chunks}
         capacity = self._chunk_size - SPECIAL_TOKENS_PER_ROW
-        self._counts = chunk_counts(lengths, **chunking)
+        self.chunk_counts = chunk_counts(lengths, **chunking)
         self._widths = np.minimum(lengths, capacity) + SPECIAL_TOKENS_PER_ROW
         self.coverage = coverage(lengths, **chunking)
         # every chunk but the last is full, and repeats what the next one begins with
-        overlap = (capacity - self._stride) * (self._counts - 1)
-        self.num_tokens = self.coverage.tokens_read + int(
-            (overlap + SPECIAL_TOKENS_PER_ROW * self._counts).sum()
-        )
+        overlap = (capacity - self._stride) * (self.chunk_counts - 1)
+        specials = SPECIAL_TOKENS_PER_ROW * self.chunk_counts
+        self.tokens_per_document = tokens_read(lengths, **chunking) + overlap + specials
 
     def _plan_given_chunks(self, documents: ChunkedDocuments) -> None:
         """Do the same for the chunks of the file; ``coverage`` then counts special tokens, too."""
         read = documents.chunk_lengths[:, : self._max_chunks]
-        self._counts = (read > 0).sum(axis=1)
+        self.chunk_counts = (read > 0).sum(axis=1)
         self._widths = read.max(axis=1)
-        self.num_tokens = int(read.sum())
+        self.tokens_per_document = read.sum(axis=1)
         if self._widths.max() > self._chunk_size:
             document, chunk = np.argwhere(read > self._chunk_size)[0]
             raise DataError(
@@ -270,12 +288,12 @@ class DocumentBatches:
             documents=len(documents),
             documents_cut=int((documents.chunk_lengths[:, self._max_chunks :].sum(axis=1) > 0).sum()),
             tokens=int(documents.chunk_lengths.sum()),
-            tokens_read=self.num_tokens,
+            tokens_read=int(read.sum()),
         )
 
     def _micro_batches(self, samples: Int64Array) -> list[Int64Array]:
         positions = split_by_budget(
-            self._widths[samples], budget=self.tokens_per_micro_batch, rows=self._counts[samples]
+            self._widths[samples], budget=self.tokens_per_micro_batch, rows=self.chunk_counts[samples]
         )
         return [samples[micro_batch] for micro_batch in positions]
 

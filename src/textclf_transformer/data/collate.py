@@ -71,6 +71,35 @@ class DocumentBatch:
         return replace(self, labels=self.labels.to(device, non_blocking=True))
 
 
+@dataclass(frozen=True, slots=True)
+class VectorBatch:
+    """Documents for classification, given as the vectors that a frozen encoder makes of their chunks.
+
+    Attributes:
+        vectors: float32 (M, D), of the chunks of all documents, one below the other.
+        chunk_counts: int64 (B,), as in ``DocumentBatch``; so are the other attributes.
+        labels: int64 (B,), or float32 0/1 of (B, L); None without labels.
+        sample_indices: int64 (B,); stays on the CPU.
+        num_tokens: real tokens that the vectors stand for.
+        num_targets: documents, B.
+    """
+
+    vectors: Tensor
+    chunk_counts: Tensor
+    labels: Tensor | None
+    sample_indices: Tensor
+    num_tokens: int
+    num_targets: int
+
+    def to(self, device: torch.device | str) -> VectorBatch:
+        """Return the batch with vectors and labels on ``device``."""
+        return replace(
+            self,
+            vectors=self.vectors.to(device, non_blocking=True),
+            labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
+        )
+
+
 def add_special_tokens(content: Int64Array, *, cls_token_id: int, sep_token_id: int) -> Int64Array:
     """Return [CLS] + ``content`` + [SEP], int64 (tokens + 2,)."""
     row = np.empty(len(content) + 2, dtype=np.int64)
@@ -115,19 +144,22 @@ def collate_documents(
     """
     chunks = [chunk for document in documents for chunk in document]
     input_ids, attention_mask = _pad(chunks, pad_token_id=pad_token_id)
-    several_labels = labels is not None and labels.ndim == 2
     return DocumentBatch(
         input_ids=torch.from_numpy(input_ids),
         attention_mask=torch.from_numpy(attention_mask),
         chunk_counts=torch.tensor([len(document) for document in documents], dtype=torch.int64),
-        # binary cross-entropy wants floats
-        labels=None
-        if labels is None
-        else torch.tensor(labels, dtype=torch.float32 if several_labels else torch.int64),
+        labels=label_tensor(labels),
         sample_indices=torch.from_numpy(sample_indices),
         num_tokens=sum(map(len, chunks)),
         num_targets=len(documents),
     )
+
+
+def label_tensor(labels: Int64Array | None) -> Tensor | None:
+    """Return labels (B,) as int64, or 0/1 of (B, L) as the float32 that binary cross-entropy wants."""
+    if labels is None:
+        return None
+    return torch.tensor(labels, dtype=torch.float32 if labels.ndim == 2 else torch.int64)
 
 
 def _pad(rows: Sequence[Int64Array], *, pad_token_id: int) -> tuple[Int64Array, NDArray[np.bool_]]:

@@ -11,6 +11,7 @@ import torch
 
 from textclf_transformer.data.batches import DocumentBatches, MlmBatches
 from textclf_transformer.data.prefetch import prefetch
+from textclf_transformer.data.vector_batches import VectorBatches
 from textclf_transformer.errors import NonFiniteError
 from textclf_transformer.evaluation.inference import document_logits, evaluation_mode
 from textclf_transformer.evaluation.metrics import IntArray, classification_metrics
@@ -66,7 +67,7 @@ def evaluate_masked_lm(
 
 def evaluate_documents(
     model: HierarchicalRobertaForClassification,
-    batches: DocumentBatches,
+    batches: DocumentBatches | VectorBatches,
     *,
     device: torch.device,
     amp_dtype: torch.dtype | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
 import numpy as np
@@ -11,8 +11,11 @@ import torch
 from torch import nn
 
 from textclf_transformer.data.batches import DocumentBatches
+from textclf_transformer.data.collate import DocumentBatch, VectorBatch
 from textclf_transformer.data.prefetch import prefetch
+from textclf_transformer.data.vector_batches import VectorBatches
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
+from textclf_transformer.training.losses import classify_batch
 from textclf_transformer.training.numerics import autocast
 from textclf_transformer.training.signals import EvaluationInterrupted
 
@@ -31,7 +34,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 def document_logits(
     model: HierarchicalRobertaForClassification,
-    batches: DocumentBatches,
+    batches: DocumentBatches | VectorBatches,
     *,
     device: torch.device,
     amp_dtype: torch.dtype | None,
@@ -43,12 +46,13 @@ def document_logits(
         EvaluationInterrupted: ``should_stop()`` turned true.
     """
     logits = np.full((batches.num_samples, model.num_labels), np.nan, dtype=np.float32)
-    with evaluation_mode(model), closing(prefetch(batches.evaluation())) as upcoming:
+    in_order: Iterable[DocumentBatch | VectorBatch] = batches.evaluation()
+    with evaluation_mode(model), closing(prefetch(in_order)) as upcoming:
         for batch in upcoming:
             if should_stop():
                 raise EvaluationInterrupted
             batch = batch.to(device)
             with autocast(device, amp_dtype):
-                output = model.classify_chunks(batch.input_ids, batch.attention_mask, batch.chunk_counts)
+                output = classify_batch(model, batch)
             logits[batch.sample_indices.numpy()] = output["logits"].float().cpu().numpy()
     return logits

@@ -90,6 +90,19 @@ class FreezeSchedule:
         return optimizer, phase.learning_rate or self._learning_rate
 
 
+def frozen_epochs(phases: Sequence[FreezePhaseSection] | None, *, epochs: int) -> int:
+    """Return for how many epochs, from the first on, the encoder is wholly frozen.
+
+    Args:
+        phases: of ``training.freeze``; None: nothing is frozen.
+        epochs: of the run.
+    """
+    for phase in phases or []:
+        if phase.train != "head":
+            return phase.from_epoch
+    return epochs if phases else 0
+
+
 def train_only(model: EncoderClassifier, part: str, *, k: int | None) -> None:
     """Freeze all but a part of a classifier; what stands on the encoder is always trained.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from textclf_transformer.config import FinetuningTrainingSection
-from textclf_transformer.data.collate import DocumentBatch, MlmBatch
+from textclf_transformer.data.collate import DocumentBatch, MlmBatch, VectorBatch
 from textclf_transformer.errors import ConfigError
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
@@ -23,9 +23,18 @@ def masked_lm_loss(model: RobertaForMaskedLM, batch: MlmBatch) -> Tensor:
     return model.masked_loss(batch.input_ids, batch.attention_mask, batch.labels)
 
 
+def classify_batch(
+    model: HierarchicalRobertaForClassification, batch: DocumentBatch | VectorBatch
+) -> dict[str, Tensor]:
+    """Return what ``classify_chunks`` does, also where the encoder's part is done already."""
+    if isinstance(batch, VectorBatch):
+        return model.classify_vectors(batch.vectors, batch.chunk_counts)
+    return model.classify_chunks(batch.input_ids, batch.attention_mask, batch.chunk_counts)
+
+
 def document_loss(
     model: HierarchicalRobertaForClassification,
-    batch: DocumentBatch,
+    batch: DocumentBatch | VectorBatch,
     *,
     class_weights: Tensor | None = None,
     label_smoothing: float = 0.0,
@@ -37,7 +46,7 @@ def document_loss(
     """
     if batch.labels is None:
         raise ValueError("the batch has no labels")
-    output = model.classify_chunks(batch.input_ids, batch.attention_mask, batch.chunk_counts)
+    output = classify_batch(model, batch)
     return label_loss(
         output["logits"], batch.labels, class_weights=class_weights, label_smoothing=label_smoothing
     )
@@ -70,7 +79,7 @@ def label_loss(
 
 def build_document_loss(
     training: FinetuningTrainingSection, labels: NDArray[np.int64], *, num_labels: int
-) -> Callable[[HierarchicalRobertaForClassification, DocumentBatch], Tensor]:
+) -> Callable[[HierarchicalRobertaForClassification, DocumentBatch | VectorBatch], Tensor]:
     """Return ``document_loss`` as a config asks for it; evaluation has the plain one, so that runs compare.
 
     Args:

@@ -29,6 +29,7 @@ _VERDICTS: dict[str, Verdict] = {
     "config.training.gradient_checkpointing": "numerics",
     "config.training.chunks_per_group": "numerics",
     "config.training.kept_chunk_groups": "harmless",  # a group that is computed again gives the same numbers
+    "config.training.frozen_cache_gib": "numerics",
     "config.architecture": "refused",
     "config.architecture.dropouts": "needs flag",
     "config.mlm_head.tie_mlm_weights": "refused",

@@ -1,0 +1,174 @@
+"""While the encoder is frozen, what it makes of the chunks is computed once and kept on the disk.
+
+A frozen encoder runs in evaluation mode, so the vector of a chunk is the same in every epoch: later epochs
+train the head alone. The cache only saves time: what cannot be kept is computed anew, to the same result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from textclf_transformer.atomic import storage_errors
+from textclf_transformer.data.batches import DocumentBatches
+from textclf_transformer.data.collate import DocumentBatch, VectorBatch
+from textclf_transformer.data.vector_batches import VectorBatches
+from textclf_transformer.errors import StorageError
+from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
+from textclf_transformer.training.checkpoint import compute_digests
+from textclf_transformer.training.numerics import autocast
+from textclf_transformer.training.vector_file import VectorFile
+
+_COMMIT_SECONDS = 30.0
+_GIB = 1024**3
+
+
+class FrozenEncoderCache:
+    """The batches of a run whose encoder is frozen for its first epochs; stands in for those of "train".
+
+    Args:
+        folder: where the vectors go; made if it is needed, deleted by ``remove``.
+        splits: the batches of tokens, "train" among them.
+        epochs: how many epochs, from the first, the encoder is frozen.
+        device: where the model lies.
+        amp_dtype: dtype of autocast in the forward pass; None computes in float32.
+
+    Attributes:
+        steps_per_epoch: optimizer steps of one epoch.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        splits: Mapping[str, DocumentBatches],
+        *,
+        epochs: int,
+        device: torch.device,
+        amp_dtype: torch.dtype | None,
+    ) -> None:
+        self._folder = folder
+        self._splits = dict(splits)
+        self._epochs = epochs
+        self._device = device
+        self._amp_dtype = amp_dtype
+        self._ready: dict[str, VectorBatches] = {}
+        self.steps_per_epoch = splits["train"].steps_per_epoch
+
+    @property
+    def tokens_per_micro_batch(self) -> int:
+        """Most padded tokens of a micro-batch of train, whether its tokens or its vectors are read."""
+        return self._splits["train"].tokens_per_micro_batch
+
+    @tokens_per_micro_batch.setter
+    def tokens_per_micro_batch(self, tokens: int) -> None:
+        self._splits["train"].tokens_per_micro_batch = tokens
+
+    def step(self, epoch: int, index: int) -> Sequence[DocumentBatch] | Sequence[VectorBatch]:
+        """Return the micro-batches of one optimizer step: vectors where they are known and still hold."""
+        if epoch < self._epochs and "train" in self._ready:
+            return self._ready["train"].step(epoch, index)
+        return self._splits["train"].step(epoch, index)
+
+    def evaluation(
+        self, split: str, model: HierarchicalRobertaForClassification
+    ) -> DocumentBatches | VectorBatches:
+        """Return what ``model`` is to be evaluated on, in the state that it is in."""
+        frozen = not any(parameter.requires_grad for parameter in model.encoder.parameters())
+        return self._ready.get(split, self._splits[split]) if frozen else self._splits[split]
+
+    def fill(
+        self,
+        model: HierarchicalRobertaForClassification,
+        *,
+        epoch: int,
+        message: Callable[[str], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Encode all chunks, going on where a run before this one was cut off.
+
+        Nothing happens where the encoder is not frozen any more, and nothing is kept where the disk refuses.
+
+        Args:
+            model: in the first phase of its freeze schedule.
+            epoch: the epoch that the run is in, from 0.
+            message: is told what goes on.
+            should_stop: whether to leave off; what is done so far stays.
+        """
+        if epoch >= self._epochs:
+            return
+        key = self._key(model)
+        try:
+            with storage_errors(self._folder):
+                self._folder.mkdir(exist_ok=True)
+            for split, batches in self._splits.items():
+                path = self._folder / f"{split}.f32"
+                with VectorFile(
+                    path, width=model.encoder.hidden_size, key=f"{key} {batches.fingerprint}"
+                ) as file:
+                    if file.rows < batches.num_chunks:
+                        message(f"encoding the {batches.num_chunks:,} chunks of {split} once")
+                        self._encode(model, batches, file, message=message, should_stop=should_stop)
+                    if file.rows < batches.num_chunks:
+                        return
+                    self._ready[split] = VectorBatches(batches, file.read())
+        except StorageError as fault:
+            self._ready = {}
+            message(f"the frozen encoder's vectors are not kept, so each epoch encodes anew: {fault}")
+
+    def remove(self) -> None:
+        """Delete the files; call it when the head's epochs are over."""
+        self._ready = {}
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _encode(
+        self,
+        model: HierarchicalRobertaForClassification,
+        batches: DocumentBatches,
+        file: VectorFile,
+        *,
+        message: Callable[[str], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Append the vectors of all documents, in the order of ``evaluation()``, beyond those in ``file``."""
+        last_commit, seen = time.monotonic(), 0
+        for batch in batches.evaluation():
+            first_new = file.rows - seen  # micro-batches may have been larger in the session before
+            seen += len(batch.input_ids)
+            if seen <= file.rows:
+                continue
+            if should_stop():
+                break
+            on_device = batch.to(self._device)
+            with torch.inference_mode(), autocast(self._device, self._amp_dtype):
+                vectors = model.encode_chunks(on_device.input_ids, on_device.attention_mask)
+            file.append(vectors[first_new:].float().cpu().numpy())
+            if time.monotonic() - last_commit >= _COMMIT_SECONDS:
+                file.commit()
+                last_commit = time.monotonic()
+                message(f"encoded {file.rows:,} of {batches.num_chunks:,} chunks")
+        file.commit()
+
+    def _key(self, model: HierarchicalRobertaForClassification) -> str:
+        """Return what the vectors of given chunks depend on: weights, precision, kind of machine, torch."""
+        facts = [
+            *sorted(compute_digests(model.encoder.state_dict()).items()),
+            self._amp_dtype,
+            self._device.type,
+            torch.__version__,
+        ]
+        return hashlib.blake2b(repr(facts).encode(), digest_size=16).hexdigest()
+
+
+def cache_bytes(splits: Mapping[str, DocumentBatches], *, hidden_size: int) -> int:
+    """Return the size of the vectors of all chunks of ``splits`` in bytes."""
+    return sum(batches.num_chunks for batches in splits.values()) * hidden_size * 4
+
+
+def fits(size: int, *, gib: float) -> bool:
+    """Whether ``size`` bytes are within a limit in GiB (``training.frozen_cache_gib``)."""
+    return size <= gib * _GIB
