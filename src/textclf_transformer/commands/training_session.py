@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
-import platform
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from torch import nn
 
-import textclf_transformer
-from textclf_transformer.atomic import atomic_write_json, atomic_write_text
+from textclf_transformer.atomic import atomic_write_json
 from textclf_transformer.commands.common import warn
+from textclf_transformer.commands.run_files import (
+    begin_report,
+    environment_facts,
+    json_number,
+    read_report,
+    write_run_files,
+)
 from textclf_transformer.commands.training_run import RunContext
-from textclf_transformer.config import config_to_dict, dump_yaml
+from textclf_transformer.config import config_to_dict
 from textclf_transformer.config.keys import fill_in_defaults
-from textclf_transformer.experiment import CHECKOUT, RunFolder
 from textclf_transformer.model.loading import load_strict
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.checkpoint import load_checkpoint
@@ -96,7 +97,7 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
     """
     config, run = context.config, context.run
     config_dict = config_to_dict(config)
-    current = {"config": config_dict, "environment": _environment(context), **task.facts}
+    current = {"config": config_dict, "environment": environment_facts(context), **task.facts}
     progress = Progress(quiet=context.arguments.quiet, health=task.health)
     checkpointer = Checkpointer(run, extra=current, warn=warn)
     with (
@@ -125,8 +126,8 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
             else:
                 progress.message(f"going on after step {loop.state.step}")
         log.wandb_log = wandb_log = _open_wandb(context, config_dict, saved)
-        report = {**_run_report(context, task), "data": dict(task.data_report)}
-        _write_run_files(run, config_dict, task.tokenizer, report)
+        report = {**begin_report(context, task.model, task.facts), "data": dict(task.data_report)}
+        write_run_files(run, config_dict, task.tokenizer, report)
         if task.frozen_cache is not None:
             task.frozen_cache.fill(
                 task.model,
@@ -143,7 +144,7 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
     report["elapsed_seconds"] = round(loop.state.elapsed_seconds, 1)
     report["step"] = loop.state.step
     report["best"] = {"step": loop.state.best_step, config.training.best_metric: loop.state.best_metric}
-    report["test"] = None if test_metrics is None else {k: _json_number(v) for k, v in test_metrics.items()}
+    report["test"] = None if test_metrics is None else {k: json_number(v) for k, v in test_metrics.items()}
     atomic_write_json(run.run_json, {**report, "status": "finished"})
     if wandb_log is not None:
         wandb_log.finish()
@@ -244,27 +245,13 @@ def _standing_results(
     context: RunContext[Any], task: Task[Any], loop: TrainingLoop[Any], eval_log: MetricsLog
 ) -> dict[str, Any] | None:
     """Return run.json if it holds the results of this finished run on the present test data, else None."""
-    report = _read_report(context.run)
+    report = read_report(context.run)
     tests_are_same = report.get("test_data") == task.facts["fingerprints"]["data"].get("test")
     if report.get("status") != "finished" or not tests_are_same or "test" not in report:
         return None
     step = loop.state.best_step if loop.state.best_step is not None else loop.state.step
     logged = task.evaluate_test is None or eval_log.contains("test", step)
     return report if logged and report.get("step") == loop.state.step else None
-
-
-def _json_number(value: float) -> float | None:
-    """Return None for NaN and infinity, which JSON lacks: no target in a small split gives a loss of 0/0."""
-    return value if math.isfinite(value) else None
-
-
-def _read_report(run: RunFolder) -> dict[str, Any]:
-    """Return what stands in run.json; nothing where it is missing or damaged, for it can be written anew."""
-    try:
-        content = json.loads(run.run_json.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _open_wandb(
@@ -282,55 +269,3 @@ def _open_wandb(
         folder=context.run.root / "wandb",
         warn=warn,
     )
-
-
-def _environment(context: RunContext[Any]) -> dict[str, Any]:
-    """Return what decides, beside config and data, whether a resumed run repeats itself to the bit."""
-    return {
-        "textclf_transformer": textclf_transformer.__version__,
-        "torch": str(torch.__version__),
-        "device": context.device.type,
-        "threads": torch.get_num_threads(),
-        "amp_dtype": str(context.amp_dtype),
-        "micro_batch_tokens": context.micro_batch_tokens,
-    }
-
-
-def _run_report(context: RunContext[Any], task: Task[Any]) -> dict[str, Any]:
-    """Return what a reader of the run wants to know, before it has results."""
-    parameters = list(task.model.parameters())
-    return {
-        "name": context.config.experiment.name,
-        "status": "running",
-        "started": _read_report(context.run).get("started")
-        or datetime.now(UTC).isoformat(timespec="seconds"),
-        "seed": context.config.experiment.seed,
-        "environment": {
-            **_environment(context),
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "commit": _commit(),
-        },
-        "parameters": sum(parameter.numel() for parameter in parameters),
-        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-        "labels": task.facts.get("labels"),
-        "test_data": task.facts["fingerprints"]["data"].get("test"),
-    }
-
-
-def _commit() -> str | None:
-    """Return the commit of the checkout, None where there is no git or no repository."""
-    try:
-        command = ["git", "-C", str(CHECKOUT), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _write_run_files(
-    run: RunFolder, config_dict: dict[str, Any], tokenizer: TokenizerWrapper, report: Mapping[str, Any]
-) -> None:
-    """Write what makes the folder readable, and complete without the places it was made from."""
-    atomic_write_text(run.resolved_config, dump_yaml(config_dict))
-    tokenizer.save(run.tokenizer_dir)
-    atomic_write_json(run.run_json, dict(report))
