@@ -163,10 +163,15 @@ def training_curve(*, seed: int, steps: int, amp_dtype: torch.dtype | None) -> l
 
 def compare_curves(*, steps: int, seeds: int) -> list[list[str]]:
     """Return a table: mean losses over each third of the run, bf16 beside the spread of float32 seeds."""
-    curves = {
-        dtype: [training_curve(seed=SEED + i, steps=steps, amp_dtype=dtype) for i in range(seeds)]
-        for dtype in (None, torch.bfloat16)
-    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so small a model only waits for a second one
+    try:
+        curves = {
+            dtype: [training_curve(seed=SEED + i, steps=steps, amp_dtype=dtype) for i in range(seeds)]
+            for dtype in (None, torch.bfloat16)
+        }
+    finally:
+        torch.set_num_threads(threads)
     third = steps // 3
     rows = []
     for start in range(0, 3 * third, third):
