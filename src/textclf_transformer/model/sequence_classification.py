@@ -26,7 +26,7 @@ from textclf_transformer.model.hf_folder import (
 )
 from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_weights
-from textclf_transformer.model.layout import check_attention_mask, unpack
+from textclf_transformer.model.layout import check_attention_mask, send, unpack
 from textclf_transformer.model.loading import load_strict
 from textclf_transformer.model.pooling import MaxPooling, MeanPooling
 from textclf_transformer.model.pretrained_deberta import ABSOLUTE_POSITIONS
@@ -102,7 +102,7 @@ class RobertaForSequenceClassification(EncoderClassifier):
             logits = self.classifier(sequences.to(torch.promote_types(sequences.dtype, torch.float32)))
         output = {"logits": logits}
         if labels is not None:
-            output["loss"] = F.cross_entropy(logits, labels)
+            output["loss"] = F.cross_entropy(logits, send(labels, logits.device))
         return output
 
     def _pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class RobertaForSequenceClassification(EncoderClassifier):
             first_real = ~attention_mask & ((~attention_mask).cumsum(dim=1) == 1)
             return self.encoder.encode(input_ids, attention_mask, wanted=first_real)
         tokens = unpack(self.encoder.encode(input_ids, attention_mask), ~attention_mask)
-        pooled: Tensor = self.token_pooling(tokens, attention_mask).vectors
+        pooled: Tensor = self.token_pooling(tokens, send(attention_mask, tokens.device)).vectors
         return pooled
 
     @classmethod
