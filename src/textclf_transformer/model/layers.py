@@ -14,6 +14,7 @@ from textclf_transformer.model.attention import attend
 from textclf_transformer.model.disentangled import ContentEmbeddings, DisentangledSelfAttention
 from textclf_transformer.model.dropout import Dropout
 from textclf_transformer.model.layout import SequenceLayout
+from textclf_transformer.model.linear import Linear
 
 ATTENTION_KINDS = ("standard", "disentangled")
 
@@ -112,7 +113,7 @@ class SelfAttention(nn.Module):
         self.num_attention_heads = num_attention_heads
         self.dropout_prob = attention_probs_dropout_prob
         self.backend = backend
-        self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
+        self.query_key_value = Linear(hidden_size, 3 * hidden_size)
 
     def forward(
         self, hidden: Tensor, layout: SequenceLayout, relative_positions: Tensor | None = None
@@ -176,10 +177,10 @@ class EncoderLayer(nn.Module):
                 attention_probs_dropout_prob=attention_probs_dropout_prob,
                 backend=attention_backend,
             )
-        self.attention_output = nn.Linear(hidden_size, hidden_size)
+        self.attention_output = Linear(hidden_size, hidden_size)
         self.attention_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.intermediate = nn.Linear(hidden_size, intermediate_size)
-        self.output = nn.Linear(intermediate_size, hidden_size)
+        self.intermediate = Linear(hidden_size, intermediate_size)
+        self.output = Linear(intermediate_size, hidden_size)
         self.output_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.dropout = Dropout(hidden_dropout_prob)
 
