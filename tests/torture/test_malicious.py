@@ -271,6 +271,21 @@ def test_links_in_the_place_of_folders_are_refused(
     assert not inside.is_symlink()
 
 
+def test_a_run_json_of_another_meaning_is_passed_over(pretrained: Checkout) -> None:
+    """It holds nothing that a run needs, so a hostile one costs its figures and no more."""
+    path = pretrained.root / "experiments" / "pretraining" / "pre" / "run.json"
+    for content in (
+        "[" * 500_000,
+        "[1, 2]",
+        '{"status": "finished", "test": {"loss": 2}, "data": 5}',
+        "\x00",
+    ):
+        path.write_text(content, encoding="utf-8")
+        assert report.main(["pre", "--quiet"]) == 0
+        assert pretrain.main(["pre", "--quiet"]) == 0
+        assert json.loads(path.read_text(encoding="utf-8"))["test"] is None
+
+
 class Page(HTMLParser):
     """What a browser makes of a page: its elements, attributes and links, and the text that is shown."""
 

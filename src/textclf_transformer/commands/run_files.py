@@ -58,7 +58,7 @@ def read_report(run: RunFolder) -> dict[str, Any]:
     """Return what stands in run.json; nothing where it is missing or damaged, for it can be written anew."""
     try:
         content = json.loads(run.run_json.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -144,7 +144,7 @@ def read_record(run: RunFolder) -> RunRecord:
 def _read_facts(run: RunFolder) -> RunFacts:
     try:
         content = json.loads(run.run_json.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         content = {}
     facts = content if isinstance(content, dict) else {}
     splits = _typed(facts.get("data"), dict) or {}
