@@ -8,8 +8,9 @@ if __name__ == "__main__":
     die_of_interrupt()  # while the rest is imported; ``run_command`` ends it
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from textclf_transformer.commands.common import print_result, run_command
 from textclf_transformer.commands.estimate import StepLoad
@@ -29,6 +30,8 @@ from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.errors import ConfigError, DataError
 from textclf_transformer.evaluation.evaluate import evaluate_documents
+from textclf_transformer.evaluation.inference import document_logits
+from textclf_transformer.evaluation.thresholds import choose_thresholds
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.model.pretrained import ENCODER_PREFIX
 from textclf_transformer.training.building import attention_backend_of, build_classifier
@@ -239,14 +242,27 @@ def make_task(
     def evaluation(split: str) -> Evaluation | None:
         if split not in batches:
             return None
-        return lambda model, should_stop: evaluate_documents(
+        return lambda model, should_stop, thresholds: evaluate_documents(
             model,
             batches[split] if cache is None or split == "test" else cache.evaluation(split, model),
             device=context.device,
             amp_dtype=context.amp_dtype,
             should_stop=should_stop,
             observe=health.predictions,
+            thresholds=thresholds,
         )
+
+    def thresholds_of_val(model: Any, should_stop: Callable[[], bool]) -> list[float]:
+        logits = document_logits(
+            model,
+            batches["val"],
+            device=context.device,
+            amp_dtype=context.amp_dtype,
+            should_stop=should_stop,
+        )
+        val_labels = batches["val"].labels
+        assert val_labels is not None
+        return choose_thresholds(logits, val_labels)
 
     phases = config.training.freeze
     return Task(
@@ -262,6 +278,7 @@ def make_task(
         ),
         layerwise_lr_decay=config.training.layerwise_lr_decay,
         health=health,
+        choose_thresholds=thresholds_of_val if train_labels.ndim == 2 and "val" in batches else None,
         tokenizer=tokenizer,
         loss=build_document_loss(config.training, train_labels, num_labels=len(label_names)),
         batches=batches["train"] if cache is None else cache,

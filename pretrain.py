@@ -125,7 +125,7 @@ def make_task(
     def evaluation(split: str) -> Evaluation | None:
         if split not in batches:
             return None
-        return lambda model, should_stop: evaluate_masked_lm(
+        return lambda model, should_stop, _: evaluate_masked_lm(
             model,
             batches[split],
             device=context.device,

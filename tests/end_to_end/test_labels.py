@@ -6,6 +6,7 @@ import csv
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,12 @@ from end_to_end.conftest import NEUTRAL, TOPICS, Checkout
 
 import finetune
 from textclf_transformer.commands import prepare
+from textclf_transformer.data.store import Store
+from textclf_transformer.errors import CheckpointError
+from textclf_transformer.evaluation.full_evaluation import evaluate_run
+from textclf_transformer.evaluation.loaded_run import load_run
+from textclf_transformer.evaluation.predict import predict
+from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
 
 ORDER = "classification_head.ordinal_labels=[kitchen, garden, harbour]"
 
@@ -53,6 +60,10 @@ def test_label_settings_that_do_not_fit(
     assert message in capsys.readouterr().err
 
 
+def evaluated(checkout: Checkout) -> dict[str, Any]:
+    return evaluate_run(load_run("ft"), Store.open(checkout.root / "several" / "test"), with_rivals=False)
+
+
 def test_several_labels_a_document(pretrained: Checkout) -> None:
     """Each topic's words say independently whether a document carries its label."""
     source = random.Random(3)
@@ -77,3 +88,19 @@ def test_several_labels_a_document(pretrained: Checkout) -> None:
     assert found["f1_macro"] > 0.7
     assert found["loss"] < 0.6  # ln 2 by chance
     assert torch.load(folder / "model.ckpt", weights_only=True)["labels"] == sorted(TOPICS)
+    best = load_checkpoint(folder / "best.ckpt")
+    thresholds = best["thresholds"]
+    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["thresholds"] == thresholds
+    assert len(thresholds) == 3 and all(0 < threshold < 1 for threshold in thresholds)
+    judged = evaluated(pretrained)
+    assert judged["thresholds"] == thresholds
+    assert judged["scores"][0]["f1_macro"] == pytest.approx(found["f1_macro"], abs=1e-12)
+    assert judged["scores"][0]["accuracy"] == pytest.approx(found["accuracy"], abs=1e-12)
+    for moved, verdict in (([0.0] * 3, "|".join(sorted(TOPICS))), ([1.0] * 3, "")):
+        save_checkpoint(folder / "best.ckpt", {**best, "thresholds": moved})
+        rows = predict(folder, ["soil seed ship rope"])
+        assert (rows[0] if isinstance(rows, list) else rows.iloc[0])["label"] == verdict
+    assert evaluated(pretrained)["scores"][0]["f1_macro"] < found["f1_macro"]
+    save_checkpoint(folder / "best.ckpt", {**best, "thresholds": [0.5]})
+    with pytest.raises(CheckpointError, match="thresholds"):
+        load_run(folder)

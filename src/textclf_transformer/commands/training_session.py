@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -24,7 +24,7 @@ from textclf_transformer.config import config_to_dict
 from textclf_transformer.config.keys import fill_in_defaults
 from textclf_transformer.model.loading import load_strict
 from textclf_transformer.tokenizer.base import TokenizerWrapper
-from textclf_transformer.training.checkpoint import load_checkpoint
+from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
 from textclf_transformer.training.checkpointer import Checkpointer
 from textclf_transformer.training.freezing import FreezeSchedule
 from textclf_transformer.training.frozen_cache import FrozenEncoderCache
@@ -41,8 +41,8 @@ from textclf_transformer.training.wandb_log import WandbLog
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
-# (model, should_stop) -> metrics, "loss" among them
-Evaluation = Callable[[Any, Callable[[], bool]], dict[str, float]]
+# (model, should_stop, thresholds of several labels) -> metrics, "loss" among them
+Evaluation = Callable[[Any, Callable[[], bool], Sequence[float] | None], dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ class Task(Generic[ModelT]):
         freeze: what is trained from which epoch on; None: everything throughout.
         layerwise_lr_decay: factor on the learning rate per layer below the head.
         frozen_cache: filled before the first step of a run that begins with a frozen encoder.
+        choose_thresholds: of (model, should_stop), those of the best weights; None where documents have one
+            label, or without validation data.
     """
 
     model: ModelT
@@ -81,6 +83,7 @@ class Task(Generic[ModelT]):
     freeze: FreezeSchedule | None = None
     layerwise_lr_decay: float = 1.0
     frozen_cache: FrozenEncoderCache | None = None
+    choose_thresholds: Callable[[Any, Callable[[], bool]], list[float]] | None = None
 
 
 def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
@@ -138,12 +141,17 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
         loop.run()
         if task.frozen_cache is not None:
             task.frozen_cache.remove()
-        test_metrics = _evaluate_test(context, task, loop, eval_log, stop_signal)
+        try:
+            thresholds = _settle_best(context, task, loop, stop_signal)
+            test_metrics = _evaluate_test(task, loop, thresholds, eval_log, stop_signal)
+        except EvaluationInterrupted:
+            raise SystemExit(stop_signal.requested) from None
         _mirror_test(wandb_log, task, test_metrics, step=loop.state.step)
         eval_log.sync()
     report["elapsed_seconds"] = round(loop.state.elapsed_seconds, 1)
     report["step"] = loop.state.step
     report["best"] = {"step": loop.state.best_step, config.training.best_metric: loop.state.best_metric}
+    report["thresholds"] = thresholds
     report["test"] = None if test_metrics is None else {k: json_number(v) for k, v in test_metrics.items()}
     atomic_write_json(run.run_json, {**report, "status": "finished"})
     if wandb_log is not None:
@@ -168,7 +176,7 @@ def _build_loop(
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         assert evaluate_val is not None
-        return evaluate_val(model, lambda: stop_signal.requested is not None)
+        return evaluate_val(model, lambda: stop_signal.requested is not None, None)
 
     return TrainingLoop(
         model=task.model,
@@ -203,26 +211,34 @@ def _build_loop(
     )
 
 
+def _settle_best(
+    context: RunContext[Any], task: Task[Any], loop: TrainingLoop[Any], stop_signal: StopSignal
+) -> list[float] | None:
+    """Put the best weights into the model, where there are some; choose and save what belongs to them."""
+    if loop.state.best_step is None:
+        return None
+    best = context.run.best_checkpoint
+    content = load_checkpoint(best)
+    load_strict(task.model, content["model"], source=str(best))
+    if task.choose_thresholds is not None and "thresholds" not in content:
+        thresholds = task.choose_thresholds(task.model, lambda: stop_signal.requested is not None)
+        content["thresholds"] = thresholds
+        save_checkpoint(best, content)
+    return content.get("thresholds")
+
+
 def _evaluate_test(
-    context: RunContext[Any],
     task: Task[Any],
     loop: TrainingLoop[Any],
+    thresholds: list[float] | None,
     eval_log: MetricsLog,
     stop_signal: StopSignal,
 ) -> dict[str, float] | None:
     """Evaluate the best weights, or the last where there is no best, on test, and log the row once."""
     if task.evaluate_test is None:
         return None
-    step = loop.state.step
-    best = context.run.best_checkpoint
-    if loop.state.best_step is not None:
-        content = load_checkpoint(best)
-        load_strict(task.model, content["model"], source=str(best))
-        step = content["step"]
-    try:
-        metrics = task.evaluate_test(task.model, lambda: stop_signal.requested is not None)
-    except EvaluationInterrupted:
-        raise SystemExit(stop_signal.requested) from None
+    step = loop.state.step if loop.state.best_step is None else loop.state.best_step
+    metrics = task.evaluate_test(task.model, lambda: stop_signal.requested is not None, thresholds)
     epoch = round(step / task.batches.steps_per_epoch, 4)
     eval_log.append({"step": step, "epoch": epoch, "split": "test", **metrics})
     return metrics

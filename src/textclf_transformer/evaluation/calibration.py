@@ -47,7 +47,8 @@ class Bin:
 def reliability(logits: FloatArray, labels: IntArray) -> list[Bin]:
     """Return the bins that hold decisions, from the least confidence to the most.
 
-    A decision is the label of a document or, where documents carry several, each label's yes or no.
+    A decision is the label of a document or, where documents carry several, each label's yes or no, whichever
+    is likelier: thresholds have no part in whether probabilities mean what they say.
 
     Args:
         logits: (N, L).

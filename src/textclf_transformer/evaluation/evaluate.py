@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 
 import torch
@@ -72,11 +72,13 @@ def evaluate_documents(
     device: torch.device,
     amp_dtype: torch.dtype | None,
     should_stop: Callable[[], bool],
+    thresholds: Sequence[float] | None = None,
     observe: Callable[[IntArray, IntArray], None] = lambda labels, predictions: None,
 ) -> dict[str, float]:
     """Return ``loss`` (mean over documents, nats) and the metrics of ``classification_metrics``.
 
-    ``observe`` is shown the labels and the predictions, (documents,) or 0/1 of (documents, L).
+    ``thresholds`` are those of ``predicted_labels``. ``observe`` is shown the labels and the predictions,
+    (documents,) or 0/1 of (documents, L).
 
     Raises:
         EvaluationInterrupted: ``should_stop()`` turned true.
@@ -85,10 +87,9 @@ def evaluate_documents(
     """
     if batches.labels is None:
         raise ValueError("the documents have no labels")
-    logits = torch.from_numpy(
-        document_logits(model, batches, device=device, amp_dtype=amp_dtype, should_stop=should_stop)
-    )
-    labels = torch.from_numpy(batches.labels)
-    metrics = classification_metrics(logits, labels, label_names=batches.label_names)
-    observe(batches.labels, predicted_labels(logits.numpy(), multi_label=labels.ndim == 2))
+    scores = document_logits(model, batches, device=device, amp_dtype=amp_dtype, should_stop=should_stop)
+    logits, labels = torch.from_numpy(scores), torch.from_numpy(batches.labels)
+    decided = predicted_labels(scores, multi_label=labels.ndim == 2, thresholds=thresholds)
+    metrics = classification_metrics(logits, labels, label_names=batches.label_names, decided=decided)
+    observe(batches.labels, decided)
     return {"loss": float(label_loss(logits, labels)) / len(labels), **metrics}

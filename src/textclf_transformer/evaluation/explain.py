@@ -27,7 +27,6 @@ from textclf_transformer.data.text_documents import TextDocuments
 from textclf_transformer.evaluation.inference import evaluation_mode
 from textclf_transformer.evaluation.loaded_run import LoadedRun, check_finite
 from textclf_transformer.evaluation.probabilities import log_probabilities, predicted_labels
-from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.training.numerics import autocast
 
 PASSAGES_BY_EACH_MEASURE = 3
@@ -93,20 +92,14 @@ def explain_documents(
             weights = output["attention_weights"].double().cpu().numpy()
             parts = vectors.split(batch.chunk_counts.tolist())
             for row, (sample, part) in enumerate(zip(samples, parts, strict=True)):
-                drops = _occlusion_drops(
-                    run.model, part, logits[sample : sample + 1], multi_label=run.multi_label
-                )
+                drops = _occlusion_drops(run, part, logits[sample : sample + 1])
                 scores[sample] = ChunkScores(weights[row, : len(part)], drops)
     check_finite(logits)
     return logits, [scores[sample] for sample in range(batches.num_samples)]
 
 
 def _occlusion_drops(
-    model: HierarchicalRobertaForClassification,
-    vectors: Tensor,
-    logits: NDArray[np.float32],
-    *,
-    multi_label: bool,
+    run: LoadedRun, vectors: Tensor, logits: NDArray[np.float32]
 ) -> NDArray[np.float64] | None:
     """Return the drops of the chunks with ``vectors`` (C, D) of a document with ``logits`` (1, L)."""
     count = len(vectors)
@@ -117,11 +110,11 @@ def _occlusion_drops(
     without = []
     for variants in others.split(max(1, _VECTORS_AT_ONCE // (count - 1))):
         counts = torch.full((len(variants),), count - 1, device=vectors.device)
-        output = model.classify_vectors(vectors[variants.flatten()], counts)
+        output = run.model.classify_vectors(vectors[variants.flatten()], counts)
         without.append(output["logits"].float().cpu().numpy())
-    decided = predicted_labels(logits, multi_label=multi_label)
-    full = _log_probability_of(decided, logits, multi_label=multi_label)
-    return full - _log_probability_of(decided, np.concatenate(without), multi_label=multi_label)
+    decided = predicted_labels(logits, multi_label=run.multi_label, thresholds=run.thresholds)
+    full = _log_probability_of(decided, logits, multi_label=run.multi_label)
+    return full - _log_probability_of(decided, np.concatenate(without), multi_label=run.multi_label)
 
 
 def _log_probability_of(

@@ -60,9 +60,10 @@ def evaluate_run(
 
     Returns:
         Plain Python without NaN, ready for JSON: ``run, checkpoint, step, data, documents, labels,
-        multi_label, ordered, numerics, loss, auc_macro, coverage, scores`` (a row for the model and for each
-        rival: name, scores and their 95 % intervals), ``classes, confusion, calibration, by_length,
-        coverage_risk, coverage_curve, worst_mistakes`` and ``notes``: what could not be computed, and why.
+        multi_label, thresholds, ordered, numerics, loss, auc_macro, coverage, scores`` (a row for the model
+        and for each rival: name, scores and their 95 % intervals), ``classes, confusion, calibration,
+        by_length, coverage_risk, coverage_curve, worst_mistakes`` and ``notes``: what could not be computed,
+        and why.
 
     Raises:
         DataError: a label is unknown to the model, or a given chunk is too long.
@@ -72,8 +73,8 @@ def evaluate_run(
     assert batches.labels is not None, "see run_data.check_labels"
     labels, num_labels = batches.labels, len(run.label_names)
     logits = run.logits(batches) if logits is None else logits
-    predictions = predicted_labels(logits, multi_label=run.multi_label)
-    confidence = confidences(logits, multi_label=run.multi_label)
+    predictions = predicted_labels(logits, multi_label=run.multi_label, thresholds=run.thresholds)
+    confidence = confidences(logits, multi_label=run.multi_label, thresholds=run.thresholds)
     areas = auc_by_label(labels, probabilities(logits, multi_label=run.multi_label))
     notes: list[str] = []
     rivals = _rivals(run, documents, notes) if with_rivals else {}
@@ -87,6 +88,7 @@ def evaluate_run(
         "documents": len(documents),
         "labels": list(run.label_names),
         "multi_label": run.multi_label,
+        "thresholds": None if run.thresholds is None else list(run.thresholds),
         "ordered": run.ordered,
         "numerics": run.numerics,
         "loss": float(label_loss(torch.from_numpy(logits), torch.from_numpy(labels))) / len(labels),

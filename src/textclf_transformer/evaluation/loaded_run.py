@@ -55,6 +55,8 @@ class LoadedRun:
         tokenizer: the copy in the run folder.
         label_names: in the order of the logits.
         multi_label: whether a document carries any number of labels (a sigmoid for each) or one (softmax).
+        thresholds: L probabilities above which a document carries a label, chosen on val, for several labels;
+            None: one half for each.
         ordered: whether the labels are steps of a scale, lowest first (``ordinal_labels``).
         chunk_size: tokens of the longest chunk, [CLS] and [SEP] included.
         stride: content tokens from one chunk's start to the next.
@@ -74,6 +76,7 @@ class LoadedRun:
     tokenizer: TokenizerWrapper
     label_names: tuple[str, ...]
     multi_label: bool
+    thresholds: tuple[float, ...] | None
     ordered: bool
     chunk_size: int
     stride: int
@@ -201,6 +204,7 @@ def load_run(run: str | os.PathLike[str], *, trust_code: bool = False, float32: 
         tokenizer=tokenizer,
         label_names=tuple(content["labels"]),
         multi_label=content["multi_label"],
+        thresholds=_thresholds(content, path),
         ordered=head.ordinal_labels is not None,
         chunk_size=chunk_size,
         stride=chunking.stride or chunk_size - 2,
@@ -272,6 +276,22 @@ def _sections(
             found=str(error).splitlines()[0],
             mend="use the version of textclf_transformer that wrote it",
         ) from error
+
+
+def _thresholds(content: Mapping[str, Any], path: Path) -> tuple[float, ...] | None:
+    """Return the thresholds of a checkpoint that has some."""
+    found = content.get("thresholds")
+    if found is None:
+        return None
+    sound = isinstance(found, list) and all(isinstance(value, float) and 0 <= value <= 1 for value in found)
+    if not (content["multi_label"] and sound and len(found) == len(content["labels"])):
+        raise CheckpointError(
+            "the thresholds of this checkpoint do not fit its labels",
+            where=f"{path}: thresholds",
+            found=str(found)[:100],
+            expected=f"{len(content['labels'])} numbers from 0 to 1, for several labels a document",
+        )
+    return tuple(found)
 
 
 def _numerics(content: Mapping[str, Any], path: Path, device: torch.device) -> tuple[torch.dtype | None, int]:

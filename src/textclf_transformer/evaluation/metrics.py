@@ -18,7 +18,11 @@ _NAMED = 20  # labels in a warning
 
 
 def classification_metrics(
-    logits: Tensor, labels: Tensor, *, label_names: Sequence[str] | None = None
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    label_names: Sequence[str] | None = None,
+    decided: IntArray | None = None,
 ) -> dict[str, float]:
     """Return accuracy and macro-F1 of predictions from ``logits``; see ``label_metrics``.
 
@@ -27,6 +31,7 @@ def classification_metrics(
             those above 0 (a probability above one half).
         labels: (documents,) of 0 … L − 1, or 0/1 of (documents, L).
         label_names: what warnings call the labels; None: by their numbers.
+        decided: what is predicted instead, of the shape of ``labels``.
 
     Raises:
         NonFiniteError: a logit is NaN or infinite; its document is named.
@@ -36,6 +41,7 @@ def classification_metrics(
     if faulty.size:
         raise NonFiniteError("a logit is NaN or infinite", where=f"document {faulty[0]} (from 0)")
     predictions = scores.argmax(axis=1) if labels.ndim == 1 else (scores > 0).astype(np.int64)
+    predictions = predictions if decided is None else decided
     return label_metrics(
         labels.cpu().numpy().astype(np.int64),
         predictions,

@@ -83,8 +83,8 @@ def _predict_batch(run: LoadedRun, batch: EncodedBatch, *, explain: bool) -> Ite
     batches = run.batches(documents)
     logits, scores = explain_documents(run, batches) if explain else (run.logits(batches), None)
     probs = probabilities(logits, multi_label=run.multi_label)
-    confidence = confidences(logits, multi_label=run.multi_label)
-    decided = predicted_labels(logits, multi_label=run.multi_label)
+    confidence = confidences(logits, multi_label=run.multi_label, thresholds=run.thresholds)
+    decided = predicted_labels(logits, multi_label=run.multi_label, thresholds=run.thresholds)
     chunking = {"chunk_size": run.chunk_size, "stride": run.stride, "max_chunks": run.max_chunks}
     counts = chunk_counts(documents.lengths, **chunking)
     truncated = tokens_read(documents.lengths, **chunking) < documents.lengths

@@ -37,7 +37,7 @@ def partial_readings(run: LoadedRun, documents: Documents) -> dict[str, NDArray[
     if run.max_chunks > 1:
         batches[FIRST_AND_LAST] = run.batches(ends)
     return {
-        name: predicted_labels(run.logits(part), multi_label=run.multi_label)
+        name: predicted_labels(run.logits(part), multi_label=run.multi_label, thresholds=run.thresholds)
         for name, part in batches.items()
     }
 
