@@ -6,12 +6,15 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from textclf_transformer.data.dataloaders import create_classification_dataloader, create_mlm_dataloader
     from textclf_transformer.evaluation.predict import predict
     from textclf_transformer.model.encoder import RobertaModel
     from textclf_transformer.model.heads import RobertaForMaskedLM
     from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
     from textclf_transformer.model.presets import ModelConfig, create_model, create_model_config
     from textclf_transformer.model.sequence_classification import RobertaForSequenceClassification
+    from textclf_transformer.tokenizer.loading import get_tokenizer
+    from textclf_transformer.training.loop import TrainingLoop
 
 __version__ = "0.1.0"
 
@@ -21,8 +24,12 @@ __all__ = [
     "RobertaForMaskedLM",
     "RobertaForSequenceClassification",
     "RobertaModel",
+    "TrainingLoop",
+    "create_classification_dataloader",
+    "create_mlm_dataloader",
     "create_model",
     "create_model_config",
+    "get_tokenizer",
     "predict",
 ]
 
@@ -33,6 +40,10 @@ _HOMES = {
     "RobertaForMaskedLM": "model.heads",
     "RobertaForSequenceClassification": "model.sequence_classification",
     "RobertaModel": "model.encoder",
+    "TrainingLoop": "training.loop",
+    "create_classification_dataloader": "data.dataloaders",
+    "create_mlm_dataloader": "data.dataloaders",
+    "get_tokenizer": "tokenizer.loading",
     "create_model": "model.presets",
     "create_model_config": "model.presets",
     "predict": "evaluation.predict",

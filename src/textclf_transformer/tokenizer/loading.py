@@ -60,6 +60,20 @@ def load_tokenizer(wrapper_path: str, vocab_dir: Path, *, trust_code: bool = Fal
     return wrapper.load(vocab_dir)  # type: ignore[attr-defined]
 
 
+def get_tokenizer(folder: Path | str) -> TokenizerWrapper:
+    """Load a tokenizer for a notebook, whichever of the two kinds it is.
+
+    Args:
+        folder: with ``tokenizer.json``: what ``textclf train-tokenizer`` wrote, ``tokenizer/`` of a run, or
+            a published model.
+
+    Raises:
+        DataError: there is no tokenizer, or it is of neither kind.
+    """
+    folder = Path(folder)
+    return load_tokenizer(tokenizer_kind(folder), folder)
+
+
 def tokenizer_kind(vocab_dir: Path) -> str:
     """Return the name (``wordpiece`` or ``byte_bpe``) of the tokenizer in ``vocab_dir``, read from its file.
 

@@ -1,0 +1,197 @@
+"""Batches for notebooks: texts in, what a plain PyTorch loop iterates over out, by the code of the commands.
+
+B texts, C chunks of a document, S tokens of the longest row.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from textclf_transformer.data.batches import DocumentBatches, MlmBatches
+from textclf_transformer.data.chunking import SPECIAL_TOKENS_PER_ROW
+from textclf_transformer.data.collate import DocumentBatch
+from textclf_transformer.data.text_documents import TextDocuments
+from textclf_transformer.data.text_files import Document
+from textclf_transformer.errors import DataError
+from textclf_transformer.tokenizer.base import TokenizerWrapper
+
+_log = logging.getLogger(__name__)
+
+_NO_BUDGET = 2**62  # a batch is computed at once; a loop that runs out of memory takes a smaller batch
+
+
+class EpochLoader:
+    """Each pass over it is one epoch, in an order of its own; ``len()`` is the number of batches.
+
+    Args:
+        steps: batches of an epoch.
+        batch: (epoch, index), both from 0, → the tensors that go into the model, by their keyword.
+        label_names: what the labels stand for; None where they are tokens.
+
+    Attributes:
+        epoch: of the next pass. Set it to repeat one, or to go on after a restart.
+        label_names: as given.
+    """
+
+    def __init__(
+        self,
+        *,
+        steps: int,
+        batch: Callable[[int, int], dict[str, Tensor]],
+        label_names: tuple[str, ...] | None,
+    ) -> None:
+        self.epoch = 0
+        self.label_names = label_names
+        self._steps = steps
+        self._batch = batch
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        return (self._batch(epoch, index) for index in range(self._steps))
+
+
+def create_mlm_dataloader(
+    texts: Sequence[str],
+    tokenizer: TokenizerWrapper,
+    batch_size: int,
+    mask_probability: float = 0.15,
+    *,
+    max_sequence_length: int = 512,
+    seed: int = 42,
+) -> EpochLoader:
+    """Return batches for masked language modelling, under a new mask in each epoch.
+
+    A text longer than a row is split, never cut.
+
+    Args:
+        texts: none of them empty.
+        tokenizer: see ``get_tokenizer``.
+        batch_size: rows of a batch, B; the last of an epoch may have fewer.
+        mask_probability: share of the tokens to predict; of these 80 % become [MASK], 10 % a random token.
+        max_sequence_length: tokens of the longest row, [CLS] and [SEP] included.
+        seed: decides order and masks, together with the epoch.
+
+    Returns:
+        Batches of ``input_ids`` int64 (B, S), ``attention_mask`` bool (B, S), True = PAD, and ``labels``
+        int64 (B, S), −100 where there is nothing to predict: ``model(**batch)["loss"]``.
+
+    Raises:
+        DataError: a text is empty, no string, or has no tokens.
+        ConfigError: ``max_sequence_length`` is below 3.
+    """
+    batches = MlmBatches(
+        TextDocuments.read(_documents(texts, None), tokenizer, multi_label=False, path="texts"),
+        tokenizer,
+        max_sequence_length=max_sequence_length,
+        mask_p=mask_probability,
+        mask_token_p=0.8,
+        random_token_p=0.1,
+        samples_per_step=batch_size,
+        tokens_per_micro_batch=_NO_BUDGET,
+        seed=seed,
+    )
+
+    def batch(epoch: int, index: int) -> dict[str, Tensor]:
+        (rows,) = batches.step(epoch, index)
+        return {"input_ids": rows.input_ids, "attention_mask": rows.attention_mask, "labels": rows.labels}
+
+    return EpochLoader(steps=batches.steps_per_epoch, batch=batch, label_names=None)
+
+
+def create_classification_dataloader(
+    texts: Sequence[str],
+    labels: Sequence[str] | Sequence[int],
+    tokenizer: TokenizerWrapper,
+    batch_size: int,
+    *,
+    chunk_size: int = 512,
+    stride: int | None = None,
+    max_chunks: int | None = None,
+    label_names: Sequence[str] | None = None,
+    seed: int = 42,
+) -> EpochLoader:
+    """Return batches of texts with one label each.
+
+    Args:
+        texts: none of them empty.
+        labels: one for each text: names, or numbers from 0.
+        tokenizer: see ``get_tokenizer``.
+        batch_size: texts of a batch, B; the last of an epoch may have fewer.
+        chunk_size: tokens of the longest row, [CLS] and [SEP] included.
+        stride: content tokens from one chunk's start to the next; None: no overlap.
+        max_chunks: most chunks of a text, for ``HierarchicalRobertaForClassification``; None: one row, for
+            ``RobertaForSequenceClassification``. A warning says how much is not read.
+        label_names: the labels in the model's order, e.g. those of the training loader; None: names by the
+            alphabet, numbers up to the highest.
+        seed: decides the order, together with the epoch.
+
+    Returns:
+        Batches of ``input_ids`` int64, ``attention_mask`` bool, True = PAD, both (B, S) or, with
+        ``max_chunks``, (B, C, S), and ``labels`` int64 (B,): ``model(**batch)["loss"]``.
+
+    Raises:
+        DataError: a text is empty, no string, or has no tokens; there are more or fewer labels than texts; or
+            a label is not among ``label_names``.
+        ConfigError: chunk size, stride and number of chunks do not fit together.
+    """
+    if len(labels) != len(texts):
+        raise DataError(
+            "each text needs one label", found=f"{len(labels)} labels", expected=f"{len(texts)} labels"
+        )
+    if label_names is None and labels and all(isinstance(label, int) for label in labels):
+        label_names = [str(number) for number in range(max(int(label) for label in labels) + 1)]
+    batches = DocumentBatches(
+        TextDocuments.read(
+            _documents(texts, [str(label) for label in labels]), tokenizer, multi_label=False, path="texts"
+        ),
+        cls_token_id=tokenizer.cls_token_id,
+        sep_token_id=tokenizer.sep_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        chunk_size=chunk_size,
+        stride=stride or chunk_size - SPECIAL_TOKENS_PER_ROW,
+        max_chunks=max_chunks or 1,
+        samples_per_step=batch_size,
+        tokens_per_micro_batch=_NO_BUDGET,
+        seed=seed,
+        label_names=label_names,
+    )
+    if dropped := batches.coverage.tokens_dropped:
+        _log.warning("%d of %d tokens of the texts are not read", dropped, batches.coverage.tokens)
+
+    def batch(epoch: int, index: int) -> dict[str, Tensor]:
+        (documents,) = batches.step(epoch, index)
+        return _model_inputs(documents, pad_token_id=tokenizer.pad_token_id, in_chunks=max_chunks is not None)
+
+    return EpochLoader(steps=batches.steps_per_epoch, batch=batch, label_names=batches.label_names)
+
+
+def _model_inputs(batch: DocumentBatch, *, pad_token_id: int, in_chunks: bool) -> dict[str, Tensor]:
+    """Return the keywords of a model's call; chunks (M, S) are spread over (B, C, S), padded by chunks."""
+    assert batch.labels is not None
+    input_ids, attention_mask = batch.input_ids, batch.attention_mask
+    if in_chunks:
+        real = torch.arange(int(batch.chunk_counts.max())) < batch.chunk_counts.unsqueeze(1)  # (B, C)
+        width = input_ids.shape[1]
+        spread = torch.full((*real.shape, width), pad_token_id)
+        mask = torch.ones(*real.shape, width, dtype=torch.bool)
+        spread[real], mask[real] = input_ids, attention_mask
+        input_ids, attention_mask = spread, mask
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": batch.labels}
+
+
+def _documents(texts: Sequence[str], labels: Sequence[str] | None) -> Iterator[Document]:
+    if isinstance(texts, str):
+        raise DataError("texts is one string", mend="put it into a list")
+    for place, text in enumerate(texts):
+        where = f"texts[{place}]"
+        if not isinstance(text, str) or not text or text.isspace():
+            raise DataError("not a text", where=where, found=repr(text)[:50], expected="a string, not empty")
+        label = None if labels is None else labels[place]
+        yield Document(text=text, label=label, id=str(place), group=None, source=where)
