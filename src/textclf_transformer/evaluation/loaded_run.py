@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from textclf_transformer.config import ArchitectureSection, ChunkingSection, ClassificationHeadSection
+from textclf_transformer.config import ArchitectureSection, ClassificationHeadSection
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.errors import CheckpointError, ConfigError, NonFiniteError
+from textclf_transformer.evaluation.checkpoint_parts import read_sections, read_thresholds
 from textclf_transformer.evaluation.inference import document_logits
 from textclf_transformer.experiment import Kind, RunFolder
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
@@ -184,7 +184,7 @@ def load_run(run: str | os.PathLike[str], *, trust_code: bool = False, float32: 
             mend="finetune it first: python experiments/generate_finetuning_experiment.py NAME PRETRAIN_NAME",
         )
     require_keys(content, _CHECKPOINT_KEYS, what=str(path))
-    architecture, head, chunking = _sections(content, path)
+    architecture, head, chunking = read_sections(content, path)
     tokenizer = load_run_tokenizer(content["tokenizer"], folder.tokenizer_dir, trust_code=trust_code)
     device = resolve_device("auto")
     chunk_size = chunking.chunk_size or architecture.max_sequence_length
@@ -204,7 +204,7 @@ def load_run(run: str | os.PathLike[str], *, trust_code: bool = False, float32: 
         tokenizer=tokenizer,
         label_names=tuple(content["labels"]),
         multi_label=content["multi_label"],
-        thresholds=_thresholds(content, path),
+        thresholds=read_thresholds(content, path),
         ordered=head.ordinal_labels is not None,
         chunk_size=chunk_size,
         stride=chunking.stride or chunk_size - 2,
@@ -257,41 +257,6 @@ def _choose_checkpoint(folder: RunFolder) -> Path:
             mend=f"train it first: python finetune.py {folder.name}",
         )
     return path
-
-
-def _sections(
-    content: Mapping[str, Any], path: Path
-) -> tuple[ArchitectureSection, ClassificationHeadSection, ChunkingSection]:
-    try:
-        config = content["config"]
-        return (
-            ArchitectureSection.model_validate(content["architecture"]),
-            ClassificationHeadSection.model_validate(config["classification_head"]),
-            ChunkingSection.model_validate(config["chunking"]),
-        )
-    except (KeyError, TypeError, ValidationError) as error:
-        raise CheckpointError(
-            "this checkpoint describes no model that this version can build",
-            where=str(path),
-            found=str(error).splitlines()[0],
-            mend="use the version of textclf_transformer that wrote it",
-        ) from error
-
-
-def _thresholds(content: Mapping[str, Any], path: Path) -> tuple[float, ...] | None:
-    """Return the thresholds of a checkpoint that has some."""
-    found = content.get("thresholds")
-    if found is None:
-        return None
-    sound = isinstance(found, list) and all(isinstance(value, float) and 0 <= value <= 1 for value in found)
-    if not (content["multi_label"] and sound and len(found) == len(content["labels"])):
-        raise CheckpointError(
-            "the thresholds of this checkpoint do not fit its labels",
-            where=f"{path}: thresholds",
-            found=str(found)[:100],
-            expected=f"{len(content['labels'])} numbers from 0 to 1, for several labels a document",
-        )
-    return tuple(found)
 
 
 def _numerics(content: Mapping[str, Any], path: Path, device: torch.device) -> tuple[torch.dtype | None, int]:
