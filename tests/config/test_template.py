@@ -9,6 +9,7 @@ import pytest
 from textclf_transformer.config.editing import set_in_text
 from textclf_transformer.config.keys import fields_of, section_of
 from textclf_transformer.config.reader import PLACEHOLDER, flatten
+from textclf_transformer.config.reference import reference_path, render_reference
 from textclf_transformer.config.schema import CONFIGS
 from textclf_transformer.config.template import render_schema, render_template, schema_path, template_path
 from textclf_transformer.config.yaml_reader import read_mapping
@@ -24,6 +25,14 @@ def test_files_are_current(kind: Kind) -> None:
     """Renew them with ``python -m textclf_transformer.config.template``."""
     assert template_path(kind).read_text(encoding="utf-8") == render_template(kind)
     assert schema_path(kind).read_text(encoding="utf-8") == render_schema(kind)
+
+
+def test_the_page_of_all_keys_is_current() -> None:
+    page = reference_path().read_text(encoding="utf-8")
+    assert page == render_reference()
+    for kind in KINDS:
+        for key, field in fields_of(kind).items():
+            assert section_of(field) is not None or f"| `{key}` |" in page
 
 
 @pytest.mark.parametrize("kind", KINDS)

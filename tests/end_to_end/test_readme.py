@@ -1,4 +1,4 @@
-"""The commands and the Python of the README run as written; only sizes are made small."""
+"""The commands and the Python of the README and the guides run as written; only sizes are made small."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from textclf_transformer import experiment
 from textclf_transformer.commands import cli
 
 README = Path(__file__).resolve().parents[2] / "README.md"
+DOCS = README.parent / "docs"
 
 SMALL_PRETRAINING = {
     "architecture.embedding_dim": 32,
@@ -46,24 +47,54 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], list[str]]] = {
 }
 
 
-def readme_commands() -> list[list[str]]:
-    """Return the commands of the README's own-documents section, split into words."""
-    section = README.read_text(encoding="utf-8").split("## Your own documents")[1].split("\n## ")[0]
-    lines = [line.strip() for line in section.splitlines() if line.startswith("    ")]
+def commands_of(text: str) -> list[list[str]]:
+    """Return the indented commands of a page, split into words."""
+    lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
     words = [shlex.split(line) for line in lines]
     return [line[1:] if line[0] == "python" else line for line in words if line[0] in {"python", "textclf"}]
 
 
-def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "CHECKOUT", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    write_corpus(tmp_path / "my.jsonl", documents=90, seed=2)
-    commands = readme_commands()
-    assert [command[0] for command in commands if command[0] != "textclf"] == list(COMMANDS)[1:]
+def run_all(commands: list[list[str]], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "CHECKOUT", folder)
+    monkeypatch.chdir(folder)
     for program, *arguments in commands:
         main, more = COMMANDS[program]
-        assert main([*arguments, *more]) == 0, program
+        assert main([*arguments, *more]) == 0, [program, *arguments]
+
+
+def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_corpus(tmp_path / "my.jsonl", documents=90, seed=2)
+    section = README.read_text(encoding="utf-8").split("## Your own documents")[1].split("\n## ")[0]
+    commands = commands_of(section)
+    assert [command[0] for command in commands if command[0] != "textclf"] == list(COMMANDS)[1:]
+    run_all(commands, tmp_path, monkeypatch)
     assert (tmp_path / "experiments/finetuning/ft_v1/best.ckpt").is_file()
+
+
+def test_the_guide_to_own_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_corpus(tmp_path / "my.jsonl", documents=400, seed=2)
+    commands = commands_of((DOCS / "own_documents.md").read_text(encoding="utf-8"))
+    assert len(commands) == 12
+    run_all(commands, tmp_path, monkeypatch)
+    assert "ft_v2" in capsys.readouterr().out
+
+
+def test_the_guide_to_pretraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "\n\n".join(f"the harbour has {number} ships and a rope" for number in range(200))
+    (tmp_path / "unlabelled.txt").write_text(text, encoding="utf-8")
+    commands = commands_of((DOCS / "pretraining.md").read_text(encoding="utf-8"))
+    assert len(commands) == 2
+    run_all(commands, tmp_path, monkeypatch)
+    assert (tmp_path / "stores/text/train").is_dir()
+
+
+def test_pages_lead_somewhere() -> None:
+    for page in (README, *DOCS.glob("*.md")):
+        links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+        missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+        assert not missing, page.name
 
 
 def test_python() -> None:

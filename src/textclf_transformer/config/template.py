@@ -1,4 +1,4 @@
-"""The config templates, from the schema; ``python -m textclf_transformer.config.template`` renews them.
+"""The config templates, from the schema; ``python -m textclf_transformer.config.template`` renews all pages.
 
 Every key stands there with its meaning, its unit, its default and what it may hold; a key without a default
 holds a placeholder that ``load_config`` refuses.
@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from textclf_transformer.config.keys import allowed_values, json_schema, section_of
 from textclf_transformer.config.reader import PLACEHOLDER
+from textclf_transformer.config.reference import reference_path, render_reference
 from textclf_transformer.config.schema import CONFIGS
 from textclf_transformer.config.section import Section
 from textclf_transformer.config.writing import in_line
@@ -82,11 +83,12 @@ def _comment(text: str, depth: int) -> list[str]:
 
 
 def main() -> None:
-    """Write the templates and the JSON schemas of both kinds."""
+    """Write the templates, the JSON schemas and the page of all keys."""
     for kind in CONFIGS:
         template_path(kind).parent.mkdir(exist_ok=True)
         atomic_write_text(template_path(kind), render_template(kind))
         atomic_write_text(schema_path(kind), render_schema(kind))
+    atomic_write_text(reference_path(), render_reference())
 
 
 if __name__ == "__main__":
