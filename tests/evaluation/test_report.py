@@ -85,6 +85,9 @@ def test_the_page_says_what_the_evaluation_says(report: Report, folder: RunFolde
     for row in expected["classes"]:
         assert f"{row['label']} {100 * row['precision']:.1f} % {100 * row['recall']:.1f} %" in text
     assert not report.notes
+    assert report.findings
+    for finding in report.findings:
+        assert " ".join(finding.what.split()) in text
     names = {picture.name for picture in report.curves} | set(report.charts)
     assert names >= {"loss", "scores", "learning-rate", "gradient-norm", "rivals", "confusion", "calibration"}
     assert sum(tag == "svg" and values.get("role") == "img" for tag, values in Elements(page).tags) == len(
@@ -194,6 +197,7 @@ def test_what_is_gone_is_left_out_and_said(finetuned: Checkout) -> None:
         (run.root / name).unlink(missing_ok=True)
     run.run_json.write_text("no JSON", encoding="utf-8")
     report = make_report(run, documents=3)
+    assert not report.findings
     assert any("no checkpoint" in note for note in report.notes) and not report.curves
     assert "not begun" in Elements(report.html()).text
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from textclf_transformer.atomic import atomic_write, storage_errors
 from textclf_transformer.config import flatten
+from textclf_transformer.data.audit_findings import Finding
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.data.text_documents import has_text
 from textclf_transformer.errors import UserError
@@ -24,6 +25,7 @@ from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
 from textclf_transformer.evaluation.pictures import Picture, StyleSheet
 from textclf_transformer.evaluation.report_charts import charts
 from textclf_transformer.evaluation.report_curves import curves
+from textclf_transformer.evaluation.report_data import audit_findings
 from textclf_transformer.evaluation.report_documents import ShownDocument, choose_documents, shown_documents
 from textclf_transformer.evaluation.report_page import encoded, render
 from textclf_transformer.evaluation.report_run import RunRecord, read_record
@@ -47,6 +49,7 @@ class Report:
         split: the judged split.
         charts: pictures of the result by name.
         documents: some of the judged documents with their chunks.
+        findings: of the audit of the run's data.
         tokenizer: what there is to say of it, by name.
         notes: what is missing, and why.
     """
@@ -57,6 +60,7 @@ class Report:
     split: str | None = None
     charts: Mapping[str, Picture] = field(default_factory=dict)
     documents: list[ShownDocument] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -84,6 +88,7 @@ class Report:
             charts=charts,
             documents=self.documents,
             opened=self._opened(),
+            findings=self.findings,
             tokenizer=self.tokenizer,
             notes=self.notes,
             best_loss=best_loss,
@@ -136,6 +141,9 @@ def make_report(run: RunFolder, *, documents: int, trust_code: bool = False) -> 
             loaded = load_run(run.root, trust_code=trust_code)
             report.tokenizer = _tokenizer_facts(loaded.tokenizer)
             _judge(report, loaded, documents=documents)
+            tokens = {part.split: part.tokens for part in record.facts.data}
+            report.findings, reason = audit_findings(loaded, tokens)
+            report.notes += [reason] if reason else []
         else:
             wrapper = record.config.get("tokenizer") or {}
             tokenizer = load_tokenizer(
