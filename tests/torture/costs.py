@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import statistics
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from torture.bench import PATIENCE, Bench, Result, saved_step, set_options
+from torture.bench import PATIENCE, Bench, Result, saved_step, seconds_computed, set_options
 
 from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -85,7 +84,7 @@ def work_kept(bench: Bench, *, kills: int, seconds: float = 20.0, save_minutes: 
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        while process.poll() is None and _seconds_computed(process.pid) < seconds:
+        while process.poll() is None and seconds_computed(process.pid) < seconds:
             time.sleep(0.05)
         faults = [] if process.poll() is None else [f"the run ended: {(bench.root / 'kept.txt').read_text()}"]
         process.kill()
@@ -103,12 +102,6 @@ def work_kept(bench: Bench, *, kills: int, seconds: float = 20.0, save_minutes: 
         "share of the steps kept": f"{done / max(done + lost, 1):.1%}",
     }
     return result
-
-
-def _seconds_computed(pid: int) -> float:
-    """Return the processor time of a process, all threads together."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _large_run(bench: Bench, name: str, *, epochs: int, **training: Any) -> Path:

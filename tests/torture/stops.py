@@ -11,9 +11,9 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from torture.bench import PATIENCE, TASKS, Bench, Ended, Result, saved_step
+from torture.bench import PATIENCE, TASKS, Bench, Ended, Result, saved_step, seconds_computed
 
-# where the signal is sent → the phases of the hook; imports are those of a real command, by the clock
+# where the signal is sent → the phases of the hook; "imports" are those of a real command
 PLACES = {
     "training": ("step", "accumulation", "between steps"),
     "evaluation": ("evaluation",),
@@ -23,7 +23,7 @@ PLACES = {
 }
 # signals in the order in which they come
 KINDS = (("SIGTERM",), ("SIGINT",), ("SIGINT", "SIGINT"), ("SIGTERM", "SIGINT"))
-IMPORT_SECONDS = (0.1, 2.0)
+IMPORT_SECONDS = (0.1, 2.0)  # of processor time; before that Python itself begins
 
 
 def stop_runs(bench: Bench, *, cases: int, seed: int) -> Result:
@@ -43,7 +43,7 @@ def stop_runs(bench: Bench, *, cases: int, seed: int) -> Result:
         task = TASKS[number // len(PLACES) % 2]
         folder = bench.new_run(task)
         ended = (
-            _stop_by_clock(bench, task, folder, kind[0], random.uniform(*IMPORT_SECONDS))
+            _stop_imports(bench, task, folder, kind[0], random.uniform(*IMPORT_SECONDS))
             if place == "imports"
             else _stop_by_hook(bench, task, folder, kind, random.choice(PLACES[place]), random)
         )
@@ -73,7 +73,7 @@ def _stop_by_hook(
     return bench.train(task, folder, hook=hook)
 
 
-def _stop_by_clock(bench: Bench, task: str, folder: Path, name: str, seconds: float) -> Ended:
+def _stop_imports(bench: Bench, task: str, folder: Path, name: str, seconds: float) -> Ended:
     process = subprocess.Popen(
         [sys.executable, f"{task}.py", folder.name, "--quiet"],
         cwd=bench.root,
@@ -82,7 +82,8 @@ def _stop_by_clock(bench: Bench, task: str, folder: Path, name: str, seconds: fl
         stderr=subprocess.STDOUT,
         text=True,
     )
-    time.sleep(seconds)
+    while process.poll() is None and seconds_computed(process.pid) < seconds:
+        time.sleep(0.002)
     struck = [{"phase": "imports", "action": name, "where": f"{seconds:.3f} s", "steps": 0}]
     struck = struck if process.poll() is None else []
     process.send_signal(signal.Signals[name])
