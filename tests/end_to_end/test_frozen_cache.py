@@ -47,7 +47,11 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def rows(folder: Path, which: str) -> list[dict[str, str]]:
     with (folder / "metrics" / which / "metrics.csv").open(encoding="utf-8", newline="") as file:
         return [
-            {key: value for key, value in row.items() if not key.endswith("_seconds") and "per" not in key}
+            {
+                key: value
+                for key, value in row.items()
+                if not key.endswith(("_seconds", "_per_second")) and not key.startswith("memory_")
+            }
             for row in csv.DictReader(file)
         ]
 
