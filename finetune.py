@@ -14,6 +14,7 @@ from typing import Any
 
 from textclf_transformer.commands.common import print_result, run_command
 from textclf_transformer.commands.estimate import StepLoad
+from textclf_transformer.commands.labelled_documents import check_labels, make_batches, report_coverage
 from textclf_transformer.commands.plan import show_plan
 from textclf_transformer.commands.pretrained import PretrainedEncoder, load_pretrained
 from textclf_transformer.commands.report import report_after_training
@@ -28,7 +29,6 @@ from textclf_transformer.commands.training_session import Evaluation, Task, trai
 from textclf_transformer.config import FinetuningConfig, config_to_dict
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.documents import Documents
-from textclf_transformer.errors import ConfigError, DataError
 from textclf_transformer.evaluation.evaluate import evaluate_documents
 from textclf_transformer.evaluation.inference import document_logits
 from textclf_transformer.evaluation.thresholds import choose_thresholds
@@ -80,92 +80,6 @@ def finetune(arguments: argparse.Namespace) -> None:
         print_result({"run folder": context.run.root, **scores})
 
 
-def check_labels(config: FinetuningConfig, documents: Mapping[str, Documents]) -> tuple[str, ...]:
-    """Return the label names of train, ordinal ones in their order; every split must have labels.
-
-    Raises:
-        DataError: a split has no labels, or train has one only.
-        ConfigError: ``classification_head.num_labels`` is another number, or ``ordinal_labels`` others.
-    """
-    for split, docs in documents.items():
-        if docs.labels is None:
-            raise DataError(
-                "the data have no labels",
-                where=f"data.{split}.dataset_path: {docs.path}",
-                mend="prepare them from a file with a label column",
-            )
-    label_names = documents["train"].label_names or ()
-    if len(label_names) < 2:
-        raise DataError(
-            "there is nothing to tell apart",
-            where=f"data.train.dataset_path: {documents['train'].path}",
-            found=f"{len(label_names)} label",
-            expected="two or more",
-        )
-    wanted = config.classification_head.num_labels
-    if wanted is not None and wanted != len(label_names):
-        raise ConfigError(
-            "the data have another number of labels",
-            where="classification_head.num_labels",
-            found=wanted,
-            expected=f"{len(label_names)} ({', '.join(label_names[:10])}), or null",
-        )
-    order = config.classification_head.ordinal_labels
-    if order is None:
-        return label_names
-    several = documents["train"].labels is not None and documents["train"].labels.ndim == 2
-    if several or sorted(order) != sorted(label_names):
-        raise ConfigError(
-            "the documents carry several labels each" if several else "the data have other labels",
-            where="classification_head.ordinal_labels",
-            found=f"[{', '.join(order[:10])}]",
-            expected="null" if several else f"{', '.join(label_names[:10])}, lowest first",
-        )
-    return tuple(order)
-
-
-def chunk_size_of(config: FinetuningConfig, pretrained: PretrainedEncoder) -> int:
-    """Return the chunk size, which must fit the encoder's positions.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    longest = pretrained.architecture.max_sequence_length
-    chunk_size = config.chunking.chunk_size or longest
-    if chunk_size > longest:
-        raise ConfigError(
-            "a chunk is longer than the encoder's longest sequence",
-            where="chunking.chunk_size",
-            found=chunk_size,
-            expected=f"at most {longest} ({pretrained.longest_sequence})",
-        )
-    return chunk_size
-
-
-def make_batches(
-    context: RunContext[FinetuningConfig],
-    pretrained: PretrainedEncoder,
-    documents: Documents,
-    label_names: Sequence[str],
-) -> DocumentBatches:
-    """Return the chunked documents of one split."""
-    config, tokenizer = context.config, pretrained.tokenizer
-    chunk_size = chunk_size_of(config, pretrained)
-    return DocumentBatches(
-        documents,
-        cls_token_id=tokenizer.cls_token_id,
-        sep_token_id=tokenizer.sep_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        chunk_size=chunk_size,
-        stride=config.chunking.stride or chunk_size - 2,
-        max_chunks=config.chunking.max_chunks,
-        samples_per_step=context.samples_per_step,
-        tokens_per_micro_batch=context.micro_batch_tokens,
-        seed=config.experiment.seed,
-        label_names=label_names,
-    )
-
-
 def step_load(
     context: RunContext[FinetuningConfig], pretrained: PretrainedEncoder, batches: DocumentBatches
 ) -> StepLoad:
@@ -186,19 +100,6 @@ def step_load(
         ).name,
         attention_dropout=pretrained.architecture.dropouts.attention > 0,
     )
-
-
-def report_coverage(batches: Mapping[str, DocumentBatches]) -> None:
-    """Print, for each split, how much of it is read."""
-    lines = {}
-    for split, split_batches in batches.items():
-        read = split_batches.coverage
-        line = f"{read.documents:,} documents, {read.tokens_read:,} of {read.tokens:,} tokens read"
-        if read.tokens_dropped:
-            line += f"; max_chunks cuts {read.documents_cut:,} documents"
-            line += f", {read.tokens_dropped:,} tokens are not read"
-        lines[split] = line
-    print_result(lines)
 
 
 def make_model(
