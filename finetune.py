@@ -139,13 +139,27 @@ def make_task(
     assert train_labels is not None  # check_labels has seen to it
     health = Health(label_names=label_names)
     cache = frozen_cache(context, batches, hidden_size=model.encoder.hidden_size)
+    phases = config.training.freeze
+    freeze = (
+        None
+        if phases is None
+        else FreezeSchedule(
+            phases,
+            learning_rate=config.training.learning_rate,
+            weight_decay=config.training.weight_decay,
+            layerwise_lr_decay=config.training.layerwise_lr_decay,
+            num_hidden_layers=pretrained.architecture.num_layers,
+        )
+    )
 
     def evaluation(split: str) -> Evaluation | None:
         if split not in batches:
             return None
         return lambda model, should_stop, thresholds: evaluate_documents(
             model,
-            batches[split] if cache is None or split == "test" else cache.evaluation(split, model),
+            batches[split]
+            if cache is None or freeze is None or split == "test"
+            else cache.evaluation(split, epoch=freeze.epoch),
             device=context.device,
             amp_dtype=context.amp_dtype,
             should_stop=should_stop,
@@ -165,18 +179,9 @@ def make_task(
         assert val_labels is not None
         return choose_thresholds(logits, val_labels)
 
-    phases = config.training.freeze
     return Task(
         model=model,
-        freeze=None
-        if phases is None
-        else FreezeSchedule(
-            phases,
-            learning_rate=config.training.learning_rate,
-            weight_decay=config.training.weight_decay,
-            layerwise_lr_decay=config.training.layerwise_lr_decay,
-            num_hidden_layers=pretrained.architecture.num_layers,
-        ),
+        freeze=freeze,
         layerwise_lr_decay=config.training.layerwise_lr_decay,
         health=health,
         choose_thresholds=thresholds_of_val if train_labels.ndim == 2 and "val" in batches else None,
@@ -222,7 +227,16 @@ def frozen_cache(
     epochs = frozen_epochs(training.freeze, epochs=training.epochs)
     read_often = {split: split_batches for split, split_batches in batches.items() if split != "test"}
     size = cache_bytes(read_often, hidden_size=hidden_size)
-    if epochs == 0 or not fits(size, gib=training.frozen_cache_gib):
+    if epochs == 0:
+        return None
+    kept = fits(size, gib=training.frozen_cache_gib)
+    chunks = sum(split_batches.num_chunks for split_batches in read_often.values())
+    Progress(quiet=context.arguments.quiet).message(
+        f"the frozen encoder's vectors of {chunks:,} chunks, {size / 2**30:.2g} GiB, "
+        f"{'are' if kept else 'are not'} kept on the disk "
+        f"(training.frozen_cache_gib: {training.frozen_cache_gib:g})"
+    )
+    if not kept:
         return None
     return FrozenEncoderCache(
         context.run.frozen_cache,

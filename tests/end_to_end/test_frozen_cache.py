@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from end_to_end.conftest import Checkout
 
 import finetune
+from textclf_transformer.atomic import storage_errors
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.training import frozen_cache
+from textclf_transformer.training.loop import TrainingLoop
+from textclf_transformer.training.state import Batch
 from textclf_transformer.training.vector_file import VectorFile
 
 SETTINGS = ("--set", "training.epochs=3", "--set", "training.use_amp=false", "--set", "logging.log_every=1")
@@ -98,3 +102,86 @@ def test_a_run_cut_off_while_encoding_goes_on_to_the_same_bits(
         assert torch.equal(weights(folder)[name], tensor), name
     assert rows(folder, "train") == rows(whole, "train")
     assert rows(folder, "eval") == rows(whole, "eval")
+
+
+def test_an_encoder_frozen_once_more_after_it_was_trained_is_evaluated_as_it_is_now(
+    pretrained: Checkout,
+) -> None:
+    again = (
+        "[{from_epoch: 0, train: head}, {from_epoch: 1, train: all, learning_rate: 1e-2},"
+        " {from_epoch: 2, train: head}]"
+    )
+    rare = ("--set", "logging.eval_every=10000")  # none but at the end: nothing looks in while it is trained
+    cached = finished_run(pretrained, "cached", *rare, freeze=again)
+    without = finished_run(pretrained, "without", *rare, "--set", "training.frozen_cache_gib=0", freeze=again)
+    for row, other in zip(rows(cached, "eval"), rows(without, "eval"), strict=True):
+        assert float(row["loss"]) == pytest.approx(float(other["loss"]), rel=1e-5)
+
+
+def test_a_disk_that_is_full_keeps_nothing_and_says_so_even_when_quiet(
+    pretrained: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = []
+
+    def full(self: VectorFile, *args: object) -> None:
+        with storage_errors(self._path):
+            self._stream.write(bytes(100))
+            raise OSError(28, "No space left on device")
+
+    def stop_after_filling(self: TrainingLoop[Batch]) -> None:
+        left.append((folder / "frozen_cache").exists())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(VectorFile, "append", full)
+    monkeypatch.setattr(TrainingLoop, "run", stop_after_filling)
+    folder = pretrained.finetuning("full", "pre", *SETTINGS, "--set", f"training.freeze={HEAD_THEN_ALL}")
+    assert finetune.main(["full", "--quiet"]) == 130
+    assert left == [False]
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_what_an_earlier_start_kept_goes_once_it_is_switched_off(
+    pretrained: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = pretrained.finetuning("off", "pre", *SETTINGS, "--set", f"training.freeze={HEAD_THEN_ALL}")
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLoop, "run", stop)
+        assert finetune.main(["off", "--quiet"]) == 130
+    assert (folder / "frozen_cache" / "train.f32").exists()
+    assert finetune.main(["off", "--quiet", "--set", "training.frozen_cache_gib=0"]) == 0
+    assert not (folder / "frozen_cache").exists()
+
+
+def stop(*args: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_shortage_of_memory_while_encoding_halves_what_is_encoded_at_once(
+    pretrained: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = RobertaModel.encode
+
+    def short(self: RobertaModel, input_ids: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        if len(input_ids) > 5:
+            raise MemoryError
+        return encode(self, input_ids, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TrainingLoop, "run", stop)
+    vectors = {}
+    for name in ("whole", "halved"):
+        folder = pretrained.finetuning(name, "pre", *SETTINGS, "--set", f"training.freeze={HEAD_THEN_ALL}")
+        assert finetune.main([name, "--quiet"]) == 130
+        vectors[name] = np.fromfile(folder / "frozen_cache" / "train.f32", dtype=np.float32)
+        monkeypatch.setattr(RobertaModel, "encode", short)
+    np.testing.assert_allclose(vectors["halved"], vectors["whole"], rtol=1e-5, atol=1e-5)
+
+
+def test_the_plan_says_whether_vectors_are_kept(
+    pretrained: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = pretrained.finetuning("plan", "pre", *SETTINGS, "--set", f"training.freeze={HEAD_THEN_ALL}")
+    for gib, said in (("8", "are kept on the disk"), ("0", "are not kept on the disk")):
+        assert finetune.main(["plan", "--dry-run", "--set", f"training.frozen_cache_gib={gib}"]) == 0
+        shown = capsys.readouterr()
+        assert said in shown.err + shown.out
+    assert not (folder / "frozen_cache").exists()

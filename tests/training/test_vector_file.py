@@ -41,7 +41,9 @@ def test_rows_beyond_the_record_are_cut_off(tmp_path: Path) -> None:
         assert np.array_equal(file.read()[4:], VECTORS)
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "other key", "no record", "bad record", "gone"])
+@pytest.mark.parametrize(
+    "damage", ["flip", "truncate", "other key", "no record", "bad record", "endless", "gone"]
+)
 def test_a_file_that_is_not_whole_is_begun_anew(tmp_path: Path, damage: str) -> None:
     path, record = tmp_path / "v.f32", tmp_path / "v.json"
     write(path)
@@ -56,6 +58,8 @@ def test_a_file_that_is_not_whole_is_begun_anew(tmp_path: Path, damage: str) -> 
         record.unlink()
     elif damage == "bad record":
         record.write_text("{", encoding="utf-8")
+    elif damage == "endless":
+        record.write_text('{"rows": Infinity, "key": "k", "digest": ""}', encoding="utf-8")
     elif damage == "gone":
         path.unlink()
     assert rows_found(path, key="l" if damage == "other key" else "k") == 0

@@ -58,7 +58,8 @@ def show_plan(
     steps_per_epoch = task.batches.steps_per_epoch
     phases = list(_phases(context, task, encoder, load))
     rate = matmul_rate(context.device, context.amp_dtype or torch.float32) * SHARE_OF_MATMUL_RATE
-    seconds = sum(phase.epochs * steps_per_epoch * phase.cost.step_flops for phase in phases) / rate
+    computed = sum(_epochs_computed(phase, task) * phase.cost.step_flops for phase in phases)
+    seconds = computed * steps_per_epoch / rate
     largest = max((phase.cost for phase in phases), key=lambda cost: cost.state_bytes + cost.activation_bytes)
     backend = _attention_backend(context, encoder)
     print(dump_yaml(config_to_dict(context.config)))
@@ -81,6 +82,13 @@ def show_plan(
             "time, about": _duration(seconds),
         }
     )
+
+
+def _epochs_computed(phase: PlannedPhase, task: Task[Any]) -> int:
+    """Return in how many epochs of a phase the encoder works: once in all while its vectors are kept."""
+    if task.frozen_cache is None or phase.first_epoch >= task.frozen_cache.epochs:
+        return phase.epochs
+    return 1 if phase.first_epoch == 0 else 0
 
 
 def _attention_backend(context: RunContext[Any], encoder: RobertaModel) -> BackendChoice:

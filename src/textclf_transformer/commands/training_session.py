@@ -27,7 +27,7 @@ from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
 from textclf_transformer.training.checkpointer import Checkpointer
 from textclf_transformer.training.freezing import FreezeSchedule
-from textclf_transformer.training.frozen_cache import FrozenEncoderCache
+from textclf_transformer.training.frozen_cache import FrozenEncoderCache, remove_vectors
 from textclf_transformer.training.health import Health
 from textclf_transformer.training.loop import StepBatches, TrainingLoop
 from textclf_transformer.training.metrics_log import TRAIN_COLUMNS, MetricsLog, eval_columns
@@ -131,11 +131,14 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
         log.wandb_log = wandb_log = _open_wandb(context, config_dict, saved)
         report = {**begin_report(context, task.model, task.facts), "data": dict(task.data_report)}
         write_run_files(run, config_dict, task.tokenizer, report)
-        if task.frozen_cache is not None:
+        if task.frozen_cache is None or loop.finished:
+            remove_vectors(run.frozen_cache)
+        else:
             task.frozen_cache.fill(
                 task.model,
                 epoch=loop.state.position // task.batches.steps_per_epoch,
                 message=progress.message,
+                warn=warn,
                 should_stop=lambda: stop_signal.requested is not None,
             )
         loop.run()

@@ -28,6 +28,7 @@ class FreezeSchedule:
 
     Attributes:
         phases: as given.
+        epoch: the one that the model was last brought into, from 0.
 
     Raises:
         ConfigError: a phase trains more layers than there are.
@@ -43,6 +44,7 @@ class FreezeSchedule:
         num_hidden_layers: int,
     ) -> None:
         self.phases = tuple(phases)
+        self.epoch = 0
         self._learning_rate = learning_rate
         self._weight_decay = weight_decay
         self._layerwise_lr_decay = layerwise_lr_decay
@@ -73,6 +75,7 @@ class FreezeSchedule:
         Returns:
             The optimizer of the trained parameters, and the peak learning rate.
         """
+        self.epoch = epoch
         phase = self.phase_of(epoch)
         if phase is not self._current:
             train_only(model, phase.train, k=phase.k)

@@ -13,15 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from textclf_transformer.atomic import storage_errors
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.collate import DocumentBatch, VectorBatch
 from textclf_transformer.data.vector_batches import VectorBatches
-from textclf_transformer.errors import StorageError
+from textclf_transformer.errors import StorageError, is_out_of_memory
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.training.checkpoint import compute_digests
-from textclf_transformer.training.numerics import autocast
+from textclf_transformer.training.numerics import autocast, deterministic_algorithms
 from textclf_transformer.training.vector_file import VectorFile
 
 _COMMIT_SECONDS = 30.0
@@ -40,6 +41,7 @@ class FrozenEncoderCache:
 
     Attributes:
         steps_per_epoch: optimizer steps of one epoch.
+        epochs: as given.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class FrozenEncoderCache:
     ) -> None:
         self._folder = folder
         self._splits = dict(splits)
-        self._epochs = epochs
+        self.epochs = epochs
         self._device = device
         self._amp_dtype = amp_dtype
         self._ready: dict[str, VectorBatches] = {}
@@ -70,16 +72,18 @@ class FrozenEncoderCache:
 
     def step(self, epoch: int, index: int) -> Sequence[DocumentBatch] | Sequence[VectorBatch]:
         """Return the micro-batches of one optimizer step: vectors where they are known and still hold."""
-        if epoch < self._epochs and "train" in self._ready:
+        if epoch < self.epochs and "train" in self._ready:
             return self._ready["train"].step(epoch, index)
         return self._splits["train"].step(epoch, index)
 
-    def evaluation(
-        self, split: str, model: HierarchicalRobertaForClassification
-    ) -> DocumentBatches | VectorBatches:
-        """Return what ``model`` is to be evaluated on, in the state that it is in."""
-        frozen = not any(parameter.requires_grad for parameter in model.encoder.parameters())
-        return self._ready.get(split, self._splits[split]) if frozen else self._splits[split]
+    def evaluation(self, split: str, *, epoch: int) -> DocumentBatches | VectorBatches:
+        """Return what a model trained up to ``epoch`` (from 0) is evaluated on: a later phase's is another.
+
+        A phase may freeze the encoder again, after it was trained: that it is frozen says too little.
+        """
+        if epoch >= self.epochs:
+            self.remove()
+        return self._ready.get(split, self._splits[split])
 
     def fill(
         self,
@@ -87,24 +91,43 @@ class FrozenEncoderCache:
         *,
         epoch: int,
         message: Callable[[str], None],
+        warn: Callable[[str], None],
         should_stop: Callable[[], bool],
     ) -> None:
         """Encode all chunks, going on where a run before this one was cut off.
 
-        Nothing happens where the encoder is not frozen any more, and nothing is kept where the disk refuses.
+        Nothing happens where the encoder is not frozen any more. Where the disk refuses nothing is kept, so
+        that what was written does not take the room of the checkpoints.
 
         Args:
             model: in the first phase of its freeze schedule.
             epoch: the epoch that the run is in, from 0.
             message: is told what goes on.
+            warn: is told that the disk refuses.
             should_stop: whether to leave off; what is done so far stays.
         """
-        if epoch >= self._epochs:
+        if epoch >= self.epochs:
+            self.remove()
             return
         key = self._key(model)
         try:
             with storage_errors(self._folder):
                 self._folder.mkdir(exist_ok=True)
+            self._fill(model, key, message=message, should_stop=should_stop)
+        except StorageError as fault:
+            self.remove()
+            warn(f"the frozen encoder's vectors are not kept, so each epoch encodes anew: {fault}")
+
+    def _fill(
+        self,
+        model: HierarchicalRobertaForClassification,
+        key: str,
+        *,
+        message: Callable[[str], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        # the kernels that the steps have: cuBLAS reads the setting once, when it first starts
+        with deterministic_algorithms(self._device):
             for split, batches in self._splits.items():
                 path = self._folder / f"{split}.f32"
                 with VectorFile(
@@ -116,14 +139,11 @@ class FrozenEncoderCache:
                     if file.rows < batches.num_chunks:
                         return
                     self._ready[split] = VectorBatches(batches, file.read())
-        except StorageError as fault:
-            self._ready = {}
-            message(f"the frozen encoder's vectors are not kept, so each epoch encodes anew: {fault}")
 
     def remove(self) -> None:
         """Delete the files; call it when the head's epochs are over."""
         self._ready = {}
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_vectors(self._folder)
 
     def _encode(
         self,
@@ -144,14 +164,29 @@ class FrozenEncoderCache:
             if should_stop():
                 break
             on_device = batch.to(self._device)
-            with torch.inference_mode(), autocast(self._device, self._amp_dtype):
-                vectors = model.encode_chunks(on_device.input_ids, on_device.attention_mask)
-            file.append(vectors[first_new:].float().cpu().numpy())
+            vectors = self._vectors(model, on_device.input_ids, on_device.attention_mask)
+            file.append(vectors[first_new:].numpy())
             if time.monotonic() - last_commit >= _COMMIT_SECONDS:
                 file.commit()
                 last_commit = time.monotonic()
                 message(f"encoded {file.rows:,} of {batches.num_chunks:,} chunks")
         file.commit()
+
+    def _vectors(
+        self, model: HierarchicalRobertaForClassification, input_ids: Tensor, attention_mask: Tensor
+    ) -> Tensor:
+        """Return (M, D) float32 on the host; in halves where the memory does not suffice for all at once."""
+        try:
+            with torch.inference_mode(), autocast(self._device, self._amp_dtype):
+                return model.encode_chunks(input_ids, attention_mask).float().cpu()
+        except (RuntimeError, MemoryError) as fault:
+            if not is_out_of_memory(fault) or len(input_ids) == 1:
+                raise
+        # out here, where the fault no longer holds on to the tensors
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        halves = zip(input_ids.tensor_split(2), attention_mask.tensor_split(2), strict=True)
+        return torch.cat([self._vectors(model, *half) for half in halves])
 
     def _key(self, model: HierarchicalRobertaForClassification) -> str:
         """Return what the vectors of given chunks depend on: weights, precision, kind of machine, torch."""
@@ -162,6 +197,11 @@ class FrozenEncoderCache:
             torch.__version__,
         ]
         return hashlib.blake2b(repr(facts).encode(), digest_size=16).hexdigest()
+
+
+def remove_vectors(folder: Path) -> None:
+    """Delete what a run, or one before it that was set otherwise, kept in ``folder``, which may be absent."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def cache_bytes(splits: Mapping[str, DocumentBatches], *, hidden_size: int) -> int:

@@ -56,7 +56,7 @@ class VectorFile:
         try:
             record = json.loads(self._record.read_text(encoding="utf-8"))
             rows, wanted = int(record["rows"]), (record["key"], record["digest"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return 0
         digest, left = hashlib.blake2b(digest_size=16), rows * self._row_bytes
         while left > 0 and (part := self._stream.read(min(left, _READ_BYTES))):
