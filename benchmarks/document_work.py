@@ -52,8 +52,8 @@ class DocumentWork:
         labels = np.arange(len(self.lengths)) % len(LABEL_NAMES)
         return Documents(np.array(self.lengths), self.shape.vocab_size, labels, LABEL_NAMES)
 
-    def batches(self) -> DocumentBatches:
-        """Return the documents in chunks, as finetuning, evaluate and predict have them."""
+    def batches(self, *, samples_per_step: int | None = None) -> DocumentBatches:
+        """Return the documents in chunks, as finetuning, evaluate and predict have them; None: one step."""
         tokenizer = make_tokenizer(self.shape.vocab_size)
         return DocumentBatches(
             self.documents(),
@@ -63,7 +63,7 @@ class DocumentWork:
             chunk_size=self.shape.length,
             stride=self.shape.length - 2,
             max_chunks=self.max_chunks,
-            samples_per_step=len(self.lengths),
+            samples_per_step=samples_per_step or len(self.lengths),
             tokens_per_micro_batch=AUTO_MICRO_BATCH_TOKENS[self.device.type],
             seed=SEED,
             label_names=LABEL_NAMES,

@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.document_work import DocumentWork
 from benchmarks.exactness import measure_exactness
+from benchmarks.frozen_base import measure_frozen_base
 from benchmarks.growth import measure_growth
 from benchmarks.long_documents import measure_documents
 from benchmarks.mlm import MlmWork, measure_mlm
@@ -73,14 +74,29 @@ def document_row(
     device: torch.device = CPU,
 ) -> Row:
     """Return a row of long documents, chunk counts log-normal with mean 8, at most 20."""
-    counts = lognormal_chunk_counts(documents, mean=MEAN_CHUNKS, most=MAX_CHUNKS)
-    work = DocumentWork(
-        shape, tuple(document_lengths(counts, chunk_size=shape.length)), device, training=training
-    )
+    work, chunks = lognormal_documents(shape, documents, device, training=training)
     measure = functools.partial(measure_documents, work, peers, repetitions=repetitions)
     kind = "training step" if training else "prediction"
-    chunks = f"{documents} documents of {sum(counts) / len(counts):.1f} chunks on average"
     return Row(name, f"Long documents, {kind}, {title}, {chunks}", device, measure, wanted)
+
+
+def lognormal_documents(
+    shape: Shape, documents: int, device: torch.device, *, training: bool
+) -> tuple[DocumentWork, str]:
+    """Return documents of log-normal chunk counts, mean 8, at most 20, and the same in words."""
+    counts = lognormal_chunk_counts(documents, mean=MEAN_CHUNKS, most=MAX_CHUNKS)
+    lengths = tuple(document_lengths(counts, chunk_size=shape.length))
+    words = f"{documents} documents of {sum(counts) / len(counts):.1f} chunks on average"
+    if documents == 1:
+        words = f"1 document of {counts[0]} chunks"
+    return DocumentWork(shape, lengths, device, training=training), words
+
+
+def frozen_row(documents: int, repetitions: int) -> Row:
+    """Return the row of epochs with a frozen encoder."""
+    work, words = lognormal_documents(SIX_LAYERS, documents, CPU, training=True)
+    measure = functools.partial(measure_frozen_base, work, samples_per_step=8, repetitions=repetitions)
+    return Row("frozen-6x256", f"Epochs with a frozen encoder, 6×256, {words}", CPU, measure)
 
 
 def preparing_row(sizes: tuple[int, ...], repetitions: int) -> Row:
@@ -187,6 +203,7 @@ def small_rows() -> list[Row]:
         document_row(
             "predict-6x256", "6×256", SIX_LAYERS, 4, PREDICTING, PREDICTION, training=False, repetitions=3
         ),
+        frozen_row(documents=16, repetitions=3),
         preparing_row((2_000_000, 8_000_000), repetitions=2),
         exactness_row(documents=4),
         growth_row((1, 8, 32), (1, 100), repetitions=2),
@@ -214,6 +231,7 @@ def full_rows() -> list[Row]:
             training=False,
             repetitions=2,
         ),
+        frozen_row(documents=128, repetitions=3),
         preparing_row((10_000_000, 80_000_000), repetitions=3),
         exactness_row(documents=16),
         growth_row((1, 2, 4, 8, 16, 32, 64, 128), (1, 10, 100, 1000), repetitions=3),

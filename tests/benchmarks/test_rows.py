@@ -12,6 +12,7 @@ from benchmarks import page
 from benchmarks.document_peer import Theirs
 from benchmarks.document_work import DocumentWork
 from benchmarks.exactness import compare_curves, compare_gradients, largest_difference, training_curve
+from benchmarks.frozen_base import FrozenEpoch, HeadTraining, compare_with_uncached
 from benchmarks.growth import Loading, StoreWork
 from benchmarks.harness import comparison, difference, timed
 from benchmarks.long_documents import our_side as our_documents
@@ -19,9 +20,10 @@ from benchmarks.mlm import MlmWork, TheirMlm
 from benchmarks.mlm import our_side as our_mlm
 from benchmarks.peers import Peer, training_peers
 from benchmarks.preparing import OurPreparing, TextWork, TheirEncoding, write_corpus
-from benchmarks.rows import SUITES, Row
+from benchmarks.rows import SUITES, Row, lognormal_documents
 from benchmarks.workloads import ROBERTA, TEMPLATE, TOY, document_lengths, normal_lengths
 from textclf_transformer.data.store_format import TOKENS
+from textclf_transformer.model.encoder import RobertaModel
 
 pytest.importorskip("transformers")
 
@@ -89,6 +91,36 @@ def test_a_curve_in_bf16_is_put_beside_the_spread_of_seeds() -> None:
     assert [row[0] for row in rows] == ["1–2", "3–4", "5–6"]
     assert all(0 <= float(row[4]) < 1 for row in rows)
     assert training_curve(seed=1, steps=20, amp_dtype=None)[-1] < 5.6  # ln 300 is 5.70
+
+
+def test_later_epochs_of_a_frozen_encoder_encode_nothing_and_learn_the_same(monkeypatch) -> None:
+    lengths = document_lengths([3, 1, 5, 2], chunk_size=TOY.length)
+    work = DocumentWork(TOY, tuple(lengths), CPU, training=True)
+    by_losses, by_weights = compare_with_uncached(work, samples_per_step=2)
+    assert by_losses < 1e-6
+    assert by_weights < 1e-5
+    first, later = (FrozenEpoch(work, samples_per_step=2, first=first) for first in (True, False))
+    encoded, encode = [], RobertaModel.encode
+
+    def counting(self, input_ids, *arguments, **options):
+        encoded.append(len(input_ids))
+        return encode(self, input_ids, *arguments, **options)
+
+    monkeypatch.setattr(RobertaModel, "encode", counting)
+    first.run()
+    assert sum(encoded) == 11
+    later.run()
+    assert sum(encoded) == 11
+    training = HeadTraining(work, samples_per_step=2, amp_dtype=None)
+    before = training.head()
+    assert len(training.train(0)) == 2
+    assert largest_difference(training.head(), before) > 1e-4
+    assert sum(encoded) == 22
+
+
+def test_the_title_of_a_row_counts_its_documents() -> None:
+    assert lognormal_documents(TOY, 1, CPU, training=True)[1] == "1 document of 8 chunks"
+    assert lognormal_documents(TOY, 4, CPU, training=True)[1].startswith("4 documents of ")
 
 
 def test_preparing_and_encode_batch_give_the_same_tokens(tmp_path) -> None:
