@@ -101,7 +101,7 @@ RECIPES: dict[str, Recipe] = {
     "scotus_oral": Recipe(
         title="Supreme Court oral arguments, issue area (the long-document test)",
         source="Oyez transcripts with the issue areas of the Supreme Court Database, CC BY-NC",
-        pretraining={"training.epochs": 1, "training.batch_size": 64, "training.learning_rate": 1e-3},
+        pretraining={"training.epochs": 3, "training.batch_size": 64, "training.learning_rate": 1e-3},
         finetuning={
             "training.epochs": 3,
             "training.batch_size": 4,

@@ -161,15 +161,6 @@ def test_the_evaluation_order_is_fixed_and_by_length():
     assert (widths[1:] <= widths[:-1]).all()
 
 
-def test_to_moves_what_the_model_reads():
-    batch = mlm_batches().step(0, 0)[0].to("meta")
-    assert {batch.input_ids.device.type, batch.attention_mask.device.type, batch.labels.device.type} == {
-        "meta"
-    }
-    assert batch.sample_indices.device.type == "cpu"
-    assert batch.num_targets == mlm_batches().step(0, 0)[0].num_targets
-
-
 def test_documents_without_tokens_are_refused():
     with pytest.raises(DataError, match="no document has a token"):
         mlm_batches(lengths=[0, 0])

@@ -41,6 +41,7 @@ _VERDICTS: dict[str, Verdict] = {
     "config.classification_head.attention_heads": "refused",
     "config.classification_head.chunk_position_embeddings": "refused",
     "config.classification_head.ordinal_labels": "refused",
+    "config.pretrained_experiment.path": "harmless",  # the same as of from_hf
     "config.pretrained_experiment.from_hf": "harmless",  # a folder may move; its fingerprint may not change
     "config.tokenizer": "refused",
     "config.tokenizer.vocab_dir": "harmless",  # a folder may move; its fingerprint may not change
