@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import torch
 from end_to_end.conftest import (  # noqa: F401 (fixtures that several rooms use)
     checkout,
@@ -11,6 +13,10 @@ from end_to_end.conftest import (  # noqa: F401 (fixtures that several rooms use
     pretrained,
     pretrained_folder,
 )
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and their children with them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Several tests run side by side; each with one thread is faster than all of them with all threads.
 torch.set_num_threads(1)

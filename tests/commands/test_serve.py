@@ -172,8 +172,8 @@ def test_what_cannot_be_served_is_refused(
         (["--port", str(server.server_port)], "cannot listen here"),
     ]:
         assert serve.main([folder, *arguments]) == 2
-        error = capsys.readouterr().err
-        assert words in error and error.count("\n") == 1
+        # the last line is the command's; a thread of the other server may still have something to say
+        assert words in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

@@ -42,9 +42,9 @@ def _serve(arguments: argparse.Namespace) -> int:
     _check(arguments.host, arguments.port)
     run = load_run(arguments.run, trust_code=arguments.trust_code)
     with ModelServer(run, host=arguments.host, port=arguments.port, quiet=arguments.quiet) as server:
-        print_result({"page": server.url, "to stop": "Ctrl-C"})
-        sys.stdout.flush()
         try:
+            print_result({"page": server.url, "to stop": "Ctrl-C"})
+            sys.stdout.flush()
             server.serve_forever(poll_interval=0.1)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
