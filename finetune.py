@@ -8,37 +8,23 @@ if __name__ == "__main__":
     die_of_interrupt()  # while the rest is imported; ``run_command`` ends it
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from textclf_transformer.commands.common import print_result, run_command
 from textclf_transformer.commands.estimate import StepLoad
+from textclf_transformer.commands.finetuning_task import make_task
 from textclf_transformer.commands.labelled_documents import check_labels, make_batches, report_coverage
 from textclf_transformer.commands.plan import show_plan
 from textclf_transformer.commands.pretrained import PretrainedEncoder, load_pretrained
 from textclf_transformer.commands.report import report_after_training
-from textclf_transformer.commands.training_run import (
-    RunContext,
-    open_run,
-    open_splits,
-    tokenizer_facts,
-    training_parser,
-)
-from textclf_transformer.commands.training_session import Evaluation, Task, train
-from textclf_transformer.config import FinetuningConfig, config_to_dict
+from textclf_transformer.commands.training_run import RunContext, open_run, open_splits, training_parser
+from textclf_transformer.commands.training_session import train
+from textclf_transformer.config import FinetuningConfig
 from textclf_transformer.data.batches import DocumentBatches
-from textclf_transformer.data.documents import Documents
-from textclf_transformer.evaluation.evaluate import evaluate_documents
-from textclf_transformer.evaluation.inference import document_logits
-from textclf_transformer.evaluation.thresholds import choose_thresholds
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.model.pretrained import ENCODER_PREFIX
 from textclf_transformer.training.building import attention_backend_of, build_classifier
-from textclf_transformer.training.freezing import FreezeSchedule, frozen_epochs
-from textclf_transformer.training.frozen_cache import FrozenEncoderCache, cache_bytes, fits
-from textclf_transformer.training.health import Health
-from textclf_transformer.training.losses import build_document_loss
 from textclf_transformer.training.progress import Progress
 from textclf_transformer.utils import seed_everything
 
@@ -123,128 +109,6 @@ def make_model(
         new = (name for name in model.state_dict() if not name.startswith(ENCODER_PREFIX))
         Progress(quiet=context.arguments.quiet).message(str(replace(loaded, new=tuple(new))))
     return model
-
-
-def make_task(
-    context: RunContext[FinetuningConfig],
-    model: HierarchicalRobertaForClassification,
-    pretrained: PretrainedEncoder,
-    documents: Mapping[str, Documents],
-    batches: Mapping[str, DocumentBatches],
-    label_names: Sequence[str],
-) -> Task[HierarchicalRobertaForClassification]:
-    """Return what the loop is handed."""
-    config, tokenizer = context.config, pretrained.tokenizer
-    train_labels = batches["train"].labels
-    assert train_labels is not None  # check_labels has seen to it
-    health = Health(label_names=label_names)
-    cache = frozen_cache(context, batches, hidden_size=model.encoder.hidden_size)
-    phases = config.training.freeze
-    freeze = (
-        None
-        if phases is None
-        else FreezeSchedule(
-            phases,
-            learning_rate=config.training.learning_rate,
-            weight_decay=config.training.weight_decay,
-            layerwise_lr_decay=config.training.layerwise_lr_decay,
-            num_hidden_layers=pretrained.architecture.num_layers,
-        )
-    )
-
-    def evaluation(split: str) -> Evaluation | None:
-        if split not in batches:
-            return None
-        return lambda model, should_stop, thresholds: evaluate_documents(
-            model,
-            batches[split]
-            if cache is None or freeze is None or split == "test"
-            else cache.evaluation(split, epoch=freeze.epoch),
-            device=context.device,
-            amp_dtype=context.amp_dtype,
-            should_stop=should_stop,
-            observe=health.predictions,
-            thresholds=thresholds,
-        )
-
-    def thresholds_of_val(model: Any, should_stop: Callable[[], bool]) -> list[float]:
-        logits = document_logits(
-            model,
-            batches["val"],
-            device=context.device,
-            amp_dtype=context.amp_dtype,
-            should_stop=should_stop,
-        )
-        val_labels = batches["val"].labels
-        assert val_labels is not None
-        return choose_thresholds(logits, val_labels)
-
-    return Task(
-        model=model,
-        freeze=freeze,
-        layerwise_lr_decay=config.training.layerwise_lr_decay,
-        health=health,
-        choose_thresholds=thresholds_of_val if train_labels.ndim == 2 and "val" in batches else None,
-        tokenizer=tokenizer,
-        loss=build_document_loss(config.training, train_labels, num_labels=len(label_names)),
-        batches=batches["train"] if cache is None else cache,
-        frozen_cache=cache,
-        metric_names=("loss", "accuracy", "f1_macro"),
-        evaluate_val=evaluation("val"),
-        evaluate_test=evaluation("test"),
-        best_mode="min" if config.training.best_metric == "loss" else "max",
-        facts={
-            "architecture": config_to_dict(pretrained.architecture),
-            "labels": list(label_names),
-            "multi_label": train_labels.ndim == 2,
-            "tokenizer": tokenizer_facts(pretrained.wrapper_path, tokenizer),
-            "fingerprints": {
-                "tokenizer": tokenizer.fingerprint,
-                "pretrained": pretrained.fingerprint,
-                "data": {split: docs.fingerprint for split, docs in documents.items()},
-            },
-        },
-        data_report={
-            split: {
-                "path": docs.path,
-                "documents": len(docs),
-                "chunks": batches[split].num_chunks,
-                "tokens": batches[split].coverage.tokens,
-                "tokens_read": batches[split].coverage.tokens_read,
-                "tokens_dropped": batches[split].coverage.tokens_dropped,
-                "documents_cut": batches[split].coverage.documents_cut,
-            }
-            for split, docs in documents.items()
-        },
-    )
-
-
-def frozen_cache(
-    context: RunContext[FinetuningConfig], batches: Mapping[str, DocumentBatches], *, hidden_size: int
-) -> FrozenEncoderCache | None:
-    """Return the cache for the epochs of a frozen encoder, None where there are none or it would not fit."""
-    training = context.config.training
-    epochs = frozen_epochs(training.freeze, epochs=training.epochs)
-    read_often = {split: split_batches for split, split_batches in batches.items() if split != "test"}
-    size = cache_bytes(read_often, hidden_size=hidden_size)
-    if epochs == 0:
-        return None
-    kept = fits(size, gib=training.frozen_cache_gib)
-    chunks = sum(split_batches.num_chunks for split_batches in read_often.values())
-    Progress(quiet=context.arguments.quiet).message(
-        f"the frozen encoder's vectors of {chunks:,} chunks, {size / 2**30:.2g} GiB, "
-        f"{'are' if kept else 'are not'} kept on the disk "
-        f"(training.frozen_cache_gib: {training.frozen_cache_gib:g})"
-    )
-    if not kept:
-        return None
-    return FrozenEncoderCache(
-        context.run.frozen_cache,
-        read_often,
-        epochs=epochs,
-        device=context.device,
-        amp_dtype=context.amp_dtype,
-    )
 
 
 if __name__ == "__main__":

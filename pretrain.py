@@ -18,11 +18,11 @@ from textclf_transformer.commands.training_run import (
     RunContext,
     open_run,
     open_splits,
-    tokenizer_facts,
+    run_facts,
     training_parser,
 )
 from textclf_transformer.commands.training_session import Evaluation, Task, train
-from textclf_transformer.config import PretrainingConfig, config_to_dict
+from textclf_transformer.config import PretrainingConfig
 from textclf_transformer.data.batches import MlmBatches
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.data.unigrams import unigram_entropy
@@ -148,14 +148,12 @@ def make_task(
         evaluate_val=evaluation("val"),
         evaluate_test=evaluation("test"),
         best_mode="min",
-        facts={
-            "architecture": config_to_dict(context.config.architecture),
-            "tokenizer": tokenizer_facts(context.config.tokenizer.wrapper_path, tokenizer),
-            "fingerprints": {
-                "tokenizer": tokenizer.fingerprint,
-                "data": {split: docs.fingerprint for split, docs in documents.items()},
-            },
-        },
+        facts=run_facts(
+            architecture=context.config.architecture,
+            tokenizer=tokenizer,
+            wrapper_path=context.config.tokenizer.wrapper_path,
+            documents=documents,
+        ),
         data_report={
             split: {
                 "path": docs.path,

@@ -70,7 +70,7 @@ class HeadTraining:
         )
         said: list[str] = []
         cache.fill(self._model, epoch=0, message=said.append, warn=said.append, should_stop=lambda: False)
-        if cache.evaluation("train", epoch=0) is self._documents:
+        if cache.evaluation("train") is self._documents:
             raise RuntimeError(f"the vectors were not kept: {said}")
         self._batches = cache
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from textclf_transformer.commands.common import print_result
 from textclf_transformer.commands.pretrained import PretrainedEncoder
@@ -110,3 +111,21 @@ def report_coverage(batches: Mapping[str, DocumentBatches]) -> None:
             line += f", {read.tokens_dropped:,} tokens are not read"
         lines[split] = line
     print_result(lines)
+
+
+def coverage_report(
+    documents: Mapping[str, Documents], batches: Mapping[str, DocumentBatches]
+) -> dict[str, dict[str, Any]]:
+    """Return what run.json says of each split."""
+    return {
+        split: {
+            "path": docs.path,
+            "documents": len(docs),
+            "chunks": batches[split].num_chunks,
+            "tokens": batches[split].coverage.tokens,
+            "tokens_read": batches[split].coverage.tokens_read,
+            "tokens_dropped": batches[split].coverage.tokens_dropped,
+            "documents_cut": batches[split].coverage.documents_cut,
+        }
+        for split, docs in documents.items()
+    }

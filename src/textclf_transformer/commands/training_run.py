@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -13,7 +13,14 @@ import torch
 
 from textclf_transformer.atomic import remove_stray_temporaries
 from textclf_transformer.commands.common import add_override_flag, command_parser, warn
-from textclf_transformer.config import FinetuningConfig, PretrainingConfig, load_config, resolve_paths
+from textclf_transformer.config import (
+    ArchitectureSection,
+    FinetuningConfig,
+    PretrainingConfig,
+    config_to_dict,
+    load_config,
+    resolve_paths,
+)
 from textclf_transformer.data.documents import Documents, overlap
 from textclf_transformer.data.opening import open_documents
 from textclf_transformer.errors import CheckpointError, ConfigError
@@ -164,11 +171,24 @@ def open_splits(
     return documents
 
 
-def tokenizer_facts(wrapper_path: str, tokenizer: TokenizerWrapper) -> dict[str, Any]:
-    """Return what a checkpoint says of its tokenizer, so that another one is noticed."""
+def run_facts(
+    *,
+    architecture: ArchitectureSection,
+    tokenizer: TokenizerWrapper,
+    wrapper_path: str,
+    documents: Mapping[str, Documents],
+) -> dict[str, Any]:
+    """Return what the checkpoints of both tasks say of the run, so that a resume notices another one."""
     return {
-        "wrapper_path": wrapper_path,
-        "vocab_size": tokenizer.vocab_size,
-        "pad_token_id": tokenizer.pad_token_id,
-        "fingerprint": tokenizer.fingerprint,
+        "architecture": config_to_dict(architecture),
+        "tokenizer": {
+            "wrapper_path": wrapper_path,
+            "vocab_size": tokenizer.vocab_size,
+            "pad_token_id": tokenizer.pad_token_id,
+            "fingerprint": tokenizer.fingerprint,
+        },
+        "fingerprints": {
+            "tokenizer": tokenizer.fingerprint,
+            "data": {split: docs.fingerprint for split, docs in documents.items()},
+        },
     }

@@ -26,7 +26,6 @@ from textclf_transformer.training.numerics import autocast, deterministic_algori
 from textclf_transformer.training.vector_file import VectorFile
 
 _COMMIT_SECONDS = 30.0
-_GIB = 1024**3
 
 
 class FrozenEncoderCache:
@@ -76,13 +75,8 @@ class FrozenEncoderCache:
             return self._ready["train"].step(epoch, index)
         return self._splits["train"].step(epoch, index)
 
-    def evaluation(self, split: str, *, epoch: int) -> DocumentBatches | VectorBatches:
-        """Return what a model trained up to ``epoch`` (from 0) is evaluated on: a later phase's is another.
-
-        A phase may freeze the encoder again, after it was trained: that it is frozen says too little.
-        """
-        if epoch >= self.epochs:
-            self.remove()
+    def evaluation(self, split: str) -> DocumentBatches | VectorBatches:
+        """Return what a split is evaluated on: vectors, until ``remove`` says that they hold no longer."""
         return self._ready.get(split, self._splits[split])
 
     def fill(
@@ -141,7 +135,10 @@ class FrozenEncoderCache:
                     self._ready[split] = VectorBatches(batches, file.read())
 
     def remove(self) -> None:
-        """Delete the files; call it when the head's epochs are over."""
+        """Delete the vectors; to be called when the head's epochs are over.
+
+        A later phase may freeze the encoder again, after it was trained: that it is frozen says too little.
+        """
         self._ready = {}
         remove_vectors(self._folder)
 
@@ -204,11 +201,6 @@ def remove_vectors(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def cache_bytes(splits: Mapping[str, DocumentBatches], *, hidden_size: int) -> int:
-    """Return the size of the vectors of all chunks of ``splits`` in bytes."""
-    return sum(batches.num_chunks for batches in splits.values()) * hidden_size * 4
-
-
-def fits(size: int, *, gib: float) -> bool:
-    """Whether ``size`` bytes are within a limit in GiB (``training.frozen_cache_gib``)."""
-    return size <= gib * _GIB
+def cache_gib(num_chunks: int, *, hidden_size: int) -> float:
+    """Return the size of the vectors of so many chunks in GiB."""
+    return num_chunks * hidden_size * 4 / 1024**3
