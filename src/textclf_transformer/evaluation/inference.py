@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from textclf_transformer.allocator import release_free_memory
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.collate import DocumentBatch, VectorBatch
 from textclf_transformer.data.prefetch import prefetch
@@ -22,7 +23,7 @@ from textclf_transformer.training.signals import EvaluationInterrupted
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` in evaluation mode without gradients; its mode is restored afterwards."""
+    """Put ``model`` in evaluation mode without gradients; restore its mode and release memory afterwards."""
     was_training = model.training
     model.eval()
     try:
@@ -30,6 +31,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
+        release_free_memory()
 
 
 def document_logits(

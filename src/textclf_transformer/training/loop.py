@@ -16,6 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from textclf_transformer.allocator import release_free_memory
 from textclf_transformer.errors import ConfigError
 from textclf_transformer.training.checkpointer import Checkpointer
 from textclf_transformer.training.numerics import deterministic_algorithms
@@ -28,6 +29,10 @@ from textclf_transformer.training.step import MicroBatchTooLargeError, StepResul
 from textclf_transformer.training.step_feed import StepFeed
 
 BatchT = TypeVar("BatchT", bound=Batch)
+
+_STEPS_BETWEEN_RELEASES = (
+    100  # then the holes that batches of changing sizes leave in the heap are given back
+)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -164,6 +169,8 @@ class TrainingLoop(Generic[BatchT]):
         state.target_count += result.target_count
         state.grad_norm = result.grad_norm
         self.log.count_step(num_tokens=result.num_tokens)
+        if state.step % _STEPS_BETWEEN_RELEASES == 0:
+            release_free_memory()
         if state.step % self.log_every == 0 or self.planned_steps_done:
             self.log.add_training(state, epoch=self._epoch)
             state.loss_sum, state.target_count = 0.0, 0
