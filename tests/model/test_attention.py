@@ -48,7 +48,7 @@ def test_equals_attention_of_each_sequence_alone(
     monkeypatch.setattr(layouts, "_DENSE_CELLS", cells)
     layout = SequenceLayout.from_mask(mask_of_lengths(lengths), num_heads=HEADS)
     inputs = random_qkv(sum(lengths))
-    found = attend(*inputs, layout, backend=backend, dropout_p=0.0)
+    found = attend(torch.stack(inputs, dim=1), layout, backend=backend, dropout_p=0.0)
     expected = one_by_one(*inputs, lengths)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     weights = torch.randn_like(found)
@@ -73,14 +73,20 @@ def test_groups_keep_order_and_respect_the_limit() -> None:
 def test_an_empty_sequence_gives_no_nan_that_a_search_for_nan_would_stop_at(backend: str) -> None:
     layout = SequenceLayout.from_mask(mask_of_lengths([3, 0, 2]), num_heads=HEADS)
     with torch.autograd.detect_anomaly(check_nan=True):
-        attend(*random_qkv(5), layout, backend=backend, dropout_p=0.0).square().sum().backward()
+        attend(
+            torch.stack(random_qkv(5), dim=1), layout, backend=backend, dropout_p=0.0
+        ).square().sum().backward()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_sequences_and_only_empty_ones(backend: str) -> None:
     for mask in (torch.ones(3, 5, dtype=torch.bool), torch.ones(0, 5, dtype=torch.bool)):
         layout = SequenceLayout.from_mask(mask, num_heads=HEADS)
-        assert attend(*random_qkv(0), layout, backend=backend, dropout_p=0.0).shape == (0, HEADS, HEAD_DIM)
+        assert attend(torch.stack(random_qkv(0), dim=1), layout, backend=backend, dropout_p=0.0).shape == (
+            0,
+            HEADS,
+            HEAD_DIM,
+        )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -88,11 +94,25 @@ def test_dropout_keeps_the_expectation(backend: str) -> None:
     lengths = [6, 3]
     layout = SequenceLayout.from_mask(mask_of_lengths(lengths), num_heads=HEADS)
     inputs = [tensor.detach() for tensor in random_qkv(sum(lengths))]
-    expected = attend(*inputs, layout, backend=backend, dropout_p=0.0)
-    draws = torch.stack([attend(*inputs, layout, backend=backend, dropout_p=0.25) for _ in range(4000)])
+    expected = attend(torch.stack(inputs, dim=1), layout, backend=backend, dropout_p=0.0)
+    draws = torch.stack(
+        [attend(torch.stack(inputs, dim=1), layout, backend=backend, dropout_p=0.25) for _ in range(4000)]
+    )
     assert float(draws.std(dim=0).min()) > 0.01, "nothing was dropped"
     error = (draws.mean(dim=0) - expected).abs() / (draws.std(dim=0) / 4000**0.5)
     assert float(error.max()) < 5  # standard errors
+
+
+def test_gradients_pass_through_the_same_dropout_mask() -> None:
+    layout = SequenceLayout.from_mask(mask_of_lengths([4, 2]), num_heads=HEADS)
+    packed = torch.stack(random_qkv(6), dim=1).detach().requires_grad_()
+
+    def dropped(inputs: Tensor) -> Tensor:
+        torch.manual_seed(1)
+        return attend(inputs, layout, backend="explicit", dropout_p=0.4)
+
+    assert not torch.equal(dropped(packed), attend(packed, layout, backend="explicit", dropout_p=0.0))
+    assert torch.autograd.gradcheck(dropped, (packed,))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -101,8 +121,8 @@ def test_bf16_stays_within_its_rounding(backend: str) -> None:
     lengths = [9, 4, 30]
     layout = SequenceLayout.from_mask(mask_of_lengths(lengths), num_heads=HEADS)
     inputs = [tensor.detach() for tensor in random_qkv(sum(lengths), dtype=torch.float32)]
-    exact = attend(*inputs, layout, backend=backend, dropout_p=0.0)
-    rounded = attend(*(tensor.bfloat16() for tensor in inputs), layout, backend=backend, dropout_p=0.0)
+    exact = attend(torch.stack(inputs, dim=1), layout, backend=backend, dropout_p=0.0)
+    rounded = attend(torch.stack(inputs, dim=1).bfloat16(), layout, backend=backend, dropout_p=0.0)
     assert rounded.dtype == torch.bfloat16
     assert float((rounded.float() - exact).abs().max() / exact.abs().max()) < 2**-6
 
@@ -195,10 +215,14 @@ def test_empty_sequences_and_empty_batches_are_packed() -> None:
     assert layout.cumulative_lengths.tolist() == [0, 3, 3, 5]
     assert layout.longest == 3
     empty = SequenceLayout.from_mask(torch.ones(2, 4, dtype=torch.bool), num_heads=HEADS)
-    assert attend(*random_qkv(0), empty, backend="varlen", dropout_p=0.0).shape == (0, HEADS, HEAD_DIM)
+    assert attend(torch.stack(random_qkv(0), dim=1), empty, backend="varlen", dropout_p=0.0).shape == (
+        0,
+        HEADS,
+        HEAD_DIM,
+    )
 
 
 def test_packed_attention_refuses_dropout() -> None:
     layout = SequenceLayout.from_mask(mask_of_lengths([3]), num_heads=HEADS)
     with pytest.raises(ValueError, match="no dropout"):
-        attend(*random_qkv(3), layout, backend="varlen", dropout_p=0.1)
+        attend(torch.stack(random_qkv(3), dim=1), layout, backend="varlen", dropout_p=0.1)

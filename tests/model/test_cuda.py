@@ -41,8 +41,8 @@ def test_packed_flash_attention_equals_the_dense_kernel(dtype: torch.dtype) -> N
     layout = SequenceLayout.from_mask(mask_of_lengths(lengths), num_heads=4, device=CUDA)
     torch.manual_seed(0)
     inputs = [torch.randn(sum(lengths), 4, 64, device=CUDA, requires_grad=True) for _ in range(3)]
-    exact = attend(*inputs, layout, backend="explicit", dropout_p=0.0)
-    packed = attend(*(t.to(dtype) for t in inputs), layout, backend="varlen", dropout_p=0.0)
+    exact = attend(torch.stack(inputs, dim=1), layout, backend="explicit", dropout_p=0.0)
+    packed = attend(torch.stack(inputs, dim=1).to(dtype), layout, backend="varlen", dropout_p=0.0)
     bound = 2**-6 if dtype == torch.bfloat16 else 2**-8
     assert packed.dtype == dtype
     assert relative_error(packed.float(), exact) < bound

@@ -1,56 +1,27 @@
-"""Attention among the real tokens of each sequence: (query, key, value, layout) in, three backends.
+"""Attention among the real tokens of each sequence: queries, keys, values and layout in, three backends.
 
 "explicit" writes the softmax out, "fused" is torch's dense kernel, both on padded rectangles of neighbouring
 sequences; "varlen" is flash attention on packed tokens.
 
-b sequences of a group, s the longest of them, N real tokens of the batch, H heads, K head dim.
+N real tokens of the batch, H heads, K head dim.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from textclf_transformer.model.dropout import dropout
+from textclf_transformer.model.explicit_attention import explicit_attention
 from textclf_transformer.model.layout import SequenceLayout, from_rectangle, to_rectangle
 
 
-def _explicit_attention(
-    query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None, dropout_p: float
-) -> Tensor:
-    """Softmax attention written out; (b, H, s, K) in and out (Vaswani et al. 2017, section 3.2.1)."""
-    scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))  # (b, H, s, s)
-    if padding is not None:
-        scores = scores.masked_fill_(padding, float("-inf"))
-    weights = dropout(scores.softmax(dim=-1), p=dropout_p, training=True)
-    return torch.matmul(weights, value)
-
-
-def _fused_attention(
-    query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None, dropout_p: float
-) -> Tensor:
-    """The same through torch's fused kernels; (b, H, s, K) in and out."""
-    keep = None if padding is None else ~padding
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=keep, dropout_p=dropout_p)
-
-
-_RectangleAttention = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
-
-
-def _by_rectangles(
-    attention: _RectangleAttention,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    layout: SequenceLayout,
-    dropout_p: float,
-) -> Tensor:
-    """Run a dense attention group by group; (N, H, K) in and out."""
+def _fused_attention(query_key_value: Tensor, layout: SequenceLayout, dropout_p: float) -> Tensor:
+    """torch's dense kernels, group by group; (N, 3, H, K) in, (N, H, K) out."""
+    query, key, value = query_key_value.unbind(dim=1)
     sizes = [group.num_tokens for group in layout.groups]
     outputs = []
     for group, q, k, v in zip(
@@ -59,19 +30,20 @@ def _by_rectangles(
         if group.num_tokens == 0:
             continue
         q, k, v = (to_rectangle(tokens, group) for tokens in (q, k, v))
-        outputs.append(from_rectangle(attention(q, k, v, group.padding, dropout_p), group))
+        keep = None if group.padding is None else ~group.padding
+        context = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, dropout_p=dropout_p)
+        outputs.append(from_rectangle(context, group))
     return torch.cat(outputs) if outputs else query.new_zeros(query.shape)
 
 
-def _varlen_attention(
-    query: Tensor, key: Tensor, value: Tensor, layout: SequenceLayout, dropout_p: float
-) -> Tensor:
-    """Flash attention on packed sequences (Dao 2023, arXiv 2307.08691); (N, H, K) in and out.
+def _varlen_attention(query_key_value: Tensor, layout: SequenceLayout, dropout_p: float) -> Tensor:
+    """Flash attention on packed sequences (Dao 2023, arXiv 2307.08691); (N, 3, H, K) in, (N, H, K) out.
 
     The arguments are those that torch 2.10 to 2.13 share.
     """
     if dropout_p > 0.0:
         raise ValueError("packed flash attention has no dropout; use the backend fused")
+    query, key, value = query_key_value.unbind(dim=1)
     if query.shape[0] == 0:
         return query.new_zeros(query.shape)
     from torch.nn.attention.varlen import varlen_attn  # not in every build of torch
@@ -82,11 +54,9 @@ def _varlen_attention(
     return output
 
 
-_Attention = Callable[[Tensor, Tensor, Tensor, SequenceLayout, float], Tensor]
-
-_BACKENDS: dict[str, _Attention] = {
-    "explicit": partial(_by_rectangles, _explicit_attention),
-    "fused": partial(_by_rectangles, _fused_attention),
+_BACKENDS: dict[str, Callable[[Tensor, SequenceLayout, float], Tensor]] = {
+    "explicit": explicit_attention,
+    "fused": _fused_attention,
     "varlen": _varlen_attention,
 }
 
@@ -135,15 +105,11 @@ def _is_ampere(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, layout: SequenceLayout, *, backend: str, dropout_p: float
-) -> Tensor:
+def attend(query_key_value: Tensor, layout: SequenceLayout, *, backend: str, dropout_p: float) -> Tensor:
     """Let each token attend to the real tokens of its own sequence.
 
     Args:
-        query: (N, H, K).
-        key: (N, H, K).
-        value: (N, H, K).
+        query_key_value: (N, 3, H, K).
         layout: which tokens form a sequence.
         backend: "explicit", "fused" or "varlen"; the same numbers to rounding. The last one runs on CUDA in
             half precision, without dropout.
@@ -155,4 +121,4 @@ def attend(
     Raises:
         ValueError: dropout with "varlen".
     """
-    return _BACKENDS[backend](query, key, value, layout, dropout_p)
+    return _BACKENDS[backend](query_key_value, layout, dropout_p)

@@ -24,27 +24,44 @@ def _random_bytes(count: int) -> Tensor:
     return words.view(torch.uint8)[:count]
 
 
+def draw_keep(inputs: Tensor, *, p: float) -> tuple[Tensor, float]:
+    """Draw which elements of ``inputs`` are kept.
+
+    Args:
+        inputs: any shape; it gives shape and device.
+        p: drop probability, 0 < p < 1; on a CPU rounded to a multiple of 1/256, but never to 0.
+
+    Returns:
+        A bool tensor of the same shape, True = kept, and the factor for what is kept that leaves the
+        expectation as it is. Draws from torch's global stream of the device, which the training step seeds
+        from (seed, step, micro-batch).
+    """
+    if inputs.device.type != "cpu":
+        keep = torch.empty(inputs.shape, dtype=torch.bool, device=inputs.device).bernoulli_(1 - p)
+        return keep, 1 / (1 - p)
+    threshold = min(max(round(p * 256), 1), 255)
+    return _random_bytes(inputs.numel()).view(inputs.shape) >= threshold, 256 / (256 - threshold)
+
+
 def dropout(inputs: Tensor, *, p: float, training: bool) -> Tensor:
-    """Zero each element with probability ``p`` and scale the others by ``1 / (1 - p)``.
+    """Zero each element with probability ``p`` and scale the others by ``1 / (1 - p)``, see ``draw_keep``.
 
     Args:
         inputs: any shape, floating point.
-        p: drop probability, 0 ≤ p < 1; on a CPU rounded to a multiple of 1/256, but never to 0.
+        p: drop probability, 0 ≤ p < 1.
         training: False returns ``inputs`` as they are.
 
     Returns:
-        A tensor of the same shape and dtype. Draws from torch's global stream of the device, which the
-        training step seeds from (seed, step, micro-batch).
+        A tensor of the same shape and dtype.
     """
     if not training or p == 0.0:
         return inputs
     if inputs.device.type != "cpu":
         return F.dropout(inputs, p=p, training=True)
-    threshold = min(max(round(p * 256), 1), 255)
-    keep = _random_bytes(inputs.numel()).view(inputs.shape) >= threshold
+    keep, scale = draw_keep(inputs, p=p)
     # The scale comes after the mask, as a Python number: in a bf16 mask it would be rounded, 0.3 % off for
     # p = 0.1.
-    return (inputs * keep.to(inputs.dtype)).mul_(256 / (256 - threshold))
+    return (inputs * keep.to(inputs.dtype)).mul_(scale)
 
 
 class Dropout(nn.Module):

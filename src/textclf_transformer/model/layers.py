@@ -125,9 +125,8 @@ class SelfAttention(nn.Module):
         num_tokens, hidden_size = hidden.shape
         packed = self.query_key_value(hidden)  # (N, 3D)
         packed = packed.view(num_tokens, 3, self.num_attention_heads, hidden_size // self.num_attention_heads)
-        query, key, value = packed.unbind(dim=1)  # (N, H, K) each, of (N, 3, H, K)
         dropout_p = self.dropout_prob if self.training else 0.0
-        context = attend(query, key, value, layout, backend=self.backend, dropout_p=dropout_p)
+        context = attend(packed, layout, backend=self.backend, dropout_p=dropout_p)
         return context.reshape(num_tokens, hidden_size)
 
 

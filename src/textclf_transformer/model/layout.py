@@ -57,6 +57,7 @@ class SequenceGroup:
         num_sequences: b, sequences in the group.
         length: s, the longest of them in tokens.
         num_tokens: n, real tokens of the group.
+        lengths: those of each sequence.
         cells: (n,) int64, place of each token in the flattened (b, s) rectangle; None where there is no
             padding.
         padding: (b, 1, 1, s) bool, True = PAD; None where there is none. Never True all along a row.
@@ -65,6 +66,7 @@ class SequenceGroup:
     num_sequences: int
     length: int
     num_tokens: int
+    lengths: tuple[int, ...]
     cells: Tensor | None
     padding: Tensor | None
 
@@ -139,7 +141,7 @@ def _make_group(lengths: list[int], *, device: torch.device) -> SequenceGroup:
     longest = max(lengths)
     num_tokens = sum(lengths)
     if num_tokens == len(lengths) * longest:
-        return SequenceGroup(len(lengths), longest, num_tokens, cells=None, padding=None)
+        return SequenceGroup(len(lengths), longest, num_tokens, tuple(lengths), cells=None, padding=None)
     padding = torch.arange(longest) >= torch.tensor(lengths).unsqueeze(1)  # (b, s)
     cells = (~padding).flatten().nonzero().squeeze(1)
     # A sequence without any token attends to one zero cell and is not collected: a softmax over nothing
@@ -149,6 +151,7 @@ def _make_group(lengths: list[int], *, device: torch.device) -> SequenceGroup:
         num_sequences=len(lengths),
         length=longest,
         num_tokens=num_tokens,
+        lengths=tuple(lengths),
         cells=send(cells, device),
         padding=send(padding, device)[:, None, None, :],
     )
