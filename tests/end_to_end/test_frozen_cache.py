@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ import finetune
 from textclf_transformer.atomic import storage_errors
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.training import frozen_cache
+from textclf_transformer.training.frozen_cache import FrozenEncoderCache
 from textclf_transformer.training.loop import TrainingLoop
 from textclf_transformer.training.state import Batch
 from textclf_transformer.training.vector_file import VectorFile
@@ -48,16 +52,20 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "model.ckpt", weights_only=True)["model"]
 
 
-def rows(folder: Path, which: str) -> list[dict[str, str]]:
+def rows_with_times(folder: Path, which: str) -> list[dict[str, str]]:
     with (folder / "metrics" / which / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        return [
-            {
-                key: value
-                for key, value in row.items()
-                if not key.endswith(("_seconds", "_per_second")) and not key.startswith("memory_")
-            }
-            for row in csv.DictReader(file)
-        ]
+        return list(csv.DictReader(file))
+
+
+def rows(folder: Path, which: str) -> list[dict[str, str]]:
+    return [
+        {
+            key: value
+            for key, value in row.items()
+            if not key.endswith(("_seconds", "_per_second")) and not key.startswith("memory_")
+        }
+        for row in rows_with_times(folder, which)
+    ]
 
 
 def test_the_run_is_the_same_with_and_without(pretrained: Checkout, encoded: list[int]) -> None:
@@ -174,6 +182,23 @@ def test_a_shortage_of_memory_while_encoding_halves_what_is_encoded_at_once(
         vectors[name] = np.fromfile(folder / "frozen_cache" / "train.f32", dtype=np.float32)
         monkeypatch.setattr(RobertaModel, "encode", short)
     np.testing.assert_allclose(vectors["halved"], vectors["whole"], rtol=1e-5, atol=1e-5)
+
+
+def test_the_time_of_encoding_belongs_to_the_time_of_the_run(
+    pretrained: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill, monotonic, late = FrozenEncoderCache.fill, time.monotonic, [0.0]
+
+    def slow(self: FrozenEncoderCache, *args: Any, **kwargs: Any) -> None:
+        fill(self, *args, **kwargs)
+        late[0] += 1000.0
+
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + late[0])
+    monkeypatch.setattr(FrozenEncoderCache, "fill", slow)
+    folder = finished_run(pretrained, "slow", freeze="[{from_epoch: 0, train: head}]")
+    report = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert 1000 < report["elapsed_seconds"] < 1900
+    assert float(rows_with_times(folder, "train")[0]["elapsed_seconds"]) > 1000
 
 
 def test_the_plan_says_whether_vectors_are_kept(

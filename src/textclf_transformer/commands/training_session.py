@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
@@ -131,16 +132,7 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
         log.wandb_log = wandb_log = _open_wandb(context, config_dict, saved)
         report = {**begin_report(context, task.model, task.facts), "data": dict(task.data_report)}
         write_run_files(run, config_dict, task.tokenizer, report)
-        if task.frozen_cache is None or loop.finished:
-            remove_vectors(run.frozen_cache)
-        else:
-            task.frozen_cache.fill(
-                task.model,
-                epoch=loop.state.position // task.batches.steps_per_epoch,
-                message=progress.message,
-                warn=warn,
-                should_stop=lambda: stop_signal.requested is not None,
-            )
+        _fill_frozen_cache(context, task, loop)
         loop.run()
         if task.frozen_cache is not None:
             task.frozen_cache.remove()
@@ -212,6 +204,22 @@ def _build_loop(
         may_shrink=training.tokens_per_micro_batch == "auto",
         freeze=task.freeze,
     )
+
+
+def _fill_frozen_cache(context: RunContext[Any], task: Task[Any], loop: TrainingLoop[Any]) -> None:
+    """Encode what stays the same while the encoder is frozen; its time belongs to the run's."""
+    if task.frozen_cache is None or loop.finished:
+        remove_vectors(context.run.frozen_cache)
+        return
+    started = time.monotonic()
+    task.frozen_cache.fill(
+        task.model,
+        epoch=loop.state.position // task.batches.steps_per_epoch,
+        message=loop.log.message,
+        warn=warn,
+        should_stop=lambda: loop.stop_signal.requested is not None,
+    )
+    loop.state.elapsed_seconds += time.monotonic() - started
 
 
 def _settle_best(
