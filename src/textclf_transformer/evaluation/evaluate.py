@@ -20,6 +20,7 @@ from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.training.losses import label_loss
 from textclf_transformer.training.numerics import autocast
+from textclf_transformer.training.shortage import in_halves
 from textclf_transformer.training.signals import EvaluationInterrupted
 
 
@@ -47,7 +48,8 @@ def evaluate_masked_lm(
                 raise EvaluationInterrupted
             batch = batch.to(device)
             with autocast(device, amp_dtype):
-                loss_sum += model.masked_loss(batch.input_ids, batch.attention_mask, batch.labels)
+                parts = in_halves(model.masked_loss, batch.input_ids, batch.attention_mask, batch.labels)
+                loss_sum += torch.stack(parts).double().sum()
             num_targets += batch.num_targets
     if num_targets == 0:
         warnings.warn(

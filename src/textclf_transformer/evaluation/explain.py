@@ -24,10 +24,9 @@ from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.chunking import chunk_spans
 from textclf_transformer.data.prefetch import prefetch
 from textclf_transformer.data.text_documents import TextDocuments
-from textclf_transformer.evaluation.inference import evaluation_mode
+from textclf_transformer.evaluation.inference import chunk_vectors, evaluation_mode
 from textclf_transformer.evaluation.loaded_run import LoadedRun, check_finite
 from textclf_transformer.evaluation.probabilities import log_probabilities, predicted_labels
-from textclf_transformer.training.numerics import autocast
 
 PASSAGES_BY_EACH_MEASURE = 3
 
@@ -83,9 +82,7 @@ def explain_documents(
     scores: dict[int, ChunkScores] = {}
     with evaluation_mode(run.model), closing(prefetch(batches.evaluation())) as upcoming:
         for batch in upcoming:
-            batch = batch.to(run.device)
-            with autocast(run.device, run.amp_dtype):
-                vectors = run.model.encode_chunks(batch.input_ids, batch.attention_mask)
+            vectors = chunk_vectors(run.model, batch, device=run.device, amp_dtype=run.amp_dtype)
             output = run.model.classify_vectors(vectors, batch.chunk_counts)
             samples = batch.sample_indices.tolist()
             logits[samples] = output["logits"].float().cpu().numpy()

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from textclf_transformer.allocator import release_free_memory
 from textclf_transformer.data.batches import DocumentBatches
@@ -16,8 +16,8 @@ from textclf_transformer.data.collate import DocumentBatch, VectorBatch
 from textclf_transformer.data.prefetch import prefetch
 from textclf_transformer.data.vector_batches import VectorBatches
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
-from textclf_transformer.training.losses import classify_batch
 from textclf_transformer.training.numerics import autocast
+from textclf_transformer.training.shortage import in_halves
 from textclf_transformer.training.signals import EvaluationInterrupted
 
 
@@ -44,6 +44,8 @@ def document_logits(
 ) -> np.ndarray:
     """Return (documents, L) float32 logits in the order of the data, whatever the order of the batches.
 
+    Where the memory does not suffice for a batch, its chunks are encoded in smaller groups.
+
     Raises:
         EvaluationInterrupted: ``should_stop()`` turned true.
     """
@@ -53,8 +55,22 @@ def document_logits(
         for batch in upcoming:
             if should_stop():
                 raise EvaluationInterrupted
-            batch = batch.to(device)
-            with autocast(device, amp_dtype):
-                output = classify_batch(model, batch)
+            output = model.classify_vectors(
+                chunk_vectors(model, batch, device=device, amp_dtype=amp_dtype), batch.chunk_counts
+            )
             logits[batch.sample_indices.numpy()] = output["logits"].float().cpu().numpy()
     return logits
+
+
+def chunk_vectors(
+    model: HierarchicalRobertaForClassification,
+    batch: DocumentBatch | VectorBatch,
+    *,
+    device: torch.device,
+    amp_dtype: torch.dtype | None,
+) -> Tensor:
+    """Return (M, D), the vectors of the batch's chunks on ``device``, computed without gradients or given."""
+    if isinstance(batch, VectorBatch):
+        return batch.to(device).vectors
+    with autocast(device, amp_dtype):
+        return torch.cat(in_halves(model.encode_chunks, batch.input_ids, batch.attention_mask))

@@ -19,10 +19,11 @@ from textclf_transformer.atomic import storage_errors
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.collate import DocumentBatch, VectorBatch
 from textclf_transformer.data.vector_batches import VectorBatches
-from textclf_transformer.errors import StorageError, is_out_of_memory
+from textclf_transformer.errors import StorageError
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.training.checkpoint import compute_digests
 from textclf_transformer.training.numerics import autocast, deterministic_algorithms
+from textclf_transformer.training.shortage import in_halves
 from textclf_transformer.training.vector_file import VectorFile
 
 _COMMIT_SECONDS = 30.0
@@ -173,17 +174,12 @@ class FrozenEncoderCache:
         self, model: HierarchicalRobertaForClassification, input_ids: Tensor, attention_mask: Tensor
     ) -> Tensor:
         """Return (M, D) float32 on the host; in halves where the memory does not suffice for all at once."""
-        try:
-            with torch.inference_mode(), autocast(self._device, self._amp_dtype):
-                return model.encode_chunks(input_ids, attention_mask).float().cpu()
-        except (RuntimeError, MemoryError) as fault:
-            if not is_out_of_memory(fault) or len(input_ids) == 1:
-                raise
-        # out here, where the fault no longer holds on to the tensors
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        halves = zip(input_ids.tensor_split(2), attention_mask.tensor_split(2), strict=True)
-        return torch.cat([self._vectors(model, *half) for half in halves])
+
+        def encode(ids: Tensor, mask: Tensor) -> Tensor:
+            return model.encode_chunks(ids, mask).float().cpu()
+
+        with torch.inference_mode(), autocast(self._device, self._amp_dtype):
+            return torch.cat(in_halves(encode, input_ids, attention_mask))
 
     def _key(self, model: HierarchicalRobertaForClassification) -> str:
         """Return what the vectors of given chunks depend on: weights, precision, kind of machine, torch."""
