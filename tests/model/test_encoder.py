@@ -1,4 +1,4 @@
-"""The encoder beyond parity: what it reads and selects, how it starts, checkpointing, bf16, bad input."""
+"""The encoder beyond parity: what it reads and selects, checkpointing, bf16, bad input."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import torch
 from model_cases import PAD, PADDINGS, VOCAB, make_batch, make_encoder, relative_error, spread_weights
 from torch import nn
 
-from textclf_transformer.model.heads import RobertaForMaskedLM
-from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
-from textclf_transformer.model.initialisation import initialise_weights
 from textclf_transformer.model.layout import unpack
 
 BACKENDS = ("explicit", "fused")
@@ -124,43 +121,6 @@ def test_bf16_autocast_stays_near_fp32_and_the_residual_stays_fp32(backend: str)
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact), "autocast did nothing"
     assert relative_error(rounded, exact) < 0.03
-
-
-def test_every_parameter_starts_as_published() -> None:
-    encoder = make_encoder(hidden_size=48, intermediate_size=96)
-    models = [
-        RobertaForMaskedLM(encoder, tie_weights=False),
-        HierarchicalRobertaForClassification(
-            make_encoder(hidden_size=48), num_labels=9, attention_hidden_size=40
-        ),
-    ]
-    seen = 0
-    for model in models:
-        for name, parameter in model.named_parameters():
-            seen += 1
-            if name.endswith("norm.weight"):
-                assert torch.equal(parameter, torch.ones_like(parameter)), name
-            elif name.endswith("bias"):
-                assert not parameter.any(), name
-            else:
-                rows = parameter[parameter.abs().sum(dim=1) > 0] if "embeddings" in name else parameter
-                sigma = 0.02 / (2 * rows.numel()) ** 0.5  # standard error of a standard deviation
-                assert abs(rows.std().item() - 0.02) < 5 * sigma, name
-                assert abs(rows.mean().item()) < 5 * 0.02 / rows.numel() ** 0.5, name
-    assert seen == sum(1 for model in models for _ in model.parameters())
-    embeddings = encoder.embeddings
-    for table in (embeddings.word_embeddings, embeddings.position_embeddings):
-        assert not table.weight[PAD].any()
-        assert int((table.weight.abs().sum(dim=1) == 0).sum()) == 1
-
-
-def test_initialisation_overwrites_all_weights() -> None:
-    encoder = make_encoder()
-    with torch.no_grad():
-        for parameter in encoder.parameters():
-            parameter.fill_(7.0)
-    initialise_weights(encoder)
-    assert not any(bool((parameter == 7.0).any()) for parameter in encoder.parameters())
 
 
 def test_the_pad_row_is_not_trained() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from textclf_transformer.model.ordinal import CumulativeLink
+
 
 def initialise_weights(module: nn.Module, *, std: float = 0.02) -> None:
     """Initialise every parameter below ``module`` as published for RoBERTa, from torch's global stream.
@@ -13,10 +15,15 @@ def initialise_weights(module: nn.Module, *, std: float = 0.02) -> None:
     parameter                 value
     ========================  =========================
     linear weight             normal, mean 0, ``std``
-    linear bias               0
+    any bias                  0
     embedding                 normal, mean 0, ``std``; the PAD row 0
-    LayerNorm weight / bias   1 / 0
+    LayerNorm weight          1
+    thresholds between        all labels equally likely,
+    labels in an order        see ``CumulativeLink``
     ========================  =========================
+
+    Raises:
+        TypeError: a module has a parameter that the table does not know.
     """
     for child in module.modules():
         if isinstance(child, nn.Linear):
@@ -31,6 +38,13 @@ def initialise_weights(module: nn.Module, *, std: float = 0.02) -> None:
         elif isinstance(child, nn.LayerNorm):
             nn.init.ones_(child.weight)
             nn.init.zeros_(child.bias)
+        elif isinstance(child, CumulativeLink):
+            child.level_thresholds()
+        else:
+            for name, parameter in child.named_parameters(recurse=False):
+                if not name.endswith("bias"):
+                    raise TypeError(f"{type(child).__name__}.{name} has no published start")
+                nn.init.zeros_(parameter)
 
 
 def initialise_beside_encoder(model: nn.Module) -> None:

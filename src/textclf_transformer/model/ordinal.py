@@ -33,10 +33,17 @@ class CumulativeLink(nn.Module):
     def __init__(self, *, input_size: int, num_labels: int) -> None:
         super().__init__()
         self.score = nn.Linear(input_size, 1, bias=False)
+        # the lowest threshold, then what the softplus turns into the distances
+        self.bias = nn.Parameter(torch.empty(num_labels - 1))
+        self.level_thresholds()
+
+    @torch.no_grad()
+    def level_thresholds(self) -> None:
+        """Put the thresholds where all labels are equally likely at score 0."""
+        num_labels = len(self.bias) + 1
         thresholds = [math.log(r / (num_labels - r)) for r in range(1, num_labels)]
         gaps = [high - low for low, high in pairwise(thresholds)]
-        # the lowest threshold, then what the softplus turns into the distances
-        self.bias = nn.Parameter(torch.tensor([thresholds[0], *(math.log(math.expm1(gap)) for gap in gaps)]))
+        self.bias.copy_(torch.tensor([thresholds[0], *(math.log(math.expm1(gap)) for gap in gaps)]))
 
     @property
     def thresholds(self) -> Tensor:
