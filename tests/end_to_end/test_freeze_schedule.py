@@ -19,7 +19,7 @@ PHASES = (
 EPOCHS = ("epoch 1", "epoch 2", "epochs 3 to 4")
 
 
-def test_the_phases_train_what_they_say(pretrained: Checkout) -> None:
+def test_the_phases_train_what_they_say(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
     source = torch.load(pretrained.root / "experiments/pretraining/pre/best.ckpt", weights_only=True)["model"]
     moved: dict[int, set[str]] = {}
     for epochs in (1, 2, 3):
@@ -27,10 +27,14 @@ def test_the_phases_train_what_they_say(pretrained: Checkout) -> None:
         freeze = f"training.freeze=[{', '.join(PHASES[:epochs])}]"
         settings = ("--set", f"training.epochs={epochs}", "--set", "logging.log_every=1", "--set", freeze)
         folder = pretrained.finetuning(name, "pre", *settings)
-        pretrained.run(finetune.main, name, "--quiet")
+        capsys.readouterr()
+        pretrained.run(finetune.main, name)
+        assert "parameters: " in (said := capsys.readouterr().err)
         saved = torch.load(folder / "model.ckpt", weights_only=True)
         encoder = {name for name in saved["model"] if name.startswith("encoder.")}
         moved[epochs] = {name for name in encoder if not torch.equal(saved["model"][name], source[name])}
+        head = sum(t.numel() for name, t in saved["model"].items() if name not in encoder)
+        assert f"; trained {head:,}\n" in said  # in the first epoch
         assert {name for name in saved["optimizer"] if name.startswith("encoder.")} == moved[epochs]
     assert not moved[1]
     assert moved[2] and all(name.startswith("encoder.layers.1.") for name in moved[2])

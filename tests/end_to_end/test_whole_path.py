@@ -31,8 +31,12 @@ def test_text_to_scores(pretrained: Checkout, capsys: pytest.CaptureFixture[str]
     folder = pretrained.finetuning("ft", "pre", "--set", "training.epochs=20")
     capsys.readouterr()
     pretrained.run(finetune.main, "ft")
-    output = capsys.readouterr().out
-    assert "test accuracy" in output
+    printed = capsys.readouterr()
+    assert "test accuracy" in printed.out
+    weights = torch.load(folder / "model.ckpt", weights_only=True)["model"].values()
+    (line,) = [line for line in printed.err.splitlines() if line.startswith("parameters: ")]
+    count = f"{sum(tensor.numel() for tensor in weights):,}"
+    assert line.endswith(f", total {count}; trained {count}") and "classifier" in line
     test_row = [row for row in rows(folder / "metrics" / "eval" / "metrics.csv") if row["split"] == "test"]
     assert len(test_row) == 1
     assert float(test_row[0]["accuracy"]) > 0.6  # a third by chance

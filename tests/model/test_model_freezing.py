@@ -6,7 +6,8 @@ import pytest
 import torch
 from model_cases import make_batch, make_encoder
 
-from textclf_transformer.model.freezing import count_parameters
+from textclf_transformer.model.freezing import count_parameters, parameters_in_words
+from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.model.sequence_classification import RobertaForSequenceClassification
 
@@ -121,6 +122,21 @@ def test_trainable_parameters_are_those_not_frozen() -> None:
     model.freeze_base_model()
     assert model.count_trainable_parameters() == parts["attention_aggregator"] + parts["classifier"]
     assert model.get_parameter_breakdown() == parts
+
+
+def test_the_line_for_the_log_names_every_part() -> None:
+    model = make_model()
+    model.freeze_bottom_k_layers(1)
+    parts = model.get_parameter_breakdown()
+    assert parameters_in_words(model) == (
+        f"parameters: roberta_embeddings {parts['roberta_embeddings']:,}, "
+        f"roberta_encoder {parts['roberta_encoder']:,}, "
+        f"attention_aggregator {parts['attention_aggregator']:,}, classifier {parts['classifier']:,}, "
+        f"total {parts['total']:,}; trained {model.count_trainable_parameters():,}"
+    )
+    masked_lm = RobertaForMaskedLM(make_encoder())
+    count = count_parameters([masked_lm])
+    assert parameters_in_words(masked_lm) == f"parameters: total {count:,}; trained {count:,}"
 
 
 def test_sequence_classification_freezes_and_counts_too() -> None:

@@ -18,6 +18,7 @@ from textclf_transformer.atomic import atomic_write_json, atomic_write_text
 from textclf_transformer.commands.training_run import RunContext
 from textclf_transformer.config import dump_yaml
 from textclf_transformer.experiment import CHECKOUT, RunFolder
+from textclf_transformer.model.freezing import count_parameters
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 
 
@@ -35,7 +36,6 @@ def environment_facts(context: RunContext[Any]) -> dict[str, Any]:
 
 def begin_report(context: RunContext[Any], model: nn.Module, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a reader of the run wants to know, before it has results."""
-    parameters = list(model.parameters())
     return {
         "name": context.config.experiment.name,
         "status": "running",
@@ -47,8 +47,8 @@ def begin_report(context: RunContext[Any], model: nn.Module, facts: Mapping[str,
             "platform": platform.platform(),
             "commit": _commit(),
         },
-        "parameters": sum(parameter.numel() for parameter in parameters),
-        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        "parameters": count_parameters([model]),
+        "trainable_parameters": count_parameters([model], trainable_only=True),
         "labels": facts.get("labels"),
         "test_data": facts["fingerprints"]["data"].get("test"),
     }

@@ -23,6 +23,7 @@ from textclf_transformer.commands.run_files import (
 from textclf_transformer.commands.training_run import RunContext
 from textclf_transformer.config import config_to_dict
 from textclf_transformer.config.keys import fill_in_defaults
+from textclf_transformer.model.freezing import parameters_in_words
 from textclf_transformer.model.loading import load_strict
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
@@ -129,6 +130,8 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
                 log.cut()
             else:
                 progress.message(f"going on after step {loop.state.step}")
+        else:
+            progress.message(parameters_in_words(task.model))
         log.wandb_log = wandb_log = _open_wandb(context, config_dict, saved)
         report = {**begin_report(context, task.model, task.facts), "data": dict(task.data_report)}
         write_run_files(run, config_dict, task.tokenizer, report)

@@ -102,3 +102,11 @@ class EncoderClassifier(nn.Module):
         return {name: count_parameters(modules) for name, modules in parts.items()} | {
             "total": self.count_parameters()
         }
+
+
+def parameters_in_words(model: nn.Module) -> str:
+    """Return one line for the log: the parameters, by part where the model knows its parts."""
+    whole = {"total": count_parameters([model])}
+    parts = model.get_parameter_breakdown() if isinstance(model, EncoderClassifier) else whole
+    counts = ", ".join(f"{name} {count:,}" for name, count in parts.items())
+    return f"parameters: {counts}; trained {count_parameters([model], trainable_only=True):,}"
