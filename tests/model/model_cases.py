@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 import transformers
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ PAD = 1
 VOCAB = 59
 CHUNK_LENGTH = 8
 PADDINGS = ("none", "right", "left", "inside")
+_OF_BOTH = {"use_gradient_checkpointing"}  # of encoder and classifier: here it is the classifier's
 
 
 def make_encoder(*, seed: int = 0, **changes: object) -> RobertaModel:
@@ -43,7 +46,8 @@ def spread_weights(model: nn.Module, *, seed: int = 0) -> nn.Module:
 
 
 def make_hierarchical(*, seed: int = 0, **changes: object) -> HierarchicalRobertaForClassification:
-    encoder_changes = {name: changes.pop(name) for name in list(changes) if name.endswith("_prob")}
+    encoder_names = inspect.signature(RobertaModel).parameters.keys()
+    encoder_changes = {name: changes.pop(name) for name in list(changes) if name in encoder_names - _OF_BOTH}
     encoder = make_encoder(seed=seed, **encoder_changes)
     arguments: dict[str, object] = {"num_labels": 4, "attention_hidden_size": 10}
     model = HierarchicalRobertaForClassification(encoder, **(arguments | changes))  # type: ignore[arg-type]

@@ -22,6 +22,12 @@ WITH_DROPOUT = {
     "classifier_dropout": 0.1,
 }
 WITHOUT_DROPOUT = dict.fromkeys([*WITH_DROPOUT, "hidden_dropout"], 0.0)
+ATTENTIONS = [
+    {"attention_kind": kind, "attention_backend": backend}
+    for kind in ("standard", "disentangled")
+    for backend in ("explicit", "fused")
+]
+each_attention = pytest.mark.parametrize("attention", ATTENTIONS, ids=lambda a: " ".join(a.values()))
 
 
 def gradients_of(model: HierarchicalRobertaForClassification, counts: list[int]) -> dict[str, Tensor]:
@@ -38,26 +44,33 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         assert float((found[name] - gradient).abs().max()) < 1e-10 * largest, name
 
 
+@each_attention
 @pytest.mark.parametrize("counts", [[3, 1], [M + 3, 2, 2 * M]], ids=str)
 @pytest.mark.parametrize("kept_groups", [0, 1, 9])
-def test_gradients_equal_those_without_groups(counts: list[int], kept_groups: int) -> None:
-    plain = make_hierarchical(**WITHOUT_DROPOUT)
+def test_gradients_equal_those_without_groups(
+    counts: list[int], kept_groups: int, attention: dict[str, str]
+) -> None:
+    plain = make_hierarchical(**WITHOUT_DROPOUT, **attention)
     grouped = make_hierarchical(
-        use_gradient_checkpointing=True, kept_chunk_groups=kept_groups, **WITHOUT_DROPOUT
+        use_gradient_checkpointing=True, kept_chunk_groups=kept_groups, **WITHOUT_DROPOUT, **attention
     )
     assert_equal(gradients_of(grouped, counts), gradients_of(plain, counts))
 
 
+@each_attention
 @pytest.mark.parametrize("kept_groups", [0, 1, 2])
-def test_dropout_of_a_group_computed_again_is_that_of_a_kept_one(kept_groups: int) -> None:
+def test_dropout_of_a_group_computed_again_is_that_of_a_kept_one(
+    kept_groups: int, attention: dict[str, str]
+) -> None:
     """All groups kept is the full graph with the same grouping; not one bit differs from it."""
     counts = [2 * M + 3, 2]
-    full = make_hierarchical(use_gradient_checkpointing=True, kept_chunk_groups=3, **WITH_DROPOUT)
-    model = make_hierarchical(use_gradient_checkpointing=True, kept_chunk_groups=kept_groups, **WITH_DROPOUT)
+    settings = {"use_gradient_checkpointing": True, **WITH_DROPOUT, **attention}
+    full = make_hierarchical(kept_chunk_groups=3, **settings)
+    model = make_hierarchical(kept_chunk_groups=kept_groups, **settings)
     expected, found = gradients_of(full, counts), gradients_of(model, counts)
     for name, gradient in expected.items():
         assert torch.equal(found[name], gradient), name
-    without = gradients_of(make_hierarchical(**WITHOUT_DROPOUT), counts)
+    without = gradients_of(make_hierarchical(**WITHOUT_DROPOUT, **attention), counts)
     assert not torch.allclose(without["classifier.dense.weight"], expected["classifier.dense.weight"])
 
 

@@ -24,6 +24,8 @@ from textclf_transformer.model.presets import (
     create_model_config,
 )
 
+README = Path(__file__).resolve().parents[2] / "README.md"
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
@@ -78,6 +80,12 @@ def test_parameters_of_the_roberta_base_model_to_the_unit() -> None:
     # Theirs has one row of token types more.
     assert parts["roberta_embeddings"] + parts["roberta_encoder"] + 768 == reference.num_parameters()
     assert model.count_parameters() == parts["total"]
+    sentence = README.read_text(encoding="utf-8").split("hierarchical classifier with three labels has ")[1]
+    assert " ".join(sentence.split()).startswith(
+        f"{parts['total']:,} parameters: {parts['roberta_embeddings']:,} in the embeddings, "
+        f"{parts['roberta_encoder']:,} in the encoder's layers, {parts['attention_aggregator']:,} in the "
+        f"attention over chunks, {parts['classifier']:,} in the classifier."
+    )
 
 
 @pytest.mark.parametrize("name", PRESETS)
