@@ -61,7 +61,7 @@ def test_freed_pages_are_used_again_and_can_be_given_back() -> None:
 
 def test_what_the_user_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    library = SimpleNamespace(mallopt=lambda *arguments: calls.append(arguments))
+    library = SimpleNamespace(mallopt=lambda *arguments: calls.append(arguments) or arguments[1] != 1 << 30)
     monkeypatch.setattr(allocator.sys, "platform", "linux")
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: library)
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "4096")
@@ -72,7 +72,7 @@ def test_what_the_user_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_")
     monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
     allocator.settle_allocator()
-    assert calls == [(-3, 32 << 20), (-1, 2**31 - 1)]
+    assert calls == [(-3, 1 << 30), (-3, 32 << 20), (-1, 2**31 - 1)]
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == "1"
     library = SimpleNamespace()
     allocator.settle_allocator()

@@ -12,7 +12,7 @@ import ctypes
 import os
 import sys
 
-_KEPT_BELOW = 32 << 20  # bytes; larger tensors have pages of their own, which end with them
+_KEPT_BELOW = (1 << 30, 32 << 20)  # bytes; older versions of glibc take 32 MiB at most
 _TRIM_THRESHOLD = 2**31 - 1  # free bytes at the heap's end from which on they are given back
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # the parameters' numbers in malloc.h
 
@@ -29,7 +29,7 @@ def settle_allocator() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
     if mallopt is None or any(name.startswith("MALLOC_") for name in os.environ):
         return
-    mallopt(_M_MMAP_THRESHOLD, _KEPT_BELOW)
+    any(mallopt(_M_MMAP_THRESHOLD, size) for size in _KEPT_BELOW)  # returns 0 where it refuses
     mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
 
 
