@@ -103,6 +103,37 @@ def test_dropout_keeps_the_expectation(backend: str) -> None:
     assert float(error.max()) < 5  # standard errors
 
 
+@pytest.mark.parametrize("backend", [*BACKENDS, "varlen"])
+@pytest.mark.parametrize("cells", [2_000_000, 1], ids=["one group", "a group each"])
+def test_some_tokens_attend_as_they_do_among_all(
+    backend: str, cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layouts, "_DENSE_CELLS", cells)
+    monkeypatch.setattr(varlen, "varlen_attn", by_cumulative_lengths)
+    mask = mask_of_lengths([5, 3, 0, 4, 1])
+    layout = SequenceLayout.from_mask(mask, num_heads=HEADS)
+    wanted = torch.zeros_like(mask)
+    wanted[0, [1, 4]] = wanted[3] = True  # of the others nothing is wanted
+    wanted &= ~mask
+    selection = layout.select(wanted)
+    assert selection.indices.tolist() == [1, 4, 8, 9, 10, 11]
+    packed = torch.stack(random_qkv(13), dim=1).detach().requires_grad_()
+    everything = attend(packed, layout, backend=backend, dropout_p=0.0).index_select(0, selection.indices)
+    found = attend(
+        packed[:, 1:],
+        layout,
+        backend=backend,
+        dropout_p=0.0,
+        query=packed[:, 0].index_select(0, selection.indices),
+        query_layout=selection.layout,
+    )
+    torch.testing.assert_close(found, everything, rtol=0, atol=1e-12)
+    weights = torch.randn_like(found)
+    (expected,) = torch.autograd.grad((everything * weights).sum(), packed)
+    (gradient,) = torch.autograd.grad((found * weights).sum(), packed)
+    torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-12)
+
+
 def test_gradients_pass_through_the_same_dropout_mask() -> None:
     layout = SequenceLayout.from_mask(mask_of_lengths([4, 2]), num_heads=HEADS)
     packed = torch.stack(random_qkv(6), dim=1).detach().requires_grad_()
@@ -178,11 +209,12 @@ def by_cumulative_lengths(
 ) -> Tensor:
     """What ``varlen_attn`` is documented to compute, sequence by sequence; runs in any precision."""
     assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
-    lengths = cu_seq_q.diff().tolist()
-    assert cu_seq_q[0] == 0 and cu_seq_q[-1] == len(query)
-    assert max(lengths) == max_q == max_k and torch.equal(cu_seq_q, cu_seq_k)
+    queries, keys = cu_seq_q.diff().tolist(), cu_seq_k.diff().tolist()
+    assert cu_seq_q[0] == cu_seq_k[0] == 0
+    assert cu_seq_q[-1] == len(query) and cu_seq_k[-1] == len(key) == len(value)
+    assert (max(queries), max(keys)) == (max_q, max_k)
     rows = []
-    for q, k, v in zip(query.split(lengths), key.split(lengths), value.split(lengths), strict=True):
+    for q, k, v in zip(query.split(queries), key.split(keys), value.split(keys), strict=True):
         scores = torch.einsum("ihk,jhk->hij", q, k) / q.shape[-1] ** 0.5
         rows.append(torch.einsum("hij,jhk->ihk", scores.softmax(dim=-1), v))
     return torch.cat(rows)

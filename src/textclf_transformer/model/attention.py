@@ -19,42 +19,77 @@ from textclf_transformer.model.explicit_attention import explicit_attention
 from textclf_transformer.model.layout import SequenceLayout, from_rectangle, to_rectangle
 
 
-def _fused_attention(query_key_value: Tensor, layout: SequenceLayout, dropout_p: float) -> Tensor:
-    """torch's dense kernels, group by group; (N, 3, H, K) in, (N, H, K) out."""
-    query, key, value = query_key_value.unbind(dim=1)
-    sizes = [group.num_tokens for group in layout.groups]
+def _fused_attention(
+    packed: Tensor,
+    layout: SequenceLayout,
+    dropout_p: float,
+    query: Tensor | None = None,
+    query_layout: SequenceLayout | None = None,
+) -> Tensor:
+    """torch's dense kernels, group by group; see ``explicit_attention``."""
+    query, query_layout, key, value = _separate(packed, layout, query, query_layout)
     outputs = []
-    for group, q, k, v in zip(
-        layout.groups, query.split(sizes), key.split(sizes), value.split(sizes), strict=True
+    for group, queries, q, k, v in zip(
+        layout.groups,
+        query_layout.groups,
+        query.split([group.num_tokens for group in query_layout.groups]),
+        key.split([group.num_tokens for group in layout.groups]),
+        value.split([group.num_tokens for group in layout.groups]),
+        strict=True,
     ):
-        if group.num_tokens == 0:
+        if queries.num_tokens == 0:
             continue
-        q, k, v = (to_rectangle(tokens, group) for tokens in (q, k, v))
+        q, k, v = to_rectangle(q, queries), to_rectangle(k, group), to_rectangle(v, group)
         keep = None if group.padding is None else ~group.padding
         context = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, dropout_p=dropout_p)
-        outputs.append(from_rectangle(context, group))
+        outputs.append(from_rectangle(context, queries))
     return torch.cat(outputs) if outputs else query.new_zeros(query.shape)
 
 
-def _varlen_attention(query_key_value: Tensor, layout: SequenceLayout, dropout_p: float) -> Tensor:
-    """Flash attention on packed sequences (Dao 2023, arXiv 2307.08691); (N, 3, H, K) in, (N, H, K) out.
+def _varlen_attention(
+    packed: Tensor,
+    layout: SequenceLayout,
+    dropout_p: float,
+    query: Tensor | None = None,
+    query_layout: SequenceLayout | None = None,
+) -> Tensor:
+    """Flash attention on packed sequences (Dao 2023, arXiv 2307.08691); see ``explicit_attention``.
 
     The arguments are those that torch 2.10 to 2.13 share.
     """
     if dropout_p > 0.0:
         raise ValueError("packed flash attention has no dropout; use the backend fused")
-    query, key, value = query_key_value.unbind(dim=1)
+    query, query_layout, key, value = _separate(packed, layout, query, query_layout)
     if query.shape[0] == 0:
         return query.new_zeros(query.shape)
     from torch.nn.attention.varlen import varlen_attn  # not in every build of torch
 
-    ends, longest = layout.cumulative_lengths, layout.longest
-    output = varlen_attn(query, key, value, ends, ends, longest, longest)
+    output = varlen_attn(
+        query,
+        key,
+        value,
+        query_layout.cumulative_lengths,
+        layout.cumulative_lengths,
+        query_layout.longest,
+        layout.longest,
+    )
     assert isinstance(output, Tensor)  # a pair only where the log-sum-exp is asked for
     return output
 
 
-_BACKENDS: dict[str, Callable[[Tensor, SequenceLayout, float], Tensor]] = {
+def _separate(
+    packed: Tensor, layout: SequenceLayout, query: Tensor | None, query_layout: SequenceLayout | None
+) -> tuple[Tensor, SequenceLayout, Tensor, Tensor]:
+    """Return queries, their layout, keys and values."""
+    if query is None:
+        query, key, value = packed.unbind(dim=1)
+        return query, layout, key, value
+    assert query_layout is not None
+    key, value = packed.unbind(dim=1)
+    return query, query_layout, key, value
+
+
+_BACKENDS: dict[str, Callable[..., Tensor]] = {
     "explicit": explicit_attention,
     "fused": _fused_attention,
     "varlen": _varlen_attention,
@@ -105,20 +140,30 @@ def _is_ampere(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def attend(query_key_value: Tensor, layout: SequenceLayout, *, backend: str, dropout_p: float) -> Tensor:
-    """Let each token attend to the real tokens of its own sequence.
+def attend(
+    packed: Tensor,
+    layout: SequenceLayout,
+    *,
+    backend: str,
+    dropout_p: float,
+    query: Tensor | None = None,
+    query_layout: SequenceLayout | None = None,
+) -> Tensor:
+    """Let each token, or some of them, attend to the real tokens of its own sequence.
 
     Args:
-        query_key_value: (N, 3, H, K).
+        packed: (N, 3, H, K), queries, keys and values; with ``query`` (N, 2, H, K), keys and values.
         layout: which tokens form a sequence.
         backend: "explicit", "fused" or "varlen"; the same numbers to rounding. The last one runs on CUDA in
             half precision, without dropout.
         dropout_p: probability of dropping an attention weight; 0 in evaluation.
+        query: (N', H, K), queries of the tokens of a ``Selection``.
+        query_layout: the layout of that selection.
 
     Returns:
-        (N, H, K), same dtype.
+        (N, H, K), or (N', H, K); same dtype.
 
     Raises:
         ValueError: dropout with "varlen".
     """
-    return _BACKENDS[backend](query_key_value, layout, dropout_p)
+    return _BACKENDS[backend](packed, layout, dropout_p, query, query_layout)

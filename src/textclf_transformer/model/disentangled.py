@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from textclf_transformer.model.dropout import Dropout, dropout
 from textclf_transformer.model.layout import (
+    Selection,
     SequenceGroup,
     SequenceLayout,
     from_rectangle,
@@ -107,16 +108,24 @@ class DisentangledSelfAttention(nn.Module):
         self.position_query = nn.Linear(hidden_size, hidden_size)
         self.position_dropout = Dropout(position_dropout_prob)
 
-    def forward(self, hidden: Tensor, layout: SequenceLayout, relative_positions: Tensor) -> Tensor:
-        """Map (N, D) to (N, D): the heads' outputs side by side, before the output projection.
+    def forward(
+        self,
+        hidden: Tensor,
+        layout: SequenceLayout,
+        relative_positions: Tensor,
+        selection: Selection | None = None,
+    ) -> Tensor:
+        """Map (N, D) to (N', D): the heads' outputs side by side, before the output projection.
 
         Args:
             hidden: (N, D).
             layout: which tokens form a sequence.
             relative_positions: (2R, D), see ``ContentEmbeddings``.
+            selection: tokens whose output is wanted; None means all. Attention runs for all of them.
         """
         query, key, value = self.query_key_value(hidden).chunk(3, dim=1)
-        return self._attend(query, key, value, layout, relative_positions)
+        context = self._attend(query, key, value, layout, relative_positions)
+        return context if selection is None else selection.of(context)
 
     def attend_from(
         self, queries: Tensor, hidden: Tensor, layout: SequenceLayout, relative_positions: Tensor

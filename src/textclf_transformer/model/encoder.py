@@ -276,18 +276,15 @@ class RobertaModel(nn.Module):
         position_ids = self.pad_token_id + (~attention_mask).cumsum(dim=1)  # (B, S)
         position_ids = send(position_ids.flatten().index_select(0, layout.token_indices), device)  # (N,)
         token_ids = send(input_ids.flatten().index_select(0, layout.token_indices), device)  # (N,)
-        selected = None
-        if wanted is not None:
-            selected = wanted.flatten().index_select(0, layout.token_indices).nonzero().squeeze(1)
-            selected = send(selected, device)
+        selection = None if wanted is None else layout.select(wanted)
         hidden = self.embeddings(token_ids, position_ids)
         relative = self.embeddings.relative_positions
         for layer in self.layers[:-1]:
             hidden = self._run(layer, hidden, layout, None, relative)
         last = self.layers[-1]
         if mask_decoder is not None:
-            return self._run(mask_decoder, hidden, position_ids, last, layout, selected, relative)
-        return self._run(last, hidden, layout, selected, relative)
+            return self._run(mask_decoder, hidden, position_ids, last, layout, selection, relative)
+        return self._run(last, hidden, layout, selection, relative)
 
     def _run(self, module: nn.Module, *arguments: object) -> Tensor:
         """Call a module; under gradient checkpointing it is computed again in the backward pass."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from textclf_transformer.model.disentangled import DisentangledSelfAttention
 from textclf_transformer.model.layers import EncoderLayer
-from textclf_transformer.model.layout import SequenceLayout
+from textclf_transformer.model.layout import Selection, SequenceLayout
 
 
 class EnhancedMaskDecoder(nn.Module):
@@ -38,7 +38,7 @@ class EnhancedMaskDecoder(nn.Module):
         position_ids: Tensor,
         last_layer: EncoderLayer,
         layout: SequenceLayout,
-        selected: Tensor | None,
+        selection: Selection | None,
         relative_positions: Tensor,
     ) -> Tensor:
         """Decode.
@@ -48,7 +48,7 @@ class EnhancedMaskDecoder(nn.Module):
             position_ids: (N,) int64, ``pad_token_id`` + 1, + 2, … within each sequence.
             last_layer: the encoder's, with disentangled attention.
             layout: which tokens form a sequence.
-            selected: (N',) int64, tokens whose output is wanted; None means all.
+            selection: tokens whose output is wanted; None means all.
             relative_positions: the encoder's table.
 
         Returns:
@@ -58,6 +58,8 @@ class EnhancedMaskDecoder(nn.Module):
         assert isinstance(attention, DisentangledSelfAttention)
         queries = hidden + self.position_embeddings(position_ids)
         context = attention.attend_from(queries, hidden, layout, relative_positions)
-        queries = last_layer.after_attention(context, queries, None)
+        queries = last_layer.after_attention(context, queries)
         context = attention.attend_from(queries, hidden, layout, relative_positions)
-        return last_layer.after_attention(context, queries, selected)
+        if selection is not None:
+            context, queries = selection.of(context), selection.of(queries)
+        return last_layer.after_attention(context, queries)

@@ -5,12 +5,13 @@ costs a quarter more: copies of transposed operands and of each group's share of
 scores for their scale and one for their padding. Here groups write into their place and buffers are used
 again.
 
-b sequences of a group, s the longest of them, n its real tokens, N real tokens of the batch, H heads, K head
-dim.
+b sequences of a group, s the longest of them, n its real tokens, N real tokens of the batch, N' those whose
+output is wanted, H heads, K head dim.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -21,76 +22,106 @@ from textclf_transformer.model.dropout import draw_keep
 from textclf_transformer.model.layout import SequenceGroup, SequenceLayout
 
 
-def explicit_attention(query_key_value: Tensor, layout: SequenceLayout, dropout_p: float) -> Tensor:
+def explicit_attention(
+    packed: Tensor,
+    layout: SequenceLayout,
+    dropout_p: float,
+    query: Tensor | None = None,
+    query_layout: SequenceLayout | None = None,
+) -> Tensor:
     """Softmax attention written out (Vaswani et al. 2017, section 3.2.1).
 
     Args:
-        query_key_value: (N, 3, H, K).
+        packed: (N, 3, H, K), queries, keys and values; with ``query`` (N, 2, H, K), keys and values.
         layout: which tokens form a sequence.
         dropout_p: probability of dropping an attention weight.
+        query: (N', H, K), queries of some tokens only.
+        query_layout: which of those belong to which sequence, in the groups of ``layout``.
 
     Returns:
-        (N, H, K), same dtype.
+        (N, H, K), or (N', H, K); same dtype.
     """
-    context: Tensor = _ExplicitAttention.apply(query_key_value, layout, dropout_p)
+    context: Tensor = _ExplicitAttention.apply(packed, query, layout, query_layout or layout, dropout_p)
     return context
 
 
 class _ExplicitAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query_key_value: Tensor, layout: SequenceLayout, dropout_p: float) -> Tensor:
-        num_tokens, _, num_heads, head_dim = query_key_value.shape
-        context = query_key_value.new_empty(num_tokens, num_heads, head_dim)
+    def forward(
+        ctx: Any,
+        packed: Tensor,
+        query: Tensor | None,
+        layout: SequenceLayout,
+        query_layout: SequenceLayout,
+        dropout_p: float,
+    ) -> Tensor:
+        num_heads, head_dim = packed.shape[2:]
+        num_queries = len(packed) if query is None else len(query)
+        context = packed.new_empty(num_queries, num_heads, head_dim)
         saved: list[Tensor | None] = []
         ctx.scale = head_dim**-0.5
         ctx.dropout_scale = 1.0
-        start = 0
-        for group in layout.groups:
-            part = slice(start, start := start + group.num_tokens)
-            if group.num_tokens == 0:
+        for (group, part), (queries, wanted) in zip(_parts(layout), _parts(query_layout), strict=True):
+            if queries.num_tokens == 0:
                 continue
-            heads = _to_heads(query_key_value[part], group)
-            query, key, value = heads.unbind()
-            weights = _scaled_product(query, key.transpose(1, 2), ctx.scale)
+            heads = _to_heads(packed[part], group)
+            key, value = heads[-2:]
+            own_query = heads[0] if query is None else _to_heads(query[wanted, None], queries)[0]
+            weights = _scaled_product(own_query, key.transpose(1, 2), ctx.scale)
             _hide_padding(weights, group)
             torch.softmax(weights, dim=-1, out=weights)
             keep, kept = None, weights
             if dropout_p > 0.0:
                 keep, ctx.dropout_scale = draw_keep(weights, p=dropout_p)
                 kept = weights * keep
-            _to_tokens(_scaled_product(kept, value, ctx.dropout_scale)[None], group, out=context[part, None])
-            saved += (heads, weights, keep)
+            result = _scaled_product(kept, value, ctx.dropout_scale)
+            _to_tokens(result[None], queries, out=context[wanted, None])
+            saved += (heads, None if query is None else own_query, weights, keep)
         ctx.save_for_backward(*saved)
-        ctx.layout = layout
+        ctx.layout, ctx.query_layout, ctx.num_parts = layout, query_layout, packed.shape[1]
         return context
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        num_tokens, num_heads, head_dim = gradient.shape
-        result = gradient.new_empty(num_tokens, 3, num_heads, head_dim)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
+        layout, query_layout = ctx.layout, ctx.query_layout
+        for_packed = gradient.new_empty(layout.num_tokens, ctx.num_parts, *gradient.shape[1:])
+        for_query = None if ctx.num_parts == 3 else torch.empty_like(gradient)
         saved = iter(ctx.saved_tensors)
-        start = 0
-        for group in ctx.layout.groups:
-            part = slice(start, start := start + group.num_tokens)
-            if group.num_tokens == 0:
+        for (group, part), (queries, wanted) in zip(_parts(layout), _parts(query_layout), strict=True):
+            if queries.num_tokens == 0:
+                for_packed[part] = 0.0
                 continue
-            heads, weights, keep = next(saved), next(saved), next(saved)
-            query, key, value = heads.unbind()
-            (outer,) = _to_heads(gradient[part, None], group)
-            kept = weights if keep is None else weights * keep
+            heads, query, weights, keep = (next(saved) for _ in range(4))
             inner = torch.empty_like(heads)
-            _scaled_product(kept.transpose(1, 2), outer, ctx.dropout_scale, out=inner[2])
+            inner_query = inner[0]
+            if query is None:
+                query = heads[0]
+            else:
+                inner_query = torch.empty_like(query)
+            key, value = heads[-2:]
+            (outer,) = _to_heads(gradient[wanted, None], queries)
+            kept = weights if keep is None else weights * keep
+            _scaled_product(kept.transpose(1, 2), outer, ctx.dropout_scale, out=inner[-1])
             for_weights = _scaled_product(outer, value.transpose(1, 2), ctx.dropout_scale)
             if keep is not None:
                 for_weights *= keep
             for_scores = torch._softmax_backward_data(
                 for_weights, weights, -1, weights.dtype, grad_input=for_weights
             )
-            _scaled_product(for_scores, key, ctx.scale, out=inner[0])
-            _scaled_product(for_scores.transpose(1, 2), query, ctx.scale, out=inner[1])
-            _to_tokens(inner, group, out=result[part])
-        return result, None, None
+            _scaled_product(for_scores, key, ctx.scale, out=inner_query)
+            _scaled_product(for_scores.transpose(1, 2), query, ctx.scale, out=inner[-2])
+            _to_tokens(inner, group, out=for_packed[part])
+            if for_query is not None:
+                _to_tokens(inner_query[None], queries, out=for_query[wanted, None])
+        return for_packed, for_query, None, None, None
+
+
+def _parts(layout: SequenceLayout) -> Iterator[tuple[SequenceGroup, slice]]:
+    """Yield each group and where its tokens stand among all."""
+    start = 0
+    for group in layout.groups:
+        yield group, slice(start, start := start + group.num_tokens)
 
 
 def _scaled_product(left: Tensor, right: Tensor, scale: float, *, out: Tensor | None = None) -> Tensor:

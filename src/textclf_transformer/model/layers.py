@@ -2,7 +2,7 @@
 
 All of it runs on the N real tokens of a batch; padding has been taken out before.
 
-N real tokens, D hidden size, H heads, K head dim, V vocabulary.
+N real tokens, N' those whose output is wanted, D hidden size, H heads, K head dim, V vocabulary.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from textclf_transformer.model.attention import attend
 from textclf_transformer.model.disentangled import ContentEmbeddings, DisentangledSelfAttention
 from textclf_transformer.model.dropout import Dropout
-from textclf_transformer.model.layout import SequenceLayout
-from textclf_transformer.model.linear import Linear
+from textclf_transformer.model.layout import Selection, SequenceLayout
+from textclf_transformer.model.linear import Linear, linear
 
 ATTENTION_KINDS = ("standard", "disentangled")
 
@@ -116,18 +116,36 @@ class SelfAttention(nn.Module):
         self.query_key_value = Linear(hidden_size, 3 * hidden_size)
 
     def forward(
-        self, hidden: Tensor, layout: SequenceLayout, relative_positions: Tensor | None = None
+        self,
+        hidden: Tensor,
+        layout: SequenceLayout,
+        relative_positions: Tensor | None = None,
+        selection: Selection | None = None,
     ) -> Tensor:
-        """Map (N, D) to (N, D): the heads' outputs side by side, before the output projection.
+        """Map (N, D) to (N', D): the heads' outputs side by side, before the output projection.
 
         ``relative_positions`` is what ``DisentangledSelfAttention`` reads; here positions are in ``hidden``.
         """
-        num_tokens, hidden_size = hidden.shape
-        packed = self.query_key_value(hidden)  # (N, 3D)
-        packed = packed.view(num_tokens, 3, self.num_attention_heads, hidden_size // self.num_attention_heads)
-        dropout_p = self.dropout_prob if self.training else 0.0
-        context = attend(packed, layout, backend=self.backend, dropout_p=dropout_p)
-        return context.reshape(num_tokens, hidden_size)
+        heads = (self.num_attention_heads, hidden.shape[1] // self.num_attention_heads)
+        query = query_layout = None
+        if selection is None:
+            packed = self.query_key_value(hidden).unflatten(1, (3, *heads))
+        else:
+            sizes = (hidden.shape[1], 2 * hidden.shape[1])
+            weights = self.query_key_value.weight.split(sizes)
+            biases = self.query_key_value.bias.split(sizes)
+            query = linear(selection.of(hidden), weights[0], biases[0]).unflatten(1, heads)
+            query_layout = selection.layout
+            packed = linear(hidden, weights[1], biases[1]).unflatten(1, (2, *heads))
+        context = attend(
+            packed,
+            layout,
+            backend=self.backend,
+            dropout_p=self.dropout_prob if self.training else 0.0,
+            query=query,
+            query_layout=query_layout,
+        )
+        return context.flatten(1)
 
 
 class EncoderLayer(nn.Module):
@@ -187,7 +205,7 @@ class EncoderLayer(nn.Module):
         self,
         hidden: Tensor,
         layout: SequenceLayout,
-        selected: Tensor | None = None,
+        selection: Selection | None = None,
         relative_positions: Tensor | None = None,
     ) -> Tensor:
         """Run the layer.
@@ -195,20 +213,18 @@ class EncoderLayer(nn.Module):
         Args:
             hidden: (N, D).
             layout: which tokens form a sequence.
-            selected: (N',) int64, tokens whose output is wanted; None means all. Attention still reads every
-                token, the rest of the layer runs on these alone, which is exact and saves most of a last
-                layer.
+            selection: tokens whose output is wanted; None means all. They attend to every token; all else
+                runs for these alone, which is exact and saves most of a last layer.
             relative_positions: the encoder's table for disentangled attention, else None.
 
         Returns:
             (N', D).
         """
-        return self.after_attention(self.attention(hidden, layout, relative_positions), hidden, selected)
+        context = self.attention(hidden, layout, relative_positions, selection)
+        return self.after_attention(context, hidden if selection is None else selection.of(hidden))
 
-    def after_attention(self, context: Tensor, hidden: Tensor, selected: Tensor | None) -> Tensor:
-        """Run what follows the attention: (N, D) heads' outputs and (N, D) residual stream to (N', D)."""
-        if selected is not None:
-            context, hidden = context.index_select(0, selected), hidden.index_select(0, selected)
+    def after_attention(self, context: Tensor, hidden: Tensor) -> Tensor:
+        """Run what follows the attention: (N', D) heads' outputs and (N', D) residual stream to (N', D)."""
         hidden = self.attention_norm(hidden + self.dropout(self.attention_output(context)))
         expanded = F.gelu(self.intermediate(hidden))
         return self.output_norm(hidden + self.dropout(self.output(expanded)))

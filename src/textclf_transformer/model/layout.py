@@ -9,6 +9,7 @@ size.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -81,12 +82,14 @@ class SequenceLayout:
         lengths: real tokens of each sequence, as Python integers.
         num_heads: H, decides how many sequences form a group.
         device: where the tokens are computed.
+        sequences_per_group: how the sequences are grouped; None: by their sizes.
     """
 
     token_indices: Tensor
     lengths: tuple[int, ...]
     num_heads: int
     device: torch.device
+    sequences_per_group: tuple[int, ...] | None = None
 
     @classmethod
     def from_mask(
@@ -106,6 +109,28 @@ class SequenceLayout:
             device=device or attention_mask.device,
         )
 
+    @property
+    def num_tokens(self) -> int:
+        """N."""
+        return len(self.token_indices)
+
+    def select(self, wanted: Tensor) -> Selection:
+        """Return the tokens at some places.
+
+        Args:
+            wanted: (B, S) bool, lies where the mask lay; all True places must be real tokens.
+        """
+        of_tokens = wanted.flatten().index_select(0, self.token_indices)  # (N,)
+        indices = of_tokens.nonzero().squeeze(1)
+        layout = SequenceLayout(
+            token_indices=self.token_indices.index_select(0, indices),
+            lengths=tuple(wanted.sum(dim=1).tolist()),
+            num_heads=self.num_heads,
+            device=self.device,
+            sequences_per_group=tuple(group.num_sequences for group in self.groups),
+        )
+        return Selection(send(indices, self.device), layout)
+
     @cached_property
     def longest(self) -> int:
         """Tokens of the longest sequence; 0 without any."""
@@ -120,6 +145,12 @@ class SequenceLayout:
     @cached_property
     def groups(self) -> tuple[SequenceGroup, ...]:
         """The sequences in order, cut into groups by shapes alone."""
+        if self.sequences_per_group is not None:
+            ends = itertools.accumulate(self.sequences_per_group)
+            spans = zip(ends, self.sequences_per_group, strict=True)
+            return tuple(
+                _make_group(list(self.lengths[end - count : end]), device=self.device) for end, count in spans
+            )
         most_cells = _DENSE_CELLS if self.device.type == "cpu" else _DENSE_CELLS_GPU
         groups = []
         first = 0
@@ -135,6 +166,23 @@ class SequenceLayout:
             groups.append(_make_group(list(self.lengths[first:last]), device=self.device))
             first = last
         return tuple(groups)
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Tokens whose output is wanted.
+
+    Attributes:
+        indices: (N',) int64, places among the N tokens; lies where the tokens are computed.
+        layout: of these tokens alone, their sequences grouped as all tokens' are.
+    """
+
+    indices: Tensor
+    layout: SequenceLayout
+
+    def of(self, tokens: Tensor) -> Tensor:
+        """Return (N', D) of (N, D)."""
+        return tokens.index_select(0, self.indices)
 
 
 def _make_group(lengths: list[int], *, device: torch.device) -> SequenceGroup:

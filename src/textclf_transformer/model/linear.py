@@ -50,13 +50,18 @@ class _OneDnnLinear(torch.autograd.Function):
         )
 
 
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``F.linear`` for rows (N, D), with the faster product where there is one; equal to rounding."""
+    plain = inputs.device.type == "cpu" and inputs.dtype == weight.dtype == torch.float32
+    if plain and _PRODUCT is not None and len(inputs) and not torch.is_autocast_enabled("cpu"):
+        result: Tensor = _OneDnnLinear.apply(inputs, weight, bias)
+        return result
+    return F.linear(inputs, weight, bias)
+
+
 class Linear(nn.Linear):
-    """``nn.Linear`` for rows (N, D), with the faster product where there is one; equal to rounding."""
+    """``nn.Linear`` for rows (N, D), see ``linear``."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map (N, D) to (N, E)."""
-        plain = inputs.device.type == "cpu" and inputs.dtype == self.weight.dtype == torch.float32
-        if plain and _PRODUCT is not None and len(inputs) and not torch.is_autocast_enabled("cpu"):
-            result: Tensor = _OneDnnLinear.apply(inputs, self.weight, self.bias)
-            return result
-        return F.linear(inputs, self.weight, self.bias)
+        return linear(inputs, self.weight, self.bias)

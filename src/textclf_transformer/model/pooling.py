@@ -159,8 +159,7 @@ class TransformerPooling(nn.Module):
         per_head = self._cls_attention(hidden, mask)
         is_cls = torch.zeros_like(mask)
         is_cls[:, 0] = True
-        selected = is_cls.flatten().index_select(0, layout.token_indices).nonzero().squeeze(1)
-        return Pooled(self.layers[-1](hidden, layout, selected), per_head.mean(dim=1), per_head)
+        return Pooled(self.layers[-1](hidden, layout, layout.select(is_cls)), per_head.mean(dim=1), per_head)
 
     @torch.no_grad()
     def _cls_attention(self, hidden: Tensor, mask: Tensor) -> Tensor:
