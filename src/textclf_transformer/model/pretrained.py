@@ -17,17 +17,23 @@ from torch import Tensor
 
 from textclf_transformer.errors import CheckpointError
 
+Parts = tuple[tuple[str, str], ...]
+
 ENCODER_PREFIX = "encoder."
 
 _TOKEN_TYPES = "embeddings.token_type_embeddings.weight"
 _POSITIONS = "embeddings.position_embeddings.weight"
 _HF_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 
-# (ours, theirs): beginnings of names outside the layers, and inside layer i.
-_ENCODER_PARTS = (
+# (ours, theirs): beginnings of names outside the layers, and inside layer i; those in capitals are DeBERTa's,
+# too.
+EMBEDDING_PARTS = (
     ("embeddings.word_embeddings.", "embeddings.word_embeddings."),
-    ("embeddings.position_embeddings.", "embeddings.position_embeddings."),
     ("embeddings.norm.", "embeddings.LayerNorm."),
+)
+_ENCODER_PARTS = (
+    *EMBEDDING_PARTS,
+    ("embeddings.position_embeddings.", "embeddings.position_embeddings."),
 )
 LAYER_PARTS = (
     ("attention_output.", "attention.output.dense."),
@@ -48,7 +54,7 @@ _HEAD_PARTS = (
 )
 
 
-def rename(name: str, parts: tuple[tuple[str, str], ...]) -> str | None:
+def rename(name: str, parts: Parts) -> str | None:
     """Replace the first of a pair, if ``name`` begins with it, by the second; None if none does."""
     for old, new in parts:
         if name.startswith(old):
@@ -56,7 +62,7 @@ def rename(name: str, parts: tuple[tuple[str, str], ...]) -> str | None:
     return None
 
 
-def swapped(parts: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+def swapped(parts: Parts) -> Parts:
     """Turn each pair round."""
     return tuple((theirs, ours) for ours, theirs in parts)
 
@@ -89,8 +95,8 @@ def roberta_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> 
             continue
         layer = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", name)
         if layer is None:
-            unknown = ENCODER_PREFIX + name if full_name in in_encoder else name
-            mapped[_outside_layers_from_hf(name) or unknown] = tensor
+            known = our_name(name, encoder_parts=_ENCODER_PARTS, head_parts=_HEAD_PARTS)
+            mapped[known or (ENCODER_PREFIX + name if full_name in in_encoder else name)] = tensor
             continue
         begin, inner = f"{ENCODER_PREFIX}layers.{layer[1]}.", layer[2]
         if inner.startswith(_SPLIT):
@@ -116,11 +122,39 @@ def encoder_names(names: Iterable[str], *, prefix: str) -> set[str]:
     return {name for name in encoder if not name.removeprefix(prefix).startswith("pooler.")}
 
 
-def _outside_layers_from_hf(name: str) -> str | None:
-    encoder_name = rename(name, swapped(_ENCODER_PARTS))
-    if encoder_name is not None:
-        return ENCODER_PREFIX + encoder_name
-    return rename(name, swapped(_HEAD_PARTS))
+def our_name(name: str, *, encoder_parts: Parts, head_parts: Parts) -> str | None:
+    """Return our name of a tensor outside the layers, by Hugging Face's ``name``; None if it is not known."""
+    encoder_name = rename(name, swapped(encoder_parts))
+    return rename(name, swapped(head_parts)) if encoder_name is None else ENCODER_PREFIX + encoder_name
+
+
+def their_name(
+    full_name: str, *, encoder_prefix: str, encoder_parts: Parts, layer_parts: Parts, head_parts: Parts
+) -> str:
+    """Return Hugging Face's name of one of our tensors.
+
+    Args:
+        full_name: ours, the encoder's under ``encoder.``.
+        encoder_prefix: what Hugging Face puts before the encoder's names.
+        encoder_parts: the pairs (ours, theirs) of the encoder, its layers apart.
+        layer_parts: those inside a layer.
+        head_parts: those of heads.
+
+    Raises:
+        KeyError: the name has no counterpart.
+    """
+    name = full_name.removeprefix(ENCODER_PREFIX)
+    layer = re.fullmatch(r"layers\.(\d+)\.(.+)", name)
+    if name == full_name:
+        begin, theirs = "", rename(name, head_parts)
+    elif layer is None:
+        begin, theirs = encoder_prefix, rename(name, encoder_parts)
+    else:
+        begin = f"{encoder_prefix}encoder.layer.{layer[1]}."
+        theirs = rename(layer[2], layer_parts)
+    if theirs is None:
+        raise KeyError(full_name)
+    return begin + theirs
 
 
 def _join(name: str, thirds: Mapping[str, Tensor]) -> Tensor:
@@ -161,31 +195,18 @@ def roberta_state_to_hf(state: Mapping[str, Tensor], *, encoder_prefix: str) -> 
     """
     mapped: dict[str, Tensor] = {}
     for full_name, tensor in state.items():
-        if not full_name.startswith(ENCODER_PREFIX):
-            head_name = rename(full_name, _HEAD_PARTS)
-            if head_name is None:
-                raise KeyError(full_name)
-            mapped[head_name] = tensor
-            continue
-        for name, part in _encoder_to_hf(full_name.removeprefix(ENCODER_PREFIX), tensor):
-            mapped[encoder_prefix + name] = part
+        name = their_name(
+            full_name,
+            encoder_prefix=encoder_prefix,
+            encoder_parts=_ENCODER_PARTS,
+            layer_parts=((_FUSED, _FUSED), *LAYER_PARTS),
+            head_parts=_HEAD_PARTS,
+        )
+        if _FUSED in name:
+            for part, third in zip(_SPLIT, tensor.chunk(3), strict=True):
+                mapped[name.replace(_FUSED, part)] = third
+        else:
+            mapped[name] = tensor
     positions = mapped[encoder_prefix + _POSITIONS]
     mapped[encoder_prefix + _TOKEN_TYPES] = positions.new_zeros(1, positions.shape[1])
     return {name: tensor.detach().clone() for name, tensor in mapped.items()}
-
-
-def _encoder_to_hf(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
-    layer = re.fullmatch(r"layers\.(\d+)\.(.+)", name)
-    if layer is None:
-        outside = rename(name, _ENCODER_PARTS)
-        if outside is None:
-            raise KeyError(name)
-        return [(outside, tensor)]
-    begin, inner = f"encoder.layer.{layer[1]}.", layer[2]
-    if inner.startswith(_FUSED):
-        kind = inner.removeprefix(_FUSED)
-        return [(begin + part + kind, third) for part, third in zip(_SPLIT, tensor.chunk(3), strict=True)]
-    renamed = rename(inner, LAYER_PARTS)
-    if renamed is None:
-        raise KeyError(name)
-    return [(begin + renamed, tensor)]

@@ -13,13 +13,21 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from textclf_transformer.errors import CheckpointError
-from textclf_transformer.model.pretrained import ENCODER_PREFIX, LAYER_PARTS, encoder_names, rename, swapped
+from textclf_transformer.model.pretrained import (
+    EMBEDDING_PARTS,
+    ENCODER_PREFIX,
+    LAYER_PARTS,
+    encoder_names,
+    our_name,
+    rename,
+    swapped,
+    their_name,
+)
 
 # (ours, theirs): beginnings of names outside the layers, and inside layer i.
 _ENCODER_PARTS = (
-    ("embeddings.word_embeddings.", "embeddings.word_embeddings."),
+    *EMBEDDING_PARTS,
     ("embeddings.relative_position_embeddings.", "encoder.rel_embeddings."),
-    ("embeddings.norm.", "embeddings.LayerNorm."),
 )
 _LAYER_PARTS = (
     *LAYER_PARTS,
@@ -70,8 +78,10 @@ def deberta_state_from_hf(state: Mapping[str, Tensor], *, num_attention_heads: i
             continue
         layer = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", name)
         if layer is None:
-            unknown = ENCODER_PREFIX + name if full_name in in_encoder else name
-            mapped[_outside_layers_from_hf(name) or unknown] = tensor
+            known = our_name(
+                name, encoder_parts=_ENCODER_PARTS, head_parts=(*_HEAD_PARTS, *_NEWER_HEAD_PARTS)
+            )
+            mapped[known or (ENCODER_PREFIX + name if full_name in in_encoder else name)] = tensor
             continue
         begin, inner = f"{ENCODER_PREFIX}layers.{layer[1]}.", layer[2]
         if inner == _FUSED[1]:
@@ -83,13 +93,6 @@ def deberta_state_from_hf(state: Mapping[str, Tensor], *, num_attention_heads: i
         else:
             mapped[begin + (rename(inner, swapped(_LAYER_PARTS)) or inner)] = tensor
     return mapped
-
-
-def _outside_layers_from_hf(name: str) -> str | None:
-    encoder_name = rename(name, swapped(_ENCODER_PARTS))
-    if encoder_name is not None:
-        return ENCODER_PREFIX + encoder_name
-    return rename(name, swapped(_HEAD_PARTS)) or rename(name, swapped(_NEWER_HEAD_PARTS))
 
 
 def deberta_state_to_hf(
@@ -111,20 +114,14 @@ def deberta_state_to_hf(
     """
     mapped: dict[str, Tensor] = {}
     for full_name, tensor in state.items():
-        name = full_name.removeprefix(ENCODER_PREFIX)
-        layer = re.fullmatch(r"layers\.(\d+)\.(.+)", name)
-        if name == full_name:
-            begin, theirs = "", rename(name, _HEAD_PARTS)
-        elif layer is None:
-            begin, theirs = encoder_prefix, rename(name, _ENCODER_PARTS)
-        else:
-            begin = f"{encoder_prefix}encoder.layer.{layer[1]}."
-            theirs = rename(layer[2], (_FUSED, *_LAYER_PARTS))
-        if theirs is None:
-            raise KeyError(full_name)
-        if theirs == _FUSED[1]:
-            tensor = _regroup(tensor, 3, num_attention_heads)
-        mapped[begin + theirs] = tensor
+        name = their_name(
+            full_name,
+            encoder_prefix=encoder_prefix,
+            encoder_parts=_ENCODER_PARTS,
+            layer_parts=(_FUSED, *_LAYER_PARTS),
+            head_parts=_HEAD_PARTS,
+        )
+        mapped[name] = _regroup(tensor, 3, num_attention_heads) if name.endswith(_FUSED[1]) else tensor
     return {name: tensor.detach().clone() for name, tensor in mapped.items()}
 
 
