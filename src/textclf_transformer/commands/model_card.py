@@ -18,32 +18,26 @@ FAMILIES = {"standard": "RoBERTa", "disentangled": "DeBERTa"}
 
 _LABELS_SHOWN = 50
 
-_MASKED_LM_LINES = """\
+_TRANSFORMERS_LINES = """\
 import torch
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from transformers import {auto_class}, AutoTokenizer
 
 folder = "."  # where this file lies
-text = "Some text with a {mask_token} in it."
+text = "{text}"
 tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForMaskedLM.from_pretrained(folder).eval()
+model = {auto_class}.from_pretrained(folder).eval()
 tokens = tokenizer(text, truncation=True, return_tensors="pt")
 with torch.inference_mode():
     logits = model(**tokens).logits
+"""
+
+_MASKED_LM_LINES = """\
 hidden = tokens["input_ids"] == tokenizer.mask_token_id
 print(tokenizer.convert_ids_to_tokens(logits[hidden][0].topk(5).indices.tolist()))
 """
 
 _SEQUENCE_LINES = """\
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-folder = "."  # where this file lies
-text = "the text to classify"
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-tokens = tokenizer(text, truncation=True, return_tensors="pt")
-with torch.inference_mode():
-    probabilities = model(**tokens).logits[0].{activation}
+probabilities = logits[0].{activation}
 print({{model.config.id2label[index]: float(p) for index, p in enumerate(probabilities)}})
 """
 
@@ -128,7 +122,12 @@ def masked_lm_card(
         "## Limits\n",
         limits,
         "## Loading it\n",
-        _code(_MASKED_LM_LINES.format(mask_token=mask_token)),
+        _code(
+            _TRANSFORMERS_LINES.format(
+                auto_class="AutoModelForMaskedLM", text=f"Some text with a {mask_token} in it."
+            )
+            + _MASKED_LM_LINES
+        ),
     )
 
 
@@ -164,7 +163,12 @@ def classifier_card(
     activation = "sigmoid()" if multi_label else "softmax(dim=-1)"
     if is_sequence_classifier:
         read, way = chunk_size - 2, "It reads the beginning of a document"
-        code = _code(_SEQUENCE_LINES.format(activation=activation))
+        code = _code(
+            _TRANSFORMERS_LINES.format(
+                auto_class="AutoModelForSequenceClassification", text="the text to classify"
+            )
+            + _SEQUENCE_LINES.format(activation=activation)
+        )
         front = {"library_name": "transformers", "pipeline_tag": "text-classification"}
     else:
         read, way = chunk_size - 2 + (max_chunks - 1) * stride, "It reads a document in chunks"
