@@ -38,7 +38,6 @@ pretrained_experiment:
 data:
   train: {dataset_path: train}
 """
-BASES: dict[Kind, str] = {"pretraining": PRETRAINING, "finetuning": FINETUNING}
 
 
 @pytest.fixture

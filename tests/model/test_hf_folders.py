@@ -18,6 +18,7 @@ from textclf_transformer.errors import CheckpointError, UsageError, UserError
 from textclf_transformer.model.classifier_heads import SequenceHead
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.heads import RobertaForMaskedLM
+from textclf_transformer.model.hf_encoder import hf_settings
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.model.pooling import POOLINGS, POSITIONED_POOLINGS
 from textclf_transformer.model.sequence_classification import RobertaForSequenceClassification
@@ -48,7 +49,7 @@ def test_encoder_out_and_in(tmp_path: Path) -> None:
 
     back = RobertaModel.from_hf(str(tmp_path / "a b")).eval()
     assert torch.equal(back(ids, mask)["last_hidden_state"], expected)
-    assert back.hf_settings() == ours.hf_settings()
+    assert hf_settings(back) == hf_settings(ours)
     assert back.embeddings.dropout.p == 0.3
 
 

@@ -10,9 +10,8 @@ B batch of sequences, S positions in a sequence, N real tokens, D hidden size, H
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -213,10 +212,6 @@ class RobertaModel(nn.Module):
             config={"architectures": [hf_class(self, "Model")], **hf_settings(self)},
             tensors=hf_tensors(self, state, bare=True),
         )
-
-    def hf_settings(self) -> Mapping[str, Any]:
-        """Return the encoder's part of a Hugging Face config.json."""
-        return hf_settings(self)
 
     @property
     def vocab_size(self) -> int:
