@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browser.conftest import Browser
+from end_to_end.conftest import served
 from PIL import Image, ImageStat
 
 from textclf_transformer.commands.serving import ModelServer
@@ -45,12 +45,8 @@ def page(report: Report, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def server(run: LoadedRun) -> Iterator[ModelServer]:
-    with ModelServer(run, host="127.0.0.1", port=0, quiet=True) as made:
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with served(run) as made:
         yield made
-        made.shutdown()
-        thread.join()
 
 
 def brightness(picture: Image.Image) -> float:

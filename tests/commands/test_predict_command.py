@@ -12,22 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from end_to_end.conftest import Checkout
+from end_to_end.conftest import PREDICTION_COLUMNS, Checkout
 
 from textclf_transformer.commands import predict
 from textclf_transformer.commands.prediction_lines import escape_cell
-
-HEADER = [
-    "id",
-    "label",
-    "confidence",
-    "prob_garden",
-    "prob_harbour",
-    "prob_kitchen",
-    "n_chunks",
-    "n_tokens",
-    "truncated",
-]
 
 
 def run_ok(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -56,7 +44,7 @@ def give_stdin(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 
 def test_csv_in_the_order_of_the_input(finetuned: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
     found = rows(run_ok(capsys, "ft", "corpus.jsonl"))
-    assert list(found[0]) == HEADER
+    assert list(found[0]) == PREDICTION_COLUMNS
     assert [row["id"] for row in found] == [f"corpus:{number}" for number in range(1, 91)]
     assert {row["truncated"] for row in found} == {"true", "false"}
     for row in found:
@@ -105,7 +93,7 @@ def test_jsonl_to_a_file_equals_csv(finetuned: Checkout, capsys: pytest.CaptureF
     lines = Path("out.jsonl").read_text(encoding="utf-8").splitlines()
     for row, line in zip(as_csv, lines, strict=True):
         record = json.loads(line)
-        assert list(record) == HEADER
+        assert list(record) == PREDICTION_COLUMNS
         assert record["confidence"] == float(row["confidence"]) and record["label"] == row["label"]
         assert record["truncated"] is (row["truncated"] == "true")
     assert run_ok(capsys, "ft", "corpus.jsonl", "--out", "out.txt", "--format", "jsonl") == ""

@@ -10,11 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from end_to_end.conftest import served
 
 from textclf_transformer.commands import serve, serving
 from textclf_transformer.commands.serving import ModelServer
@@ -32,12 +32,8 @@ def run(finetuned_folder: Path) -> LoadedRun:
 
 @pytest.fixture(scope="module")
 def server(run: LoadedRun) -> Iterator[ModelServer]:
-    with ModelServer(run, host="127.0.0.1", port=0, quiet=True) as made:
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with served(run) as made:
         yield made
-        made.shutdown()
-        thread.join()
 
 
 def ask(

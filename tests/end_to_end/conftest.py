@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,8 @@ import pretrain
 from experiments import generate_finetuning_experiment, generate_pretraining_experiment
 from textclf_transformer import experiment
 from textclf_transformer.commands import prepare, train_tokenizer
+from textclf_transformer.commands.serving import ModelServer
+from textclf_transformer.evaluation.loaded_run import LoadedRun
 
 TOPICS = {
     "garden": "soil seed root leaf bloom",
@@ -23,6 +27,17 @@ TOPICS = {
     "kitchen": "oven salt",
 }
 NEUTRAL = ["the", "a", "of", "and", "then", "with", "some", "people", "who", "said", "that", "it", "was"]
+
+# What predict says of each document that tells the topics apart.
+PREDICTION_COLUMNS = [
+    "id",
+    "label",
+    "confidence",
+    *(f"prob_{topic}" for topic in TOPICS),
+    "n_chunks",
+    "n_tokens",
+    "truncated",
+]
 
 
 def write_corpus(path: Path, *, documents: int, seed: int) -> None:
@@ -150,3 +165,14 @@ def pretrained(pretrained_folder: Path, tmp_path: Path, monkeypatch: pytest.Monk
 def finetuned(finetuned_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     """A checkout in which the finetuning run ``ft`` is finished."""
     return _copy(finetuned_folder, tmp_path, monkeypatch)
+
+
+@contextlib.contextmanager
+def served(run: LoadedRun) -> Iterator[ModelServer]:
+    """A server that answers with ``run`` on a free port of this machine, in a thread of its own."""
+    with ModelServer(run, host="127.0.0.1", port=0, quiet=True) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

@@ -9,30 +9,19 @@ from typing import Any
 
 import pandas
 import pytest
-from end_to_end.conftest import Checkout
+from end_to_end.conftest import PREDICTION_COLUMNS, Checkout
 
 import textclf_transformer
 from textclf_transformer.errors import DataError
 from textclf_transformer.evaluation.loaded_run import load_run
 
 TEXTS = ["soil seed root", "ship rope tide once again", "oven salt early " * 60]
-COLUMNS = [
-    "id",
-    "label",
-    "confidence",
-    "prob_garden",
-    "prob_harbour",
-    "prob_kitchen",
-    "n_chunks",
-    "n_tokens",
-    "truncated",
-]
 
 
 def test_a_list_gives_a_frame(finetuned: Checkout) -> None:
     frame = textclf_transformer.predict("ft", TEXTS)
     assert isinstance(frame, pandas.DataFrame)
-    assert list(frame.columns) == COLUMNS
+    assert list(frame.columns) == PREDICTION_COLUMNS
     assert frame["id"].tolist() == ["0", "1", "2"]
     probs = frame[["prob_garden", "prob_harbour", "prob_kitchen"]]
     assert probs.sum(axis=1).tolist() == pytest.approx([1, 1, 1])
