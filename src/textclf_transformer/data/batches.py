@@ -12,15 +12,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from textclf_transformer.data.chunk_plan import plan_chunks
 from textclf_transformer.data.chunking import (
     SPECIAL_TOKENS_PER_ROW,
-    Coverage,
     check_chunking,
-    chunk_counts,
     chunk_spans,
-    coverage,
     sequence_spans,
-    tokens_read,
 )
 from textclf_transformer.data.collate import (
     DocumentBatch,
@@ -29,13 +26,7 @@ from textclf_transformer.data.collate import (
     collate_documents,
     collate_mlm,
 )
-from textclf_transformer.data.documents import (
-    ChunkedDocuments,
-    Documents,
-    Int64Array,
-    align_labels,
-    has_preset_chunks,
-)
+from textclf_transformer.data.documents import Documents, Int64Array, align_labels, has_preset_chunks
 from textclf_transformer.data.sampler import EpochSampler, split_by_budget
 from textclf_transformer.errors import DataError
 from textclf_transformer.tokenizer.base import TokenizerWrapper
@@ -217,13 +208,11 @@ class DocumentBatches:
             num_samples=self.num_samples, samples_per_step=samples_per_step, seed=seed
         )
         self.steps_per_epoch = self._sampler.steps_per_epoch
-        self.coverage: Coverage
-        self.chunk_counts: Int64Array
-        self.tokens_per_document: Int64Array
-        if has_preset_chunks(documents):
-            self._plan_given_chunks(documents)
-        else:
-            self._plan_chunks(documents.lengths)
+        plan = plan_chunks(documents, chunk_size=chunk_size, stride=stride, max_chunks=max_chunks)
+        self.coverage = plan.coverage
+        self.chunk_counts = plan.chunk_counts
+        self.tokens_per_document = plan.tokens_per_document
+        self._widths = plan.widths
         self.num_chunks = int(self.chunk_counts.sum())
         self.num_tokens = int(self.tokens_per_document.sum())
 
@@ -256,40 +245,6 @@ class DocumentBatches:
     def evaluation_samples(self) -> list[Int64Array]:
         """Return which documents are in each micro-batch of ``evaluation``."""
         return self._micro_batches(np.arange(self.num_samples))
-
-    def _plan_chunks(self, lengths: Int64Array) -> None:
-        """Work out, for all documents at once, how many chunks they have and how long the longest is."""
-        chunking = {"chunk_size": self._chunk_size, "stride": self._stride, "max_chunks": self._max_chunks}
-        capacity = self._chunk_size - SPECIAL_TOKENS_PER_ROW
-        self.chunk_counts = chunk_counts(lengths, **chunking)
-        self._widths = np.minimum(lengths, capacity) + SPECIAL_TOKENS_PER_ROW
-        self.coverage = coverage(lengths, **chunking)
-        # every chunk but the last is full, and repeats what the next one begins with
-        overlap = (capacity - self._stride) * (self.chunk_counts - 1)
-        specials = SPECIAL_TOKENS_PER_ROW * self.chunk_counts
-        self.tokens_per_document = tokens_read(lengths, **chunking) + overlap + specials
-
-    def _plan_given_chunks(self, documents: ChunkedDocuments) -> None:
-        """Do the same for the chunks of the file; ``coverage`` then counts special tokens, too."""
-        read = documents.chunk_lengths[:, : self._max_chunks]
-        self.chunk_counts = (read > 0).sum(axis=1)
-        self._widths = read.max(axis=1)
-        self.tokens_per_document = read.sum(axis=1)
-        if self._widths.max() > self._chunk_size:
-            document, chunk = np.argwhere(read > self._chunk_size)[0]
-            raise DataError(
-                "chunk is longer than chunk_size",
-                where=f"{documents.path}: row {document}, chunk {chunk}",
-                found=f"{read[document, chunk]} tokens",
-                expected=f"at most {self._chunk_size}",
-                mend="3-D ids are used as given: make shorter chunks, or give 2-D ids and have them divided",
-            )
-        self.coverage = Coverage(
-            documents=len(documents),
-            documents_cut=int((documents.chunk_lengths[:, self._max_chunks :].sum(axis=1) > 0).sum()),
-            tokens=int(documents.chunk_lengths.sum()),
-            tokens_read=int(read.sum()),
-        )
 
     def _micro_batches(self, samples: Int64Array) -> list[Int64Array]:
         positions = split_by_budget(

@@ -19,9 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from textclf_transformer.model.chunk_groups import encode_in_groups
-from textclf_transformer.model.classifier_heads import (
-    build_classifier_head,
-)
+from textclf_transformer.model.classifier_heads import build_classifier_head
 from textclf_transformer.model.dropout import Dropout
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.freezing import EncoderClassifier
