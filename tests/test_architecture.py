@@ -18,7 +18,7 @@ BASE = {"allocator", "errors", "utils", "config", "experiment", "safe_load", "at
 ALLOWED = {
     "tokenizer": BASE,
     "data": BASE | {"tokenizer"},
-    "model": BASE,
+    "model": BASE - {"config"},  # modules take scalars
     "training": BASE | {"tokenizer", "data", "model"},
     "evaluation": BASE | {"tokenizer", "data", "model", "training"},
     "commands": BASE | {"tokenizer", "data", "model", "training", "evaluation"},

@@ -15,26 +15,10 @@ from types import TracebackType
 from typing import Literal
 
 from textclf_transformer.atomic import (
-    atomic_write,
-    atomic_write_json,
-    atomic_write_text,
     make_folder,
-    remove_stray_temporaries,
     storage_errors,
 )
 from textclf_transformer.errors import RunInUseError, UsageError
-
-__all__ = [
-    "CHECKOUT",
-    "Kind",
-    "RunFolder",
-    "RunLock",
-    "atomic_write",
-    "atomic_write_json",
-    "atomic_write_text",
-    "remove_stray_temporaries",
-    "validate_run_name",
-]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 """The checkout (the folder that holds ``src/``): run folders lie under it whatever the working directory."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from textclf_transformer.atomic import atomic_write_text
 from textclf_transformer.config.editing import set_in_text
 from textclf_transformer.config.keys import fields_of
 from textclf_transformer.config.overrides import parse_overrides
@@ -13,7 +14,7 @@ from textclf_transformer.config.reader import check_config, read_document
 from textclf_transformer.config.template import template_path
 from textclf_transformer.config.writing import in_line, pretraining_folder
 from textclf_transformer.errors import ConfigError, UsageError
-from textclf_transformer.experiment import Kind, RunFolder, RunLock, atomic_write_text
+from textclf_transformer.experiment import Kind, RunFolder, RunLock
 
 
 @dataclass(frozen=True, slots=True)

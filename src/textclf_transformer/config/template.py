@@ -15,13 +15,14 @@ from typing import get_args
 
 from pydantic.fields import FieldInfo
 
+from textclf_transformer.atomic import atomic_write_text
 from textclf_transformer.config.keys import allowed_values, json_schema, section_of
 from textclf_transformer.config.reader import PLACEHOLDER
 from textclf_transformer.config.reference import reference_path, render_reference
 from textclf_transformer.config.schema import CONFIGS
 from textclf_transformer.config.section import Section
 from textclf_transformer.config.writing import in_line
-from textclf_transformer.experiment import CHECKOUT, Kind, atomic_write_text
+from textclf_transformer.experiment import CHECKOUT, Kind
 
 WIDTH = 100
 

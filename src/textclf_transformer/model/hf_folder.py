@@ -11,8 +11,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from textclf_transformer.atomic import atomic_write, atomic_write_json
 from textclf_transformer.errors import CheckpointError, StorageError, UsageError
-from textclf_transformer.experiment import atomic_write, atomic_write_json
 from textclf_transformer.model.hf_config import CONFIG_FILE, HfConfig, parse_hf_config
 from textclf_transformer.model.pretrained import roberta_state_from_hf
 from textclf_transformer.model.pretrained_deberta import deberta_state_from_hf
