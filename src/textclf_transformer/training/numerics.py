@@ -71,12 +71,14 @@ def autocast(device: torch.device, amp_dtype: torch.dtype | None) -> AbstractCon
 
 
 def limit_kernel_cache() -> None:
-    """Keep fewer of the kernels that oneDNN compiles for each new shape; call it before the first product.
+    """Keep fewer of the kernels that are compiled for each new shape; call it before the first product.
 
-    Micro-batches have ever new numbers of tokens, and by default oneDNN keeps a thousand kernels with their
-    buffers: more than a gigabyte, at no gain in speed (LOG.md, 2026-11-21).
+    Micro-batches have ever new numbers of tokens, and by default a thousand kernels with their buffers are
+    kept twice, by oneDNN and by torch's layer above it (ideep): more than a gigabyte, at no gain in speed
+    (LOG.md, 2026-11-21).
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
 
 
 @contextlib.contextmanager
