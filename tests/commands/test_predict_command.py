@@ -119,6 +119,11 @@ def test_formats_of_prepare(finetuned: Checkout, capsys: pytest.CaptureFixture[s
         ("soil seed\n\nship rope\n", [], ["stdin:1", "stdin:2"]),
         ("{soil}\n", ["--stdin-format", "txt"], ["stdin:1"]),
         ("text,id\nsoil,q\n", ["--stdin-format", "csv"], ["q"]),
+        ('\ufeff"id","text"\r\nq,"soil, seed"\r\n', [], ["q"]),
+        ("id\ttext\nq\tsoil\n", [], ["q"]),
+        ("text\nsoil\nship\n", [], ["stdin:1", "stdin:2"]),
+        ("id,body\nq,soil\n", ["--text-column", "body"], ["q"]),
+        ("the text, as it is\n\nship\n", [], ["stdin:1", "stdin:2"]),
     ],
 )
 def test_stdin(
@@ -185,6 +190,37 @@ def test_empty_documents_are_an_error_or_are_left_out(
     out, err = capsys.readouterr()
     assert [row["id"] for row in rows(out)] == ["in:1", "in:3"]
     assert "left out: 1" in err
+
+
+def test_what_labels_do_not_tell_is_told_beside_them(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict, "SECONDS_BETWEEN_LINES", -1.0)
+    Path("in.jsonl").write_text(
+        json.dumps({"text": "soil " * 500}) + '\n{"text": "ship"}\n', encoding="utf-8"
+    )
+    capsys.readouterr()
+    assert predict.main(["ft", "in.jsonl", "--out", "out.csv"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        "1 documents …",
+        "2 documents …",
+        "2 documents classified; 1 longer than what max_chunks = 4 reads",
+    ]
+    assert predict.main(["ft", "in.jsonl", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+    Path("void.jsonl").write_text("", encoding="utf-8")
+    assert predict.main(["ft", "void.jsonl", "--quiet"]) == 0
+    assert capsys.readouterr().err == "warning: the input holds no document\n"
+
+
+def test_an_input_that_is_not_there_is_named_before_the_model_is_loaded(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict, "load_run", lambda *_, **__: pytest.fail("the model was loaded"))
+    for name, words in (("missing.jsonl", "no such file"), ("store/train/header.json", "unknown format")):
+        code, message = fails(capsys, "ft", "corpus.jsonl", name)
+        assert code == 3 and words in message
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,11 @@ def test_no_such_run(finetuned: Checkout) -> None:
         load_run("a b")
 
 
+def test_a_folder_that_is_no_run_is_called_so(finetuned: Checkout) -> None:
+    with pytest.raises(ConfigError, match=r"not the folder of a run.*config\.yaml and model\.ckpt"):
+        load_run("store/")
+
+
 def test_a_pretraining_run_is_refused(finetuned: Checkout) -> None:
     with pytest.raises(CheckpointError, match="pretraining run"):
         load_run(finetuned.root / "experiments" / "pretraining" / "pre")

@@ -15,9 +15,10 @@ from textclf_transformer.commands.common import command_parser, run_command
 from textclf_transformer.commands.tables import WIDTH_ELSEWHERE, add_row, new_table, number_or_dash
 from textclf_transformer.errors import UsageError, UserError, printable
 from textclf_transformer.evaluation.comparison import Comparison, Pairing, compare_records, group_runs
-from textclf_transformer.evaluation.loaded_run import find_run, load_run
+from textclf_transformer.evaluation.loaded_run import load_run
 from textclf_transformer.evaluation.paired import Judged, judge, paired_differences
 from textclf_transformer.evaluation.report_run import RunRecord, read_record
+from textclf_transformer.evaluation.run_lookup import find_run
 from textclf_transformer.experiment import Kind
 
 KINDS: tuple[Kind, ...] = ("finetuning", "pretraining")

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from textclf_transformer.atomic import atomic_write, storage_errors
-from textclf_transformer.commands.common import command_parser, run_command
+from textclf_transformer.commands.common import command_parser, run_command, warn
 from textclf_transformer.commands.prediction_lines import csv_lines, jsonl_lines
 from textclf_transformer.commands.text_input import add_column_flags
 from textclf_transformer.data.corpus import FORMATS, STDIN_FORMATS, Corpus
 from textclf_transformer.data.text_files import STDIN, Document
 from textclf_transformer.errors import UsageError, printable
 from textclf_transformer.evaluation.loaded_run import load_run
-from textclf_transformer.evaluation.predict import predict_documents
+from textclf_transformer.evaluation.predict import Prediction, predict_documents
 
+SECONDS_BETWEEN_LINES = 10.0
 RUN_HELP = "name of a finetuning run, or the path of its folder (with a / in it)"
 
 
@@ -54,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--stdin-format",
         choices=STDIN_FORMATS,
         default="auto",
-        help="of standard input; auto (default): jsonl if it begins with a brace, else txt",
+        help="of standard input; auto (default): jsonl if it begins with a brace, csv or tsv if its first "
+        "line names the column of the text, else txt",
     )
     add_float32_flag(parser)
     parser.add_argument("--id-column", metavar="NAME", help="column of the id (default: id, if there is one)")
@@ -64,9 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _predict(arguments: argparse.Namespace) -> None:
     _check(arguments)
-    run = load_run(arguments.run, trust_code=arguments.trust_code, float32=arguments.float32)
     corpora = [_corpus(arguments, path) for path in arguments.inputs]
-    predictions = predict_documents(run, _documents(arguments.inputs, corpora), explain=arguments.explain)
+    for corpus in corpora:
+        corpus.check_inputs()
+    run = load_run(arguments.run, trust_code=arguments.trust_code, float32=arguments.float32)
+    documents = _documents(arguments.inputs, corpora)
+    count = _Count(to_screen=arguments.out is None and sys.stdout.isatty(), quiet=arguments.quiet)
+    predictions = count.watch(predict_documents(run, documents, explain=arguments.explain))
     if _format(arguments) == "jsonl":
         lines = jsonl_lines(predictions)
     else:
@@ -75,9 +82,47 @@ def _predict(arguments: argparse.Namespace) -> None:
         _print(lines)
     else:
         atomic_write(arguments.out, lambda stream: stream.writelines(line.encode("utf-8") for line in lines))
-    skipped = sum(corpus.skipped for corpus in corpora)
-    if skipped:
-        print(f"left out: {skipped} documents without text", file=sys.stderr)
+    count.report(skipped=sum(corpus.skipped for corpus in corpora), max_chunks=run.max_chunks)
+
+
+class _Count:
+    """Tells on stderr how far it is, and what a reader of the labels alone would not notice.
+
+    Args:
+        to_screen: whether the predictions themselves are on the screen, which is progress enough.
+        quiet: say only what was left out.
+    """
+
+    def __init__(self, *, to_screen: bool, quiet: bool) -> None:
+        self._tell = not (to_screen or quiet)
+        self._quiet = quiet
+        self._documents = 0
+        self._truncated = 0
+
+    def watch(self, predictions: Iterator[Prediction]) -> Iterator[Prediction]:
+        """Yield the predictions as they are; a line now and then says how many there were."""
+        last_line = time.monotonic()
+        for prediction in predictions:
+            self._documents += 1
+            self._truncated += prediction.truncated
+            yield prediction
+            if self._tell and time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
+                last_line = time.monotonic()
+                print(f"{self._documents:,} documents …", file=sys.stderr)
+
+    def report(self, *, skipped: int, max_chunks: int) -> None:
+        """Say how many documents there were, and which of them were not read, or not to their end."""
+        if not self._documents:
+            warn("the input holds no document")
+        elif not self._quiet:
+            unread = (
+                f"; {self._truncated:,} longer than what max_chunks = {max_chunks} reads"
+                if self._truncated
+                else ""
+            )
+            print(f"{self._documents:,} documents classified{unread}", file=sys.stderr)
+        if skipped:
+            print(f"left out: {skipped:,} documents without text", file=sys.stderr)
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -16,8 +16,8 @@ from textclf_transformer.commands.common import (
 )
 from textclf_transformer.commands.training_run import RunContext
 from textclf_transformer.errors import UsageError
-from textclf_transformer.evaluation.loaded_run import find_run
 from textclf_transformer.evaluation.report import make_report
+from textclf_transformer.evaluation.run_lookup import find_run
 
 DOCUMENTS = 12
 

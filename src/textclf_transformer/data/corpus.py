@@ -7,6 +7,7 @@ streamed, so that memory does not grow with them.
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import sys
@@ -27,6 +28,8 @@ from textclf_transformer.errors import DataError
 
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
 TEXT_SUFFIXES = (".txt", ".text")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_PARQUET_SUFFIX = ".parquet"
 STDIN_FORMATS = ("auto", "jsonl", "csv", "tsv", "txt")
 FORMATS = ".jsonl, .csv, .tsv, .parquet, .txt (also with .gz, .bz2 or .xz), or a folder of .txt files"
 
@@ -42,7 +45,8 @@ class Corpus:
         group_column: that of the group, which must be there; None: ``group`` where there is one.
         skip_empty: whether documents without text are left out, and counted, instead of being an error.
         stdin_format: one of ``STDIN_FORMATS``, of the input ``-``, which can be read once; ``auto`` takes it
-            for JSONL where it begins with a brace, else for plain text. None: ``-`` is not read.
+            for JSONL where it begins with a brace, for CSV or TSV where its first line names the column of
+            the text, else for plain text. None: ``-`` is not read.
 
     Attributes:
         skipped: documents left out in the last pass.
@@ -64,6 +68,12 @@ class Corpus:
         self._columns = Columns(text_column, label_column, id_column, group_column)
         self._skip_empty = skip_empty
         self.skipped = 0
+
+    def check_inputs(self) -> None:
+        """Raise DataError where an input is missing or of an unknown format, before anything is read."""
+        for path in self._inputs:
+            if str(path) != STDIN and not path.is_dir():
+                _file_suffix(path)
 
     def __iter__(self) -> Iterator[Document]:
         """Yield the documents in the order of the inputs; folders in the order of their files' names.
@@ -90,29 +100,42 @@ class Corpus:
 
 def _read_input(path: Path, columns: Columns, stdin_format: str | None) -> Iterator[Document]:
     if str(path) == STDIN and stdin_format is not None:
-        suffix = f".{_stdin_format() if stdin_format == 'auto' else stdin_format}"
+        suffix = f".{_stdin_format(columns.text) if stdin_format == 'auto' else stdin_format}"
     elif path.is_dir():
         return _read_folder(path, with_labels=columns.label is not None)
-    elif not path.exists():
-        raise DataError("there is no such file or folder", where=str(path))
     else:
-        suffix = format_suffix(path)
+        suffix = _file_suffix(path)
     if suffix in JSONL_SUFFIXES:
         return _read_jsonl(path, columns)
-    if suffix in (".csv", ".tsv"):
-        return read_csv(path, columns, delimiter="," if suffix == ".csv" else "\t")
-    if path.suffix.lower() == ".parquet":
+    if suffix in _DELIMITERS:
+        return read_csv(path, columns, delimiter=_DELIMITERS[suffix])
+    if suffix == _PARQUET_SUFFIX:
         return read_parquet(path, columns)
-    if suffix in TEXT_SUFFIXES:
-        return _read_plain_text(path)
+    return _read_plain_text(path)
+
+
+def _file_suffix(path: Path) -> str:
+    """Return the suffix of a file's format; DataError where there is no such file or format."""
+    if not path.exists():
+        raise DataError("there is no such file or folder", where=str(path))
+    suffix = format_suffix(path)
+    if suffix in (*JSONL_SUFFIXES, *_DELIMITERS, *TEXT_SUFFIXES) or path.suffix.lower() == _PARQUET_SUFFIX:
+        return suffix
     raise DataError("unknown format", where=str(path), found=repr(path.name), expected=FORMATS)
 
 
-def _stdin_format() -> str:
+def _stdin_format(text_column: str) -> str:
     """Return the format that standard input begins like; nothing of it is consumed."""
     stream = sys.stdin.buffer
     begin = stream.peek(io.DEFAULT_BUFFER_SIZE) if isinstance(stream, io.BufferedReader) else b""
-    return "jsonl" if begin.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else "txt"
+    begin = begin.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if begin.startswith(b"{"):
+        return "jsonl"
+    first_line = begin.partition(b"\n")[0].decode("utf-8", errors="replace").rstrip("\r")
+    for suffix, delimiter in _DELIMITERS.items():
+        if text_column in next(csv.reader([first_line], delimiter=delimiter), []):
+            return suffix.removeprefix(".")
+    return "txt"
 
 
 def _read_jsonl(path: Path, columns: Columns) -> Iterator[Document]:
@@ -173,7 +196,10 @@ def _read_folder(folder: Path, *, with_labels: bool) -> Iterator[Document]:
     foreign = [path for path in files if format_suffix(path) not in (*TEXT_SUFFIXES, "")]
     if foreign:
         raise DataError(
-            "not a text file", where=str(foreign[0]), expected=".txt, maybe with .gz, .bz2 or .xz"
+            "not a text file",
+            where=str(foreign[0]),
+            expected=".txt, maybe with .gz, .bz2 or .xz: a folder holds a document in each file",
+            mend="name files of other formats themselves, not their folder",
         )
     for path in files:
         relative = path.relative_to(folder)

@@ -8,7 +8,7 @@ Nothing outside the folder is read; paths that the config names are only remembe
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from textclf_transformer.data.documents import Documents
 from textclf_transformer.errors import CheckpointError, ConfigError, NonFiniteError
 from textclf_transformer.evaluation.checkpoint_parts import read_sections, read_thresholds
 from textclf_transformer.evaluation.inference import document_logits
-from textclf_transformer.experiment import Kind, RunFolder
+from textclf_transformer.evaluation.run_lookup import choose_checkpoint, find_run
+from textclf_transformer.experiment import RunFolder
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.model.loading import check_fit, load_strict
 from textclf_transformer.tokenizer.base import TokenizerWrapper
@@ -174,7 +175,7 @@ def load_run(run: str | os.PathLike[str], *, trust_code: bool = False, float32: 
     """
     limit_kernel_cache()
     folder = find_run(run)
-    path = _choose_checkpoint(folder)
+    path = choose_checkpoint(folder)
     content = load_checkpoint(path)
     if "labels" not in content and "architecture" in content:
         raise CheckpointError(
@@ -216,47 +217,6 @@ def load_run(run: str | os.PathLike[str], *, trust_code: bool = False, float32: 
         trained_amp_dtype=trained_amp_dtype,
         tokens_per_micro_batch=tokens_per_micro_batch,
     )
-
-
-def find_run(run: str | os.PathLike[str], kinds: Sequence[Kind] = ("finetuning",)) -> RunFolder:
-    """Return the folder of a run, by its name or, with a slash in it, by its path.
-
-    Args:
-        run: the name or the path.
-        kinds: where a name is looked for; of two runs of one name the first kind's is meant.
-
-    Raises:
-        ConfigError: there is no such folder.
-        UsageError: the name is not allowed, or the folder is a symbolic link.
-    """
-    text = os.fspath(run)
-    is_path = (
-        isinstance(run, os.PathLike) or any(mark in text for mark in {"/", os.sep}) or text in {".", ".."}
-    )
-    if is_path:
-        folders = [RunFolder.at(Path(text).expanduser().absolute())]
-    else:
-        folders = [RunFolder.locate(kind, text) for kind in kinds]
-    for folder in folders:
-        if folder.root.is_dir():
-            return folder
-    kind = f"{kinds[0]} " if len(kinds) == 1 else ""
-    raise ConfigError(
-        f"there is no such {kind}run",
-        where=" or ".join(str(folder.root) for folder in folders),
-        mend="give its name, or the path of its folder with a / in it (./NAME)",
-    )
-
-
-def _choose_checkpoint(folder: RunFolder) -> Path:
-    path = folder.best_checkpoint if folder.best_checkpoint.exists() else folder.checkpoint
-    if not path.exists():
-        raise CheckpointError(
-            "the run has no checkpoint",
-            where=str(path),
-            mend=f"train it first: python finetune.py {folder.name}",
-        )
-    return path
 
 
 def _numerics(content: Mapping[str, Any], path: Path, device: torch.device) -> tuple[torch.dtype | None, int]:

@@ -1,0 +1,68 @@
+"""From what a user types to a run's folder, and to the checkpoint in it that judges and classifies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from textclf_transformer.errors import CheckpointError, ConfigError
+from textclf_transformer.experiment import Kind, RunFolder
+
+
+def find_run(run: str | os.PathLike[str], kinds: Sequence[Kind] = ("finetuning",)) -> RunFolder:
+    """Return the folder of a run, by its name or, with a slash in it, by its path.
+
+    Args:
+        run: the name or the path.
+        kinds: where a name is looked for; of two runs of one name the first kind's is meant.
+
+    Raises:
+        ConfigError: there is no such folder, or it is not a run's.
+        UsageError: the name is not allowed, or the folder is a symbolic link.
+    """
+    text = os.fspath(run)
+    is_path = (
+        isinstance(run, os.PathLike) or any(mark in text for mark in {"/", os.sep}) or text in {".", ".."}
+    )
+    if is_path:
+        folders = [RunFolder.at(Path(text).expanduser().absolute())]
+    else:
+        folders = [RunFolder.locate(kind, text) for kind in kinds]
+    for folder in folders:
+        if folder.root.is_dir():
+            _check_is_run(folder)
+            return folder
+    kind = f"{kinds[0]} " if len(kinds) == 1 else ""
+    raise ConfigError(
+        f"there is no such {kind}run",
+        where=" or ".join(str(folder.root) for folder in folders),
+        mend="give its name, or the path of its folder with a / in it (./NAME)",
+    )
+
+
+def _check_is_run(folder: RunFolder) -> None:
+    """Refuse a folder that has neither a config nor a checkpoint: it is something else."""
+    ours = (folder.config, folder.resolved_config, folder.best_checkpoint, folder.checkpoint)
+    if not any(path.exists() for path in ours):
+        raise ConfigError(
+            "this is not the folder of a run",
+            where=str(folder.root),
+            expected=f"{folder.config.name} and {folder.checkpoint.name} in it",
+        )
+
+
+def choose_checkpoint(folder: RunFolder) -> Path:
+    """Return the run's best weights, or its last where there are no best ones.
+
+    Raises:
+        CheckpointError: it has neither.
+    """
+    path = folder.best_checkpoint if folder.best_checkpoint.exists() else folder.checkpoint
+    if not path.exists():
+        raise CheckpointError(
+            "the run has no checkpoint",
+            where=str(path),
+            mend=f"train it first: python finetune.py {folder.name}",
+        )
+    return path
