@@ -51,6 +51,10 @@ class Browser:
         self.driver.get_log("browser"), self.driver.get_log("performance")
         self.driver.get(url)
 
+    def print_media(self) -> None:
+        """Lay the page out as it is printed."""
+        self._command("Emulation.setEmulatedMedia", media="print")
+
     def script(self, code: str, *arguments: Any) -> Any:
         return self.driver.execute_script(code, *arguments)
 

@@ -81,6 +81,28 @@ def test_the_report_fits_and_follows_the_colour_scheme(
         assert_quiet(browser, page)
 
 
+def test_tables_fit_a_phone(browser: Browser, page: str) -> None:
+    browser.open(page, width=PHONE)
+    too_wide = (
+        "return [...document.querySelectorAll('#results .scroll, #labels .scroll, #lengths .scroll')]"
+        ".filter(one => one.scrollWidth > one.clientWidth).map(one => one.textContent)"
+    )
+    assert browser.script(too_wide) == []
+
+
+def test_what_is_open_is_printed_with_its_text(browser: Browser, page: str) -> None:
+    browser.open(page)
+    browser.print_media()
+    shown = (
+        "const [first, second] = document.querySelectorAll('.document');"
+        "first.open = true; second.open = false;"
+        "return [first, second].map(one => [one.querySelector('h3'), one.querySelector('.passage')]"
+        ".map(part => part.checkVisibility({contentVisibilityAuto: true})))"
+    )
+    assert browser.script(shown) == [[True, True], [True, False]]
+    assert browser.script("return getComputedStyle(document.querySelector('nav')).display") == "none"
+
+
 def test_the_switch_shades_by_the_other_measure_without_a_script(browser: Browser, page: str) -> None:
     browser.open(page)
     colours = (

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from textclf_transformer.evaluation.pictures import FILE_COLOURS, PAGE_COLOURS, StyleSheet
+from textclf_transformer.evaluation.pictures import FILE_COLOURS, PAGE_COLOURS, StyleSheet, percent_tick
 from textclf_transformer.evaluation.report_charts import charts
 from textclf_transformer.evaluation.report_curves import thinned
 
@@ -83,3 +83,12 @@ def test_thinning_keeps_means() -> None:
     )
     assert thin_values[-1] == pytest.approx(values[-2:].mean())
     assert thinned((steps, values), most=2000)[0] is steps
+
+
+def test_ticks_say_where_they_stand() -> None:
+    assert [percent_tick(value, None) for value in (0.0, 0.5, 0.975, 1.0)] == [
+        "0 %",
+        "50 %",
+        "97.5 %",
+        "100 %",
+    ]

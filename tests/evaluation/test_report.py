@@ -11,6 +11,8 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -20,10 +22,10 @@ from textclf_transformer.data.store import Store
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.evaluation.explain import Passage
 from textclf_transformer.evaluation.full_evaluation import evaluate_run
-from textclf_transformer.evaluation.loaded_run import load_run
+from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
 from textclf_transformer.evaluation.report import Report, make_report
 from textclf_transformer.evaluation.report_documents import _chunks, choose_documents, shown_documents
-from textclf_transformer.evaluation.report_page import duration, encoded, number, short, signed
+from textclf_transformer.evaluation.report_page import duration, encoded, interval, number, short, signed
 from textclf_transformer.evaluation.report_run import read_record
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
@@ -221,7 +223,26 @@ def test_metrics_are_read_whatever_stands_in_them(finetuned: Checkout) -> None:
     assert facts.step is None and facts.data[0].tokens is None
 
 
+def test_mistakes_are_judged_by_the_runs_thresholds(folder: RunFolder) -> None:
+    store = Store.open(folder.root.parents[2] / "store" / "test")
+    size = len(store)
+    for mistake in (2, 5):
+        logits = np.full((size, 3), 2.0, dtype=np.float32)  # a probability of 0.88
+        logits[mistake] = 1.0  # 0.73: above one half, below the threshold
+        run = SimpleNamespace(
+            batches=lambda _: SimpleNamespace(labels=np.ones((size, 3), dtype=np.int64)),
+            multi_label=True,
+            thresholds=(0.8, 0.8, 0.8),
+            label_names=("a", "b", "c"),
+            seed=1,
+        )
+        chosen = choose_documents(cast(LoadedRun, run), store, logits, count=2)
+        assert chosen[0].id == store.document_id(mistake)
+
+
 def test_numbers_read_well() -> None:
+    # nothing in an interval at which a line may break
+    assert interval((0.7754, 0.902)) == "77.5\N{NO-BREAK SPACE}–\N{WORD JOINER}\N{NO-BREAK SPACE}90.2"
     assert [signed(value) for value in (0.456, -0.1, 0.001, None)] == ["+0.46", "−0.10", "0.00", "–"]
     assert [short(value) for value in (5_589_771, 12_345, 950, 1_462_080)] == [
         "5.59 M",

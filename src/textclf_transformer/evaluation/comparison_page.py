@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from textclf_transformer.evaluation.comparison import Comparison, letters
-from textclf_transformer.evaluation.pictures import Colours, Picture, StyleSheet, plain_axes
+from textclf_transformer.evaluation.pictures import Colours, Picture, StyleSheet, percent_tick, plain_axes
 from textclf_transformer.evaluation.report_curves import thinned
 from textclf_transformer.evaluation.report_page import render
 from textclf_transformer.evaluation.report_run import RunRecord
@@ -62,7 +62,7 @@ def _picture(name: str, title: str, lines: list[tuple[int, Any]], *, is_share: b
             named.add(place)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         if is_share:
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+            axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
         axes.legend(frameon=False, fontsize=8, labelcolor=colours.muted, handlelength=1.6)
 
     ends = "; ".join(f"{letters(place)} ends at {values[-1]:.3f}" for place, (_, values) in lines)

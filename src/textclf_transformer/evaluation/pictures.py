@@ -155,6 +155,11 @@ class StyleSheet:
         return "\n".join(f".chart .{name} {{ {style} }}" for style, name in self._names.items())
 
 
+def percent_tick(value: float, place: int | None) -> str:
+    """Return a share as a tick's label: ``90 %``, and ``97.5 %`` where the ticks are closer."""
+    return f"{100 * value:.1f}".removesuffix(".0") + " %"
+
+
 def plain_axes(figure: Figure, colours: Colours, *, x: str = "", y: str = "") -> Axes:
     """Return the axes of a figure of one chart: hairlines to read values from and nothing else."""
     axes = figure.add_subplot()

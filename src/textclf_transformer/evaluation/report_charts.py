@@ -11,14 +11,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from textclf_transformer.errors import printable
-from textclf_transformer.evaluation.pictures import SHADES, Colours, Picture, plain_axes
+from textclf_transformer.evaluation.pictures import SHADES, Colours, Picture, percent_tick, plain_axes
 
 # A matrix of more labels has no room for their names and numbers.
 MOST_NAMED_LABELS = 30
 MOST_LABELS = 100
 LONGEST_NAME = 24
-
-_PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
 
 
 def charts(result: Mapping[str, Any]) -> dict[str, Picture]:
@@ -60,7 +58,7 @@ def _rivals(scores: Sequence[Mapping[str, Any]]) -> Picture:
         names = [row["name"] for row in scores]
         axes.set_yticks(range(len(names)), names, color=colours.ink)
         axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.xaxis.set_major_formatter(_PERCENT)
+        axes.xaxis.set_major_formatter(FuncFormatter(percent_tick))
         figure.legend(
             loc="outside upper right",
             frameon=False,
@@ -138,8 +136,8 @@ def _calibration(bins: Sequence[Mapping[str, Any]]) -> Picture:
             confidence, accuracy, s=14 + 130 * decisions / decisions.max(), color=colours.blue, alpha=0.85,
             linewidths=0, zorder=3,
         )  # fmt: skip
-        axes.xaxis.set_major_formatter(_PERCENT)
-        axes.yaxis.set_major_formatter(_PERCENT)
+        axes.xaxis.set_major_formatter(FuncFormatter(percent_tick))
+        axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
         axes.set_xlim(min(0.5, confidence.min() - 0.03), 1.03)
         axes.set_ylim(min(0.5, accuracy.min() - 0.05), 1.05)
 
@@ -156,8 +154,8 @@ def _coverage(rows: Sequence[Mapping[str, Any]]) -> Picture:
             figure, colours, x="share of documents that the model decides", y="accuracy on them"
         )
         axes.plot(coverage, accuracy, color=colours.blue, linewidth=1.6)
-        axes.xaxis.set_major_formatter(_PERCENT)
-        axes.yaxis.set_major_formatter(_PERCENT)
+        axes.xaxis.set_major_formatter(FuncFormatter(percent_tick))
+        axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
         axes.invert_xaxis()
         axes.set_ylim(top=min(1.01, max(accuracy) + 0.02))
 
@@ -178,7 +176,7 @@ def _lengths(rows: Sequence[Mapping[str, Any]]) -> Picture:
                 textcoords="offset points", color=colours.ink, fontsize=8.5,
             )  # fmt: skip
         axes.set_xticks(places, names)
-        axes.yaxis.set_major_formatter(_PERCENT)
+        axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
         axes.set_ylim(0, 1.08)
         axes.set_yticks([0, 0.5, 1])
 

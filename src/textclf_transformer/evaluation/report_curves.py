@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-from textclf_transformer.evaluation.pictures import Colours, Picture, plain_axes
+from textclf_transformer.evaluation.pictures import Colours, Picture, percent_tick, plain_axes
 from textclf_transformer.evaluation.report_run import RunRecord
 
 # More points than a chart of this width can show.
@@ -77,7 +77,7 @@ def _scores(scores: dict[str, Points]) -> Picture:
         for (name, points), colour, style in looks:
             shown = thinned(points)
             axes.plot(*shown, **_evaluated(colour, shown), linestyle=style, label=name)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+        axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
         _legend(axes, colours)
 
     best = [f"best {name} {max(values):.3f}" for name, (_, values) in scores.items() if len(values)]

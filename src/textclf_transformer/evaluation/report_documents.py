@@ -126,9 +126,9 @@ def choose_documents(
     """
     labels = run.batches(documents).labels
     assert labels is not None and isinstance(documents, Store | TextDocuments)
-    predictions = predicted_labels(logits, multi_label=run.multi_label)
+    predictions = predicted_labels(logits, multi_label=run.multi_label, thresholds=run.thresholds)
     right = right_documents(labels, predictions)
-    confidence = confidences(logits, multi_label=run.multi_label)
+    confidence = confidences(logits, multi_label=run.multi_label, thresholds=run.thresholds)
     wrong = np.flatnonzero(~right)
     mistakes = wrong[np.argsort(-confidence[wrong], kind="stable")]
     generator = np.random.default_rng(derive_seed(run.seed, "report"))

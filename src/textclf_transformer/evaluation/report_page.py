@@ -89,7 +89,7 @@ def interval(bounds: Sequence[float | None]) -> str:
     return (
         DASH
         if low is None or high is None
-        else f"{100 * low:.1f}\N{NO-BREAK SPACE}–\N{NO-BREAK SPACE}{100 * high:.1f}"
+        else f"{100 * low:.1f}\N{NO-BREAK SPACE}–\N{WORD JOINER}\N{NO-BREAK SPACE}{100 * high:.1f}"
     )
 
 
