@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,47 @@ def test_a_full_disk_never_leaves_half_a_row_and_loses_none(path: Path) -> None:
         "2",
         "3",
     ]
+
+
+class ForgetfulDisk:
+    """Drops what was not yet synced when a sync fails, and at the next has nothing to do, as Linux does."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.on_disk, self.unsynced, self.fails = file, bytearray(), [], True
+
+    def write(self, data: bytes) -> int:
+        self.unsynced.append((self.file.tell(), data))
+        return int(self.file.write(data))
+
+    def fsync(self, _: int) -> None:
+        if self.fails:
+            self.unsynced.clear()
+            raise OSError(errno.EIO, "Input/output error")
+        for place, data in self.unsynced:
+            self.on_disk[place : place + len(data)] = data
+        self.unsynced.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+def test_rows_that_a_failed_sync_has_dropped_are_written_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = opened(path)
+    disk = ForgetfulDisk(log._file)
+    log._file = disk  # type: ignore[assignment]
+    monkeypatch.setattr(os, "fsync", disk.fsync)
+    log.append(row(1))
+    for _ in range(2):
+        with pytest.raises(StorageError, match="Input/output error"):
+            log.sync()
+    disk.fails = False
+    log.append(row(2))
+    assert log.sync() == path.stat().st_size
+    log.append(row(3))
+    log.sync()
+    assert disk.on_disk == path.read_bytes()
 
 
 def test_a_folder_in_the_way_is_a_storage_error(tmp_path: Path) -> None:

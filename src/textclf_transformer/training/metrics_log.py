@@ -52,6 +52,7 @@ class MetricsLog:
         self.columns = tuple(columns)
         self._warn = warn
         self._pending = b""
+        self._sync_failed = False
         try:
             make_folder(path.parent)
             # unbuffered and not in append mode: what is on the disk is known at every moment, and can be cut
@@ -105,7 +106,12 @@ class MetricsLog:
         if fault := self._write_pending():
             raise self._storage_error(fault)
         try:
+            if self._sync_failed:
+                # a system may take what it could not write for written, and have nothing to do: write it anew
+                self._write_at(0, self._read(self._length))
+            self._sync_failed = True
             os.fsync(self._file.fileno())
+            self._sync_failed = False
         except OSError as fault:
             raise self._storage_error(fault) from fault
         return self._length
@@ -153,13 +159,16 @@ class MetricsLog:
         rows = csv.DictReader(io.StringIO(text, newline=""))
         return {(row.get("split") or "", row.get("step") or "") for row in rows}
 
+    def _write_at(self, place: int, data: bytes) -> None:
+        self._file.seek(place)
+        written = 0
+        while written < len(data):  # a nearly full disk takes a part
+            written += self._file.write(data[written:]) or 0
+
     def _write_pending(self) -> OSError | None:
         """Write the rows in memory, or return the fault that kept them there; half a row never stays."""
         try:
-            self._file.seek(self._length)
-            written = 0
-            while written < len(self._pending):  # a nearly full disk takes a part
-                written += self._file.write(self._pending[written:]) or 0
+            self._write_at(self._length, self._pending)
         except OSError as fault:
             with contextlib.suppress(OSError):  # the next resume cuts it too
                 self._file.truncate(self._length)
