@@ -17,11 +17,14 @@ from functools import partial
 from pathlib import Path
 
 from torture.bench import REPOSITORY, TASKS, Bench, Result
+from torture.corruption import damage_files
 from torture.costs import cost_of_saving, work_kept
+from torture.formats import kill_in_formats
 from torture.full_disk import fill_disks
 from torture.kills import kill_runs
+from torture.lost_disk import lose_disks
 from torture.power_loss import cut_power
-from torture.sabotage import catch_sabotage
+from torture.sabotage import catch_sabotage, pass_without_sabotage
 from torture.stops import stop_runs
 from torture.system_calls import SAVES, break_system_calls
 
@@ -44,8 +47,11 @@ def rows(seed: int, share: float) -> dict[str, list[Callable[[Bench], Result]]]:
         "calls": [partial(break_system_calls, saves=tuple(SAVES), sample=sample, seed=seed)],
         "power": [partial(cut_power, task=task, resumed=cases(20), seed=seed) for task in TASKS],
         "disk": [partial(fill_disks, sizes=cases(40))],
+        "lost": [partial(lose_disks, cases=cases(40), seed=seed)],
         "stop": [partial(stop_runs, cases=cases(120), seed=seed)],
-        "sabotage": [catch_sabotage],
+        "formats": [partial(kill_in_formats, runs=cases(5), seed=seed)],
+        "damage": [partial(_damage, truncations=max(cases(64), 2), flips=cases(200), seed=seed)],
+        "sabotage": [pass_without_sabotage, catch_sabotage],
         "cost": [cost_of_saving, partial(work_kept, kills=cases(6))],
     }
 
@@ -67,12 +73,20 @@ def main() -> int:
                 started = time.monotonic()
                 result = row(bench)
                 minutes = (time.monotonic() - started) / 60
-                failed |= bool(result.faults)
+                if result.skipped is None and result.cases == 0:
+                    result.faults.append("nothing was put to the test")
+                failed |= bool(result.faults) or result.passed < result.cases
                 print(_line(result), f"({minutes:.1f} min)", flush=True)
                 print("".join(f"    {fault}\n" for fault in result.faults[:20]), end="", flush=True)
                 _keep(arguments.results, result, seed=arguments.seed)
                 write_between(PAGE, START, END, _tables(arguments.results))
     return int(failed)
+
+
+def _damage(bench: Bench, *, truncations: int, flips: int, seed: int) -> Result:
+    folder = bench.root / "damaged"
+    folder.mkdir()
+    return damage_files(folder, truncations=truncations, flips=flips, seed=seed)
 
 
 def _keep(path: Path, result: Result, *, seed: int) -> None:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,12 +89,14 @@ class Ended:
         output: what it wrote to stdout and stderr.
         struck: where the hook acted, one entry for each time.
         counts: events by phase, of a process that was only counted.
+        threads: of the process when it came to its end, torch's among them; of one that was only counted.
     """
 
     code: int
     output: str
     struck: list[dict[str, Any]]
     counts: dict[str, int]
+    threads: int = 0
 
     @property
     def shell_code(self) -> int:
@@ -115,7 +117,7 @@ class Bench:
         self, root: Path, *, change: Callable[[Path], None] | None = None, like: Bench | None = None
     ) -> None:
         self.root = root
-        self._references: dict[str, tuple[dict[str, Any], dict[str, int]]] = {}
+        self._references: dict[str, tuple[dict[str, Any], Ended]] = {}
         self._made = 0
         for name in ("src", "experiments", "config_templates"):
             shutil.copytree(
@@ -219,11 +221,13 @@ class Bench:
             os.kill(pid, signal.SIGKILL)
             raise
         lines = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+        last = next((line for line in lines if "counts" in line), {})
         return Ended(
             code=answer["code"],
             output=output.read_text(errors="replace"),
             struck=[line for line in lines if "action" in line],
-            counts=next((line["counts"] for line in lines if "counts" in line), {}),
+            counts=last.get("counts", {}),
+            threads=last.get("threads", 0),
         )
 
     def do(self, module: str, *arguments: object) -> None:
@@ -271,18 +275,20 @@ class Bench:
         (folder / "config.yaml").write_text(config)
         return folder if output_dir is None else output_dir / folder.name
 
-    def train(self, task: str, folder: Path, *arguments: str, **more: Any) -> Ended:
-        """Start, or go on with, a run."""
-        return self.run(task, folder.name, "--quiet", *arguments, **more)
+    def train(
+        self, task: str, folder: Path, *, settings: Mapping[str, Any] | None = None, **more: Any
+    ) -> Ended:
+        """Start, or go on with, a run; ``settings`` are config keys that it has otherwise."""
+        return self.run(task, folder.name, "--quiet", *set_options(settings or {}), **more)
 
-    def reference(self, task: str, **more: Any) -> tuple[dict[str, Any], dict[str, int]]:
-        """Return the outcome of a run that nobody disturbs, and its events by phase; made once."""
+    def reference(self, task: str, **more: Any) -> tuple[dict[str, Any], Ended]:
+        """Return the outcome of a run that nobody disturbs, and how its process was; made once."""
         key = f"{task} {more}"
         if key not in self._references:
             folder = self.new_run(task)
             ended = self.train(task, folder, hook={}, **more)
             assert ended.code == 0, ended.output
-            self._references[key] = outcome(folder), ended.counts
+            self._references[key] = outcome(folder), ended
         return self._references[key]
 
     def finish_and_compare(self, task: str, folder: Path, **more: Any) -> list[str]:
@@ -301,7 +307,7 @@ class Bench:
         return faults
 
 
-def set_options(values: dict[str, Any]) -> list[str]:
+def set_options(values: Mapping[str, Any]) -> list[str]:
     """Return the `--set` options of a generator."""
     return [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
 
@@ -338,8 +344,14 @@ def strays(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if TEMPORARY.fullmatch(path.name)]
 
 
-def saved_step(folder: Path) -> int | None:
-    """Return the step that a resume would go on from, None without a checkpoint; raises if none loads."""
+def saved_loop(folder: Path) -> dict[str, Any] | None:
+    """Return the place that a resume would go on from, None without a checkpoint; raises if none loads."""
     run = RunFolder.at(folder)
     found = load_latest(run.checkpoint, run.previous_checkpoint, warn=lambda _: None)
-    return None if found is None else int(found[0]["loop"]["step"])
+    return None if found is None else dict(found[0]["loop"])
+
+
+def saved_step(folder: Path) -> int | None:
+    """Return the step of ``saved_loop``."""
+    loop = saved_loop(folder)
+    return None if loop is None else int(loop["step"])

@@ -13,10 +13,12 @@ from typing import Any
 
 from torture.bench import PATIENCE, Bench, Result, saved_step, seconds_computed, set_options
 
+from textclf_transformer.config.keys import fields_of
 from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
 
-# the template's defaults, see config_templates/pretraining.yaml
-SAVE_EVERY, SAVE_SECONDS = 500, 600.0
+DEFAULTS = fields_of("pretraining")
+SAVE_EVERY = int(DEFAULTS["training.save_every"].default)
+SAVE_SECONDS = 60 * float(DEFAULTS["training.save_minutes"].default)
 MOST = 0.02
 
 # the architecture of the template; every evaluation saves the best weights as well

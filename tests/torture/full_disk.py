@@ -23,13 +23,13 @@ def fill_disks(bench: Bench, *, sizes: int) -> Result:
 
     The disk is a tmpfs; where none can be mounted, a limit on the size of a file takes its place.
     """
-    mountable = _mountable(bench.root / "probe")
-    result = Result(f"full disk ({'tmpfs' if mountable else 'limit on the size of a file'})")
+    with_tmpfs = mountable(bench.root / "probe")
+    result = Result(f"full disk ({'tmpfs' if with_tmpfs else 'limit on the size of a file'})")
     ends: Counter[str] = Counter()
     for number in range(sizes):
         task = TASKS[number % 2]
-        size = (number + 1) * (_LARGEST if mountable else _LARGEST_FILE) // sizes // _PAGE * _PAGE
-        if mountable:
+        size = (number + 1) * (_LARGEST if with_tmpfs else _LARGEST_FILE) // sizes // _PAGE * _PAGE
+        if with_tmpfs:
             with tmpfs(bench.root / "disk", size=max(size, _PAGE)) as disk:
                 folder = bench.new_run(task, output_dir=disk)
                 ended = bench.train(task, folder)
@@ -45,7 +45,7 @@ def fill_disks(bench: Bench, *, sizes: int) -> Result:
         result.case(faults, f"{task}, {size} bytes")
     result.facts = dict(ends)
     # with a limit on files every checkpoint fits or none does
-    expected = ENDS if mountable else (ENDS[0], ENDS[2])
+    expected = ENDS if with_tmpfs else (ENDS[0], ENDS[2])
     result.faults += [f"no size led to the end {end!r}" for end in expected if not ends[end]]
     return result
 
@@ -73,22 +73,29 @@ def _judge(folder: Path, ended: Ended) -> tuple[list[str], str]:
 def tmpfs(place: Path, *, size: int) -> Iterator[Path]:
     """A file system of ``size`` bytes in memory at ``place``; needs root."""
     place.mkdir(exist_ok=True)
-    _mount("-t", "tmpfs", "-o", f"size={size}", "torture", place)
+    mount("-t", "tmpfs", "-o", f"size={size}", "torture", place)
     try:
         yield place
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        unmount(place)
 
 
 def tmpfs_resize(place: Path, *, size: int) -> None:
-    _mount("-o", f"remount,size={size}", place)
+    mount("-o", f"remount,size={size}", place)
 
 
-def _mount(*arguments: Any) -> None:
+def mount(*arguments: Any) -> None:
+    """Run ``mount`` with these arguments; CalledProcessError where it may not."""
     subprocess.run(["mount", *map(str, arguments)], check=True, capture_output=True)
 
 
-def _mountable(place: Path) -> bool:
+def unmount(*arguments: Any) -> None:
+    """Run ``umount`` with these arguments."""
+    subprocess.run(["umount", *map(str, arguments)], check=True)
+
+
+def mountable(place: Path) -> bool:
+    """Whether file systems can be mounted here."""
     try:
         with tmpfs(place, size=_PAGE):
             return True

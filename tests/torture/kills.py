@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from random import Random
 from typing import Any
 
-from torture.bench import Bench, Result, saved_step
+from torture.bench import Bench, Result, saved_loop
 from torture.hook import PHASES
 
 KILLS_PER_RUN = 3
+
+# where runs are gone on from, by task
+PLACES = {
+    "pretrain": ("from nothing", "inside an epoch"),
+    "finetune": ("from nothing", "inside an epoch", "with the encoder frozen"),
+}
+_ENOUGH_FOR_EVERY_PLACE = 20
 
 
 def kill_runs(bench: Bench, task: str, *, runs: int, seed: int, **more: Any) -> Result:
@@ -26,9 +32,10 @@ def kill_runs(bench: Bench, task: str, *, runs: int, seed: int, **more: Any) -> 
         more: see ``Bench.run``.
     """
     result = Result(f"kill -9 at random points, {task}")
-    _, counts = bench.reference(task, **more)
+    counts = bench.reference(task, **more)[1].counts
     phases = _turns(Random(f"{seed}/{task}"))
     landed: Counter[str] = Counter()
+    resumed: Counter[str] = Counter()
     for number in range(runs):
         random = Random(f"{seed}/{task}/{number}")
         folder = bench.new_run(task)
@@ -41,12 +48,18 @@ def kill_runs(bench: Bench, task: str, *, runs: int, seed: int, **more: Any) -> 
             if not ended.struck:
                 break  # the run was over before; the count of kills shows how often
             landed[ended.struck[0]["phase"]] += 1
-            faults += _faults_after_kill(folder)
+            try:
+                resumed.update(_kinds_of_place(saved_loop(folder), task))
+            except Exception as fault:
+                faults.append(f"no checkpoint loads after the kill: {fault}")
         faults += bench.finish_and_compare(task, folder, **more)
         result.case(faults, f"seed {seed}, {task} run {number}, killed at {moments}")
     result.facts = {"kills": landed.total(), **{f"in {phase}": landed[phase] for phase in PHASES}}
+    result.facts |= {f"resumed {kind}": resumed[kind] for kind in PLACES[task]}
     if runs * KILLS_PER_RUN >= len(PHASES):
         result.faults += [f"no kill landed in the phase {phase!r}" for phase in PHASES if not landed[phase]]
+    if runs >= _ENOUGH_FOR_EVERY_PLACE:
+        result.faults += [f"no run was resumed {kind}" for kind in PLACES[task] if not resumed[kind]]
     if landed.total() < 2 * runs:
         result.faults.append(f"only {landed.total()} kills landed in {runs} runs")
     return result
@@ -62,9 +75,11 @@ def _reach(phase: str, counts: dict[str, int]) -> int:
     return counts[phase] if phase in ("start-up", "shutdown") else counts[phase] // KILLS_PER_RUN
 
 
-def _faults_after_kill(folder: Path) -> list[str]:
-    try:
-        saved_step(folder)
-    except Exception as fault:
-        return [f"no checkpoint loads after the kill: {fault}"]
-    return []
+def _kinds_of_place(loop: dict[str, Any] | None, task: str) -> list[str]:
+    """Return which of ``PLACES`` a run goes on from whose last checkpoint has this state of the loop."""
+    if loop is None:
+        return ["from nothing"]
+    epoch, step = divmod(loop["position"], loop["steps_per_epoch"])
+    kinds = ["inside an epoch"] if step else []
+    # the bench's finetuning trains the head alone in its first epoch
+    return kinds + (["with the encoder frozen"] if task == "finetune" and step and epoch == 0 else [])

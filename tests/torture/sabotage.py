@@ -210,3 +210,24 @@ def catch_sabotage(bench: Bench, sabotages: Iterable[Sabotage] = SABOTAGES) -> R
         result.case([f"not seen by: {shown.title}"] if missed else [], sabotage.name)
         result.facts[sabotage.name] = f"{shown.cases - shown.passed} of {shown.cases} cases"
     return result
+
+
+def pass_without_sabotage(bench: Bench, sabotages: Iterable[Sabotage] = SABOTAGES) -> Result:
+    """Let the same rows loose on a copy without a fault: where one fails there, it catches nothing elsewhere.
+
+    Args:
+        bench: lends its data to the copy.
+        sabotages: whose rows.
+    """
+    result = Result("sabotage, the control: the same cases on a copy without a fault")
+    checks = {sabotage.check: sabotage for sabotage in sabotages}
+    with Bench(bench.root.parent / "control", like=bench) as copy:
+        for check, sabotage in checks.items():
+            if sabotage.strace and (reason := why_not()) is not None:
+                result.skipped = reason
+                continue
+            shown = check(copy)
+            result.cases += shown.cases
+            result.passed += shown.passed
+            result.faults += shown.faults
+    return result

@@ -65,7 +65,7 @@ def stop_runs(bench: Bench, *, cases: int, seed: int) -> Result:
 def _stop_by_hook(
     bench: Bench, task: str, folder: Path, kind: tuple[str, ...], phase: str, random: Random
 ) -> Ended:
-    _, counts = bench.reference(task)
+    counts = bench.reference(task)[1].counts
     hook = {"phase": phase, "moment": random.randint(1, counts[phase]), "action": kind[0]}
     if len(kind) == 2:
         # soon, so that most come before the first has led to the end

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from torture.bench import REPOSITORY, TASKS, Bench, Result
+from torture.formats import kill_in_formats
 from torture.full_disk import fill_disks
 from torture.kills import kill_runs
+from torture.lost_disk import lose_disks
 from torture.power_loss import cut_power
 from torture.sabotage import SABOTAGES, catch_sabotage
 from torture.stops import stop_runs
@@ -44,6 +46,14 @@ def test_a_power_cut_loses_nothing_that_was_saved(bench: Bench) -> None:
 
 def test_a_full_disk_costs_nothing_but_time(bench: Bench) -> None:
     check(fill_disks(bench, sizes=6))
+
+
+def test_a_disk_that_is_lost_costs_nothing_that_was_saved(bench: Bench) -> None:
+    check(lose_disks(bench, cases=4, seed=SEED))
+
+
+def test_killed_runs_end_with_the_same_bits_with_two_threads_in_bf16(bench: Bench) -> None:
+    check(kill_in_formats(bench, runs=1, seed=SEED, kinds=[("finetune", 2, "bf16")]))
 
 
 def test_a_fault_of_ours_is_caught(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -184,7 +185,9 @@ def is_reproducible(column: str) -> bool:
 def same_bits(first: Any, second: Any) -> bool:
     """Whether two checkpoints hold the same, time apart."""
     if isinstance(first, Tensor):
-        return isinstance(second, Tensor) and first.dtype == second.dtype and torch.equal(first, second)
+        return isinstance(second, Tensor) and _bits(first) == _bits(second)
+    if isinstance(first, float):  # 0.0 equals -0.0, and NaN not even itself
+        return isinstance(second, float) and struct.pack("d", first) == struct.pack("d", second)
     if isinstance(first, dict):
         keys = {key for key in first if is_reproducible(str(key))}
         if not isinstance(second, dict) or keys != {key for key in second if is_reproducible(str(key))}:
@@ -193,6 +196,11 @@ def same_bits(first: Any, second: Any) -> bool:
             same_bits(first[key], second[key]) for key in keys if key != "metrics" or "loss" in first[key]
         )
     return type(first) is type(second) and first == second
+
+
+def _bits(tensor: Tensor) -> tuple[torch.dtype, torch.Size, bytes]:
+    flat = tensor.contiguous().reshape(-1).view(torch.uint8)
+    return tensor.dtype, tensor.shape, flat.numpy().tobytes()
 
 
 class StopAt:
