@@ -141,6 +141,18 @@ def test_missing_role_is_named(tmp_path: Path) -> None:
         WordPieceTokenizerWrapper.load(tmp_path)
 
 
+def test_a_model_that_could_not_write_unknown_words_is_refused(tmp_path: Path) -> None:
+    """As after a flipped bit in the vocabulary, of a token that stands among the added ones as well."""
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {name: i for i, name in enumerate(["[PAD]", "[EUK]", "[CLS]", "[SEP]", "[MASK]", "a"])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens(names)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(DataError, match=r"unknown words is not in its vocabulary.*tokenizer.json.*\[UNK\]"):
+        WordPieceTokenizerWrapper.load(tmp_path)
+
+
 def test_role_outside_the_vocabulary_is_named(wrapper: TokenizerWrapper, tmp_path: Path) -> None:
     wrapper.save(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"mask_token": "[GONE]"}', encoding="utf-8")

@@ -55,6 +55,7 @@ class TokenizerWrapper:
         tokenizer.no_padding()
         # Otherwise the library looks for special tokens in the text itself.
         tokenizer.encode_special_tokens = True
+        _check_unknown_token(tokenizer, origin)
         self._tokenizer = tokenizer
         self._special_tokens = dict(special_tokens)
         self._role_ids = {
@@ -228,6 +229,17 @@ class TokenizerWrapper:
                         found=repr(token),
                         expected="a pre-tokenizer that takes it apart, as BERT's and RoBERTa's do",
                     )
+
+
+def _check_unknown_token(tokenizer: Tokenizer, origin: str) -> None:
+    """Check that the model can write what it does not know; it would fail at the first such word."""
+    token = getattr(tokenizer.model, "unk_token", None)
+    if token is not None and tokenizer.model.token_to_id(token) is None:
+        raise DataError(
+            "the token that the model has for unknown words is not in its vocabulary",
+            where=origin,
+            found=repr(token),
+        )
 
 
 def _token_id(tokenizer: Tokenizer, role: str, token: str, origin: str) -> int:
