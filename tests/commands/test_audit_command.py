@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from end_to_end.conftest import Checkout, write_corpus
 
 from textclf_transformer.commands import audit, prepare
+from textclf_transformer.data.store import Store
 
 
 def test_a_folder_of_stores(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,6 +50,34 @@ def test_store_and_text_with_its_tokenizer_agree(checkout: Checkout) -> None:
     assert results[0] == results[1]
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_tensors_and_their_store_agree(checkout: Checkout, chunked: bool) -> None:
+    lines = (checkout.root / "corpus.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    until = {"garden": 90, "harbour": 60, "kitchen": 30}  # of each label another number of documents
+    kept = [line for place, line in enumerate(lines) if place < until[json.loads(line)["label"]]]
+    (checkout.root / "some.jsonl").write_text("".join(kept), encoding="utf-8")
+    checkout.run(prepare.main, "some.jsonl", "--out", "whole", "--tokenizer", "tokenizer", "--no-text")
+    store = Store.open(Path("whole"))
+    header = store.header.special_token_ids
+    rows = [torch.tensor([header["cls"], *store.tokens(i), header["sep"]]) for i in range(len(store))]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=header["pad"])
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = torch.arange(ids.shape[1]) >= lengths.unsqueeze(1)
+    if chunked:
+        ids, mask = ids.unsqueeze(1), mask.unsqueeze(1)
+    torch.save({"input_ids": ids, "attention_mask": mask, "labels": torch.tensor(store.labels)}, "some.pt")
+    results = []
+    for inputs in (["whole"], ["some.pt", "--tokenizer", "tokenizer"]):
+        audit.main([*inputs, "--json", "out.json", "--quiet"])
+        (split,) = json.loads(Path("out.json").read_text(encoding="utf-8"))["splits"]
+        del split["path"]
+        results.append(split)
+    assert len(set(results[0]["labels"].values())) == 3
+    names = store.label_names or ()
+    results[1]["labels"] = {names[int(name)]: count for name, count in results[1]["labels"].items()}
+    assert results[0] == results[1]
+
+
 def test_an_overlap_fails_with_exit_code_3(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
     lines = (checkout.root / "corpus.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     empty = '{"text": " ", "label": "garden"}\n'
@@ -74,6 +104,9 @@ def test_ids_cannot_drive_the_terminal(checkout: Checkout, capsys: pytest.Captur
         ([], 2, "what to read is not clear"),
         (["store", "--train", "corpus.jsonl"], 2, "what to read is not clear"),
         (["store", "--tokenizer", "tokenizer"], 2, "a store knows its tokenizer"),
+        (["corpus.pt"], 2, "add --tokenizer FOLDER"),
+        (["--train", "corpus.pt", "corpus.jsonl"], 2, "nothing may stand beside it"),
+        (["nothing.pt", "--tokenizer", "tokenizer"], 3, "data set does not exist"),
         (["store", "--chunk-size", "10", "--stride", "9"], 2, "chunking.stride is out of range"),
         (["store", "--json", "no/such/out.json"], 2, "no such folder"),
         (["store", "--plot", "lengths.exe"], 2, "unknown kind of picture"),

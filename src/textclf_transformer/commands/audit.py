@@ -15,9 +15,17 @@ from textclf_transformer.commands.text_input import add_column_flags, add_label_
 from textclf_transformer.config import ArchitectureSection, ChunkingSection
 from textclf_transformer.data.audit import Chunking, audit
 from textclf_transformer.data.audit_findings import findings
-from textclf_transformer.data.audit_input import WHOLE, AuditInput, StoreInput, TextInput, store_parts
+from textclf_transformer.data.audit_input import (
+    WHOLE,
+    AuditInput,
+    StoreInput,
+    TensorInput,
+    TextInput,
+    store_parts,
+)
 from textclf_transformer.data.chunking import check_chunking
 from textclf_transformer.data.corpus import FORMATS
+from textclf_transformer.data.opening import TENSOR_SUFFIX
 from textclf_transformer.data.splitting import SPLITS
 from textclf_transformer.errors import DataError, UsageError
 from textclf_transformer.tokenizer.base import TokenizerWrapper
@@ -36,17 +44,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         nargs="*",
         type=Path,
         metavar="INPUT",
-        help=f"a store, a folder of stores, or text: {FORMATS}",
+        help=f"a store, a folder of stores, a .pt file, or text: {FORMATS}",
     )
     for split in SPLITS:
         parser.add_argument(
-            f"--{split}", nargs="+", type=Path, metavar="INPUT", help=f"text of the {split} split"
+            f"--{split}",
+            nargs="+",
+            type=Path,
+            metavar="INPUT",
+            help=f"text of the {split} split, or its .pt file",
         )
     parser.add_argument(
         "--tokenizer",
         type=Path,
         metavar="FOLDER",
-        help="count text in tokens, not in words; stores know theirs",
+        help="count text in tokens, not in words; a .pt file needs it, stores know theirs",
     )
     sizes = ArchitectureSection().max_sequence_length, ChunkingSection().max_chunks
     parser.add_argument(
@@ -113,7 +125,7 @@ def _parts(arguments: argparse.Namespace) -> dict[str, AuditInput]:
     if arguments.tokenizer is not None:
         kind = tokenizer_kind(arguments.tokenizer)
         tokenizer = load_tokenizer(kind, arguments.tokenizer, trust_code=arguments.trust_code)
-    return _texts(given or {WHOLE: arguments.inputs}, tokenizer, arguments)
+    return _files(given or {WHOLE: arguments.inputs}, tokenizer, arguments)
 
 
 def _stores(stores: dict[str, Path], arguments: argparse.Namespace) -> dict[str, AuditInput]:
@@ -130,14 +142,16 @@ def _stores(stores: dict[str, Path], arguments: argparse.Namespace) -> dict[str,
     return {**parts}
 
 
-def _texts(
+def _files(
     inputs: dict[str, list[Path]], tokenizer: TokenizerWrapper | None, arguments: argparse.Namespace
 ) -> dict[str, AuditInput]:
     numbers: dict[str, int] = {}
     # empty documents are something to report, not to stop at
     flags = argparse.Namespace(**vars(arguments) | {"skip_empty": True})
     return {
-        name: TextInput(
+        name: _tensors(paths, tokenizer)
+        if any(path.suffix == TENSOR_SUFFIX for path in paths)
+        else TextInput(
             labelled_corpus(flags, paths),
             path=", ".join(map(str, paths)),
             multi_label=arguments.multi_label,
@@ -146,6 +160,17 @@ def _texts(
         )
         for name, paths in inputs.items()
     }
+
+
+def _tensors(paths: list[Path], tokenizer: TokenizerWrapper | None) -> TensorInput:
+    where = ", ".join(map(str, paths))
+    if len(paths) > 1:
+        raise UsageError("a .pt file holds a whole split, so nothing may stand beside it", where=where)
+    if tokenizer is None:
+        raise UsageError(
+            "tokens are read with the tokenizer that made them", where=where, mend="add --tokenizer FOLDER"
+        )
+    return TensorInput(paths[0], tokenizer)
 
 
 if __name__ == "__main__":

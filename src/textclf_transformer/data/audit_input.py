@@ -1,4 +1,4 @@
-"""Documents as the audit reads them, whether they come from a token store or from text files."""
+"""Documents as the audit reads them: from a token store, a ``.pt`` file or text files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textclf_transformer.data.corpus import Corpus
+from textclf_transformer.data.documents import Documents
 from textclf_transformer.data.encoding import encode_stream
+from textclf_transformer.data.opening import open_documents
 from textclf_transformer.data.splitting import SPLITS
 from textclf_transformer.data.store import Store
 from textclf_transformer.data.store_format import HEADER
@@ -85,17 +87,50 @@ class StoreInput:
             yield AuditDocument(
                 units=store.tokens(index),
                 text=store.text(index) if store.has_text else None,
-                labels=self._labels(index),
+                labels=_label_names(store, index),
                 id=store.document_id(index),
                 group=store.group(index),
             )
 
-    def _labels(self, index: int) -> tuple[str, ...] | None:
-        labels, names = self._store.labels, self._store.label_names
-        if labels is None or names is None:
-            return None
-        places = np.flatnonzero(labels[index]) if labels.ndim == 2 else [labels[index]]
-        return tuple(names[int(place)] for place in places)
+
+class TensorInput:
+    """The documents of a ``.pt`` file; an implementation of ``AuditInput``.
+
+    Args:
+        path: the file; a document's id is the file's name and its row, from 0.
+        tokenizer: the one that made the tokens.
+
+    Raises:
+        DataError: the file is not there or faulty.
+    """
+
+    unit: Unit = "tokens"
+    empty = 0  # such a file is refused
+
+    def __init__(self, path: Path, tokenizer: TokenizerWrapper) -> None:
+        self._documents = open_documents(path, tokenizer=tokenizer)
+        self.path = str(path)
+        self.unk_token_id = tokenizer.unk_token_id
+
+    def __iter__(self) -> Iterator[AuditDocument]:
+        """Yield the documents in their order, the content of given chunks in a row."""
+        for index in range(len(self._documents)):
+            yield AuditDocument(
+                units=self._documents.tokens(index),
+                text=None,
+                labels=_label_names(self._documents, index),
+                id=f"{Path(self.path).stem}:{index}",
+                group=None,
+            )
+
+
+def _label_names(documents: Documents, index: int) -> tuple[str, ...] | None:
+    """Return the names of one document's labels, None where there are no labels."""
+    labels, names = documents.labels, documents.label_names
+    if labels is None or names is None:
+        return None
+    places = np.flatnonzero(labels[index]) if labels.ndim == 2 else [labels[index]]
+    return tuple(names[int(place)] for place in places)
 
 
 class TextInput:

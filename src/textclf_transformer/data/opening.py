@@ -10,6 +10,8 @@ from textclf_transformer.data.tensor_documents import TensorDocuments
 from textclf_transformer.errors import DataError
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 
+TENSOR_SUFFIX = ".pt"
+
 
 def open_documents(path: Path, *, tokenizer: TokenizerWrapper, key: str | None = None) -> Documents:
     """Open a store (a folder made by ``textclf prepare``) or a ``.pt`` file.
@@ -26,7 +28,7 @@ def open_documents(path: Path, *, tokenizer: TokenizerWrapper, key: str | None =
     where = str(path) if key is None else f"{key}: {path}"
     if path.is_dir():
         documents: Documents = Store.open(path)
-    elif path.suffix == ".pt" and path.is_file():
+    elif path.suffix == TENSOR_SUFFIX and path.is_file():
         documents = TensorDocuments.open(
             path,
             cls_token_id=tokenizer.cls_token_id,
