@@ -9,14 +9,13 @@ import pytest
 import torch
 from test_resume_bits import SETTINGS, assert_same_run, stopped
 from torch import Tensor, nn
-from toys import FEATURES, Run, ToyNet
+from toys import FEATURES, Run, ToyNet, small_classifier
 
 from textclf_transformer.config import FreezePhaseSection
 from textclf_transformer.errors import ConfigError
-from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.training.checkpoint import load_checkpoint
-from textclf_transformer.training.freezing import FreezeSchedule
+from textclf_transformer.training.freezing import FreezeSchedule, train_only
 from textclf_transformer.training.optim import build_adamw, load_optimizer_state, optimizer_state
 
 PHASES = (
@@ -38,16 +37,7 @@ def schedule(*, num_hidden_layers: int = 2, decay: float = 1.0) -> FreezeSchedul
 
 def classifier() -> HierarchicalRobertaForClassification:
     torch.manual_seed(0)
-    encoder = RobertaModel(
-        vocab_size=20,
-        hidden_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=8,
-        max_position_embeddings=10,
-        pad_token_id=0,
-    )
-    return HierarchicalRobertaForClassification(encoder, num_labels=3, attention_hidden_size=4)
+    return small_classifier()
 
 
 def trained_names(optimizer: torch.optim.Optimizer) -> set[str]:
@@ -86,6 +76,13 @@ def test_what_is_trained_and_what_it_costs() -> None:
         update(model, optimizer)
         assert {name for name, entries in optimizer_state(optimizer).items() if entries} == expected
         assert all(torch.equal(dict(model.named_parameters())[name], value) for name, value in frozen.items())
+
+
+def test_all_layers_as_the_upper_ones_freeze_the_embeddings_alone() -> None:
+    model = classifier()
+    train_only(model, "top_k", k=2)
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert frozen == {name for name, _ in model.named_parameters() if name.startswith("encoder.embeddings.")}
 
 
 def test_frozen_layers_build_no_graph() -> None:

@@ -3,12 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from toys import CPU, toy_loss, toy_net, toy_samples
+from toys import CPU, small_classifier, toy_loss, toy_net, toy_samples
 
 from textclf_transformer.errors import CheckpointError
 from textclf_transformer.model.disentangled import DisentangledSelfAttention
-from textclf_transformer.model.encoder import RobertaModel
-from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.training.optim import (
     build_adamw,
     layer_depths,
@@ -27,20 +25,6 @@ class Tied(nn.Module):
         self.first = nn.Linear(4, 4)
         self.decoder = nn.Linear(4, 5)
         self.decoder.weight = self.embedding.weight
-
-
-def small_classifier(attention_kind: str) -> HierarchicalRobertaForClassification:
-    encoder = RobertaModel(
-        vocab_size=20,
-        hidden_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=8,
-        max_position_embeddings=10,
-        pad_token_id=0,
-        attention_kind=attention_kind,
-    )
-    return HierarchicalRobertaForClassification(encoder, num_labels=3, attention_hidden_size=4)
 
 
 def test_biases_and_norms_are_not_decayed_and_a_shared_weight_stands_once() -> None:
@@ -88,7 +72,7 @@ def test_depths_count_from_the_head_down(attention_kind: str) -> None:
 
 
 def test_each_depth_has_its_own_rate() -> None:
-    model = small_classifier("standard")
+    model = small_classifier()
     optimizer = build_adamw(model, learning_rate=0.1, weight_decay=0.02, layerwise_lr_decay=0.5)
     groups = {
         name: (group["lr"], group["lr_scale"], group["weight_decay"])
@@ -106,7 +90,7 @@ def test_each_depth_has_its_own_rate() -> None:
 
 def test_the_step_multiplies_its_rate_by_the_scale() -> None:
     """The first step of Adam moves each weight by its rate, whatever the gradient."""
-    model = small_classifier("standard").double()
+    model = small_classifier().double()
     optimizer = build_adamw(model, learning_rate=1.0, weight_decay=0.0, layerwise_lr_decay=0.5)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     train_step(

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from textclf_transformer.experiment import RunFolder
+from textclf_transformer.model.encoder import RobertaModel
+from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.training.checkpointer import Checkpointer
 from textclf_transformer.training.loop import TrainingLoop
 from textclf_transformer.training.metrics_log import TRAIN_COLUMNS, MetricsLog, eval_columns
@@ -226,3 +228,18 @@ def interrupting(evaluate: Callable[[nn.Module], dict[str, float]], stop: StopAt
         return evaluate(model)
 
     return wrapped
+
+
+def small_classifier(attention_kind: str = "standard") -> HierarchicalRobertaForClassification:
+    """A hierarchical classifier of two layers, its weights drawn from torch's global stream."""
+    encoder = RobertaModel(
+        vocab_size=20,
+        hidden_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=8,
+        max_position_embeddings=10,
+        pad_token_id=0,
+        attention_kind=attention_kind,
+    )
+    return HierarchicalRobertaForClassification(encoder, num_labels=3, attention_hidden_size=4)
