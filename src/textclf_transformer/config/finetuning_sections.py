@@ -74,8 +74,8 @@ class FinetuningTrainingSection(TrainingSection):
         Field(
             description="Phases, e.g. [{from_epoch: 0, train: head, learning_rate: 1e-3}, {from_epoch: 1, "
             "train: top_k, k: 2}, {from_epoch: 2, train: all}]: train is head (the encoder is frozen), top_k "
-            "(its embeddings and all but the upper k layers are) or all; warm-up and cosine run over the "
-            "whole run; null: all from the beginning."
+            "(its embeddings and all but the upper k layers are; with a k of all layers the embeddings "
+            "alone) or all; warm-up and cosine run over the whole run; null: all from the beginning."
         ),
     ] = None
     frozen_cache_gib: Annotated[
