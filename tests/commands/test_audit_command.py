@@ -39,6 +39,18 @@ def test_text_in_words_and_in_tokens(checkout: Checkout, capsys: pytest.CaptureF
     assert "lengths in tokens" in capsys.readouterr().out
 
 
+def test_splits_that_are_not_called_so_are_noticed(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, name in enumerate(("train.jsonl", "test.jsonl", "more.jsonl")):
+        write_corpus(checkout.root / name, documents=30, seed=seed)
+    audit.main(["train.jsonl", "test.jsonl", "--quiet"])
+    assert capsys.readouterr().err.startswith("warning: these files are counted as one data set")
+    for inputs in (["test.jsonl"], ["corpus.jsonl", "more.jsonl"]):
+        audit.main([*inputs, "--quiet"])
+        assert capsys.readouterr().err == ""
+
+
 def test_store_and_text_with_its_tokenizer_agree(checkout: Checkout) -> None:
     results = []
     checkout.run(prepare.main, "corpus.jsonl", "--out", "whole", "--tokenizer", "tokenizer")

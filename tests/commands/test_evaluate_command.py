@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from textclf_transformer.commands import evaluate, predict, prepare
 from textclf_transformer.data.corpus import Corpus
 from textclf_transformer.data.store import Store
 from textclf_transformer.data.text_documents import TextDocuments
+from textclf_transformer.data.text_files import Document
 from textclf_transformer.evaluation.baselines import LabelledTexts, tfidf_svm_predictions
 from textclf_transformer.evaluation.calibration import expected_calibration_error, reliability
 from textclf_transformer.evaluation.loaded_run import load_run
+from textclf_transformer.evaluation.report_documents import shown_documents
 from textclf_transformer.evaluation.rivals import partial_readings
 from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -134,7 +137,12 @@ def test_mistakes_come_with_the_passages_that_predict_explains(
     out = capsys.readouterr().out
     surest = result["worst_mistakes"][0]
     assert f"{surest['id']}: {surest['true']}, taken for {surest['predicted']}" in out
-    assert "by attention" in out and "computed in float32" in out
+    assert "computed in float32" in out and "the log-probability falls without it" in out
+    report = shown_documents(load_run("ft"), [Document(texts[surest["index"]], None, "x", None, "x")])[0]
+    number = max(report.chunks, key=lambda chunk: chunk.attention).number
+    assert re.search(rf"^  by attention[a-z ]*, chunk {number} \(", out, re.MULTILINE)
+    after = out.partition("the chunks that counted most")[2].splitlines()[2:]
+    assert all(not line or line.startswith("  ") or ", taken for " in line for line in after)
 
 
 def test_the_rivals_are_what_they_are_called(finetuned: Checkout, noisy: str) -> None:

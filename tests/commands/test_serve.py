@@ -8,10 +8,13 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from end_to_end.conftest import served
@@ -155,6 +158,31 @@ def test_a_fault_of_ours_is_one_line_too(
     status, content, _ = ask(server, "POST", "/predict", '{"text": "soil"}')
     assert status == 500 and "ZeroDivisionError" in error_of(content)
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_who_leaves_before_the_answer_is_no_fault(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = threading.Semaphore(0)
+    close = server.shutdown_request
+
+    def closing(request: Any) -> None:
+        close(request)
+        over.release()
+
+    monkeypatch.setattr(server, "shutdown_request", closing)
+    host = f"Host: 127.0.0.1:{server.server_port}\r\n"
+    for request in (
+        f"GET /nothing HTTP/1.1\r\n{host}\r\n",
+        "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n",
+        f"POST /predict HTTP/1.1\r\n{host}Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{{",
+        "GET",
+    ):
+        with socket.create_connection(("127.0.0.1", server.server_port), timeout=30) as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # hangs up, hard
+            raw.sendall(request.encode())
+    assert all(over.acquire(timeout=30) for _ in range(4))
+    assert capsys.readouterr().err == ""
 
 
 def test_what_cannot_be_served_is_refused(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from textclf_transformer.atomic import atomic_write_json
 from textclf_transformer.commands.audit_tables import plot_lengths, print_audit
-from textclf_transformer.commands.common import command_parser, run_command
+from textclf_transformer.commands.common import command_parser, run_command, warn
 from textclf_transformer.commands.text_input import add_column_flags, add_label_flags, labelled_corpus
 from textclf_transformer.config import ArchitectureSection, ChunkingSection
 from textclf_transformer.data.audit import Chunking, audit
@@ -27,9 +27,12 @@ from textclf_transformer.data.chunking import check_chunking
 from textclf_transformer.data.corpus import FORMATS
 from textclf_transformer.data.opening import TENSOR_SUFFIX
 from textclf_transformer.data.splitting import SPLITS
+from textclf_transformer.data.text_files import plain_stem
 from textclf_transformer.errors import DataError, UsageError
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.loading import load_tokenizer, tokenizer_kind
+
+_SPLIT_STEMS = {*SPLITS, "valid", "validation", "dev"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,6 +128,11 @@ def _parts(arguments: argparse.Namespace) -> dict[str, AuditInput]:
     if arguments.tokenizer is not None:
         kind = tokenizer_kind(arguments.tokenizer)
         tokenizer = load_tokenizer(kind, arguments.tokenizer, trust_code=arguments.trust_code)
+    if len(arguments.inputs) > 1 and _SPLIT_STEMS.intersection(map(plain_stem, arguments.inputs)):
+        warn(
+            "these files are counted as one data set; for what stands in two splits, and for labels by "
+            "split, name them: --train FILE --val FILE --test FILE"
+        )
     return _files(given or {WHOLE: arguments.inputs}, tokenizer, arguments)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -151,19 +152,33 @@ def _mistakes(result: Mapping[str, Any]) -> tuple[str, Table]:
 
 def _evidence(console: Console, result: Mapping[str, Any]) -> None:
     """Show what decided each of the worst mistakes: by attention, and by occlusion where that differs."""
-    for row in result["worst_mistakes"]:
-        passages = row.get("by_attention"), row.get("by_occlusion")
-        if passages[0] is None:
-            return
+    rows = [row for row in result["worst_mistakes"] if row.get("by_attention") is not None]
+    if not rows:
+        return
+    console.print()
+    console.print(Text("the chunks that counted most in them", style="bold"))
+    console.print(
+        Text(
+            "by attention: its weight in the document; by occlusion: how far the log-probability falls "
+            "without it, near 0 where no single chunk decided"
+        )
+    )
+    for row in rows:
+        by_attention, by_occlusion = row["by_attention"], row["by_occlusion"]
         console.print()
         console.print(Text(printable(f"{row['id']}: {row['true']}, taken for {row['predicted']}")))
-        same = passages[1] is not None and passages[0]["chunk"] == passages[1]["chunk"]
-        for measure, passage in zip(("attention", "occlusion"), passages, strict=True):
-            if passage is None or (same and measure == "occlusion"):
-                continue
-            value = f"weight {passage['attention_weight']:.2f}"
-            if passage["occlusion_drop"] is not None:
-                value += f", drop {passage['occlusion_drop']:+.3f}"
-            named = "attention and occlusion" if same else measure
-            place = f"  by {named}, chunk {passage['chunk']} ({value}): "
-            console.print(Text(place + printable(passage["text"]), style="dim"))
+        if by_occlusion is not None and by_attention["chunk"] == by_occlusion["chunk"]:
+            _passage(console, "attention and occlusion", by_attention)
+            continue
+        _passage(console, "attention", by_attention)
+        if by_occlusion is not None:
+            _passage(console, "occlusion", by_occlusion)
+
+
+def _passage(console: Console, measure: str, passage: Mapping[str, Any]) -> None:
+    value = f"weight {passage['attention_weight']:.2f}"
+    if passage["occlusion_drop"] is not None:
+        value += f", drop {passage['occlusion_drop']:+.3f}"
+    # chunks are counted from 1 for people, as in the report, and from 0 in JSON
+    words = f"by {measure}, chunk {passage['chunk'] + 1} ({value}): {printable(passage['text'])}"
+    console.print(Padding(Text(words, style="dim"), (0, 0, 0, 2), expand=False))

@@ -84,6 +84,11 @@ class ModelServer(ThreadingHTTPServer):
             self.hosts |= names
         self.url = f"http://{name}:{self.server_port}/"
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that left before its answer; anything else is a fault of ours."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
     def answer(self, document: Document) -> ShownDocument:
         """Classify one document; requests wait for one another here.
 
