@@ -61,7 +61,7 @@ def finetune(arguments: argparse.Namespace) -> None:
             )
             return
         test_metrics = train(context, task) or {}
-        report_after_training(context)
+        report_after_training(context, test_logits=task.test_logits[-1] if task.test_logits else None)
         scores = {f"test {name}": f"{value:.4f}" for name, value in test_metrics.items()}
         print_result({"run folder": context.run.root, **scores})
 

@@ -9,11 +9,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from end_to_end.conftest import Checkout
 
 import finetune
 import pretrain
+from textclf_transformer.commands import finetuning_task
+from textclf_transformer.data.store import Store
+from textclf_transformer.evaluation.loaded_run import load_run
 from textclf_transformer.training import checkpointer
 
 SHORT = ("--set", "training.epochs=1")
@@ -41,11 +45,19 @@ def test_finished_run_shows_its_results_and_does_nothing(
     pretrained: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = pretrained.finetuning("ft", "pre", *SHORT)
+    handed: list[Any] = []
+    monkeypatch.setattr(
+        finetune, "report_after_training", lambda context, test_logits: handed.append(test_logits)
+    )
     pretrained.run(finetune.main, "ft", "--quiet")
+    run, store = load_run("ft"), Store.open(Path("store/test"))
+    assert np.array_equal(handed[0], run.logits(run.batches(store)))
     first = [line for line in capsys.readouterr().out.splitlines() if line.startswith("test ")]
     assert [line.split()[1] for line in first[1:]] == ["loss", "accuracy", "f1_macro"]
     before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
-    monkeypatch.setattr(finetune, "evaluate_documents", lambda *args, **more: pytest.fail("evaluated again"))
+    monkeypatch.setattr(
+        finetuning_task, "evaluate_documents", lambda *args, **more: pytest.fail("evaluated again")
+    )
     pretrained.run(finetune.main, "ft", "--quiet")
     after = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
     lock = folder / ".lock"
@@ -59,19 +71,19 @@ def test_stop_during_the_test_evaluation(pretrained: Checkout, monkeypatch: pyte
     folder = pretrained.finetuning(
         "ft", "pre", *SHORT, "--set", "data.val=null"
     )  # so test is all it evaluates
-    evaluate = finetune.evaluate_documents
+    evaluate = finetuning_task.evaluate_documents
 
     def stopped(*args: Any, **more: Any) -> Any:
         signal.raise_signal(signal.SIGTERM)
         return evaluate(*args, **more)
 
-    monkeypatch.setattr(finetune, "evaluate_documents", stopped)
+    monkeypatch.setattr(finetuning_task, "evaluate_documents", stopped)
     with pytest.raises(SystemExit) as leaving:
         finetune.main(["ft", "--quiet"])
     assert leaving.value.code == 143
     assert report(folder)["status"] == "running"
     assert [row for row in rows(folder) if row["split"] == "test"] == []
-    monkeypatch.setattr(finetune, "evaluate_documents", evaluate)
+    monkeypatch.setattr(finetuning_task, "evaluate_documents", evaluate)
     pretrained.run(finetune.main, "ft", "--quiet")
     assert_complete(folder)
 

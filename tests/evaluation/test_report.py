@@ -223,6 +223,17 @@ def test_metrics_are_read_whatever_stands_in_them(finetuned: Checkout) -> None:
     assert facts.step is None and facts.data[0].tokens is None
 
 
+def test_what_the_run_has_just_computed_is_taken_over(folder: RunFolder) -> None:
+    run = load_run(folder.root)
+    store = Store.open(folder.root.parents[2] / "store" / "test")
+    own = run.logits(run.batches(store))
+    for given, used in ((-own, -own), (own[1:], own)):  # others, to see them used; too few, which are not
+        expected = evaluate_run(run, store, logits=used, with_rivals=False)
+        result = make_report(folder, documents=0, test_logits=given).result
+        assert result is not None and result["loss"] == expected["loss"]
+        assert result["confusion"] == expected["confusion"]
+
+
 def test_mistakes_are_judged_by_the_runs_thresholds(folder: RunFolder) -> None:
     store = Store.open(folder.root.parents[2] / "store" / "test")
     size = len(store)

@@ -141,7 +141,7 @@ def print_comparison(comparison: Comparison) -> None:
 
     for pair in comparison.pairings:
         title = f"{pair.second} against {pair.first} on the same {pair.documents:,} {pair.split} documents"
-        chance = new_table([title], ["difference", "95 % interval", "better in"])
+        chance = new_table([title], ["difference", "95 % interval", f"{pair.second} better in"])
         chance.add_column("")
         for score, measured in pair.differences.items():
             interval = f"{measured['low']:+.4f} to {measured['high']:+.4f}"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from textclf_transformer.commands.labelled_documents import coverage_report
 from textclf_transformer.commands.pretrained import PretrainedEncoder
 from textclf_transformer.commands.training_run import RunContext, run_facts
@@ -39,6 +42,7 @@ def make_task(
     multi_label = train_labels.ndim == 2
     health = Health(label_names=label_names)
     freeze = _freeze_schedule(context, num_hidden_layers=pretrained.architecture.num_layers)
+    test_logits: list[NDArray[np.float32]] = []
     cache = _frozen_cache(context, batches, hidden_size=model.encoder.hidden_size)
     facts = run_facts(
         architecture=pretrained.architecture,
@@ -59,7 +63,8 @@ def make_task(
         frozen_cache=cache,
         metric_names=("loss", "accuracy", "f1_macro"),
         evaluate_val=_evaluate_val(context, batches.get("val"), health, freeze, cache),
-        evaluate_test=_evaluate_on(context, batches.get("test"), health),
+        evaluate_test=_evaluate_on(context, batches.get("test"), health, keep_logits=test_logits.append),
+        test_logits=test_logits,
         best_mode="min" if training.best_metric == "loss" else "max",
         facts={**facts, "labels": list(label_names), "multi_label": multi_label},
         data_report=coverage_report(documents, batches),
@@ -110,7 +115,11 @@ def _frozen_cache(
 
 
 def _evaluate_on(
-    context: RunContext[FinetuningConfig], batches: DocumentBatches | VectorBatches | None, health: Health
+    context: RunContext[FinetuningConfig],
+    batches: DocumentBatches | VectorBatches | None,
+    health: Health,
+    *,
+    keep_logits: Callable[[NDArray[np.float32]], None] = lambda logits: None,
 ) -> Evaluation | None:
     """Return the evaluation on these documents, None where there are none."""
     if batches is None:
@@ -122,6 +131,7 @@ def _evaluate_on(
         amp_dtype=context.amp_dtype,
         should_stop=should_stop,
         observe=health.predictions,
+        keep_logits=keep_logits,
         thresholds=thresholds,
     )
 

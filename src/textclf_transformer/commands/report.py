@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from textclf_transformer.commands.common import (
     command_parser,
     describe_error,
@@ -64,18 +67,22 @@ def _report(arguments: argparse.Namespace) -> None:
     print_result(written)
 
 
-def report_after_training(context: RunContext[Any]) -> None:
+def report_after_training(
+    context: RunContext[Any], *, test_logits: NDArray[np.float32] | None = None
+) -> None:
     """Write ``report.html`` into the folder of the run that was just trained; a fault is only a warning.
 
     Nothing is done where the config says so (``logging.report``), or where the run was finished before and
-    its report is there.
+    its report is there. ``test_logits`` spare computing what the run has just computed, see ``make_report``.
     """
     run, logging = context.run, context.config.logging
     try:
         if not logging.report or _is_newer(run.report, run.run_json):
             return
         trust_code = context.arguments.trust_code
-        report = make_report(run, documents=logging.report_documents, trust_code=trust_code)
+        report = make_report(
+            run, documents=logging.report_documents, trust_code=trust_code, test_logits=test_logits
+        )
         report.write(run.report)
     except Exception as error:
         lines, _ = describe_error(error)

@@ -69,6 +69,7 @@ class Task(Generic[ModelT]):
         frozen_cache: filled before the first step of a run that begins with a frozen encoder.
         choose_thresholds: of (model, should_stop), those of the best weights; None where documents have one
             label, or without validation data.
+        test_logits: float32 (documents, L), added by each ``evaluate_test``; empty in pretraining.
     """
 
     model: ModelT
@@ -86,6 +87,7 @@ class Task(Generic[ModelT]):
     layerwise_lr_decay: float = 1.0
     frozen_cache: FrozenEncoderCache | None = None
     choose_thresholds: Callable[[Any, Callable[[], bool]], list[float]] | None = None
+    test_logits: Sequence[Any] = ()
 
 
 def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
@@ -169,9 +171,6 @@ def _build_loop(
     warmup = warmup_steps(total_steps, warmup_ratio=training.warmup_ratio)
     evaluate_val = task.evaluate_val
 
-    def schedule(step: int) -> float:
-        return cosine_with_warmup(step, total_steps=total_steps, warmup_steps=warmup)
-
     def evaluate(model: nn.Module) -> dict[str, float]:
         assert evaluate_val is not None
         return evaluate_val(model, lambda: stop_signal.requested is not None, None)
@@ -186,7 +185,7 @@ def _build_loop(
             weight_decay=training.weight_decay,
             layerwise_lr_decay=task.layerwise_lr_decay,
         ),
-        schedule=schedule,
+        schedule=lambda step: cosine_with_warmup(step, total_steps=total_steps, warmup_steps=warmup),
         learning_rate=training.learning_rate,
         epochs=training.epochs,
         max_grad_norm=training.max_grad_norm,

@@ -7,7 +7,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from textclf_transformer.data.batches import DocumentBatches, MlmBatches
 from textclf_transformer.data.prefetch import prefetch
@@ -76,11 +78,12 @@ def evaluate_documents(
     should_stop: Callable[[], bool],
     thresholds: Sequence[float] | None = None,
     observe: Callable[[IntArray, IntArray], None] = lambda labels, predictions: None,
+    keep_logits: Callable[[NDArray[np.float32]], None] = lambda logits: None,
 ) -> dict[str, float]:
     """Return ``loss`` (mean over documents, nats) and the metrics of ``classification_metrics``.
 
     ``thresholds`` are those of ``predicted_labels``. ``observe`` is shown the labels and the predictions,
-    (documents,) or 0/1 of (documents, L).
+    (documents,) or 0/1 of (documents, L), and ``keep_logits`` the logits, (documents, L).
 
     Raises:
         EvaluationInterrupted: ``should_stop()`` turned true.
@@ -91,6 +94,7 @@ def evaluate_documents(
         raise ValueError("the documents have no labels")
     scores = document_logits(model, batches, device=device, amp_dtype=amp_dtype, should_stop=should_stop)
     logits, labels = torch.from_numpy(scores), torch.from_numpy(batches.labels)
+    keep_logits(scores)
     decided = predicted_labels(scores, multi_label=labels.ndim == 2, thresholds=thresholds)
     metrics = classification_metrics(logits, labels, label_names=batches.label_names, decided=decided)
     observe(batches.labels, decided)

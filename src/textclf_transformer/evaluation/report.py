@@ -21,7 +21,7 @@ from textclf_transformer.data.documents import Documents
 from textclf_transformer.data.text_documents import has_text
 from textclf_transformer.errors import UserError
 from textclf_transformer.evaluation.full_evaluation import THIS_MODEL, evaluate_run
-from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
+from textclf_transformer.evaluation.loaded_run import FloatArray, LoadedRun, load_run
 from textclf_transformer.evaluation.pictures import Picture, StyleSheet
 from textclf_transformer.evaluation.report_charts import charts
 from textclf_transformer.evaluation.report_curves import curves
@@ -116,7 +116,13 @@ class Report:
         return written
 
 
-def make_report(run: RunFolder, *, documents: int, trust_code: bool = False) -> Report:
+def make_report(
+    run: RunFolder,
+    *,
+    documents: int,
+    trust_code: bool = False,
+    test_logits: FloatArray | None = None,
+) -> Report:
     """Judge a run as far as its folder and its data allow.
 
     Baselines are fitted where the training split has at most ``RIVALS_UP_TO_TOKENS`` tokens, so that a report
@@ -127,6 +133,8 @@ def make_report(run: RunFolder, *, documents: int, trust_code: bool = False) -> 
         documents: how many documents to show with their passages, at most; occlusion computes the head once
             for each of their chunks.
         trust_code: whether a tokenizer class outside this package may be run.
+        test_logits: what the run's best weights give for its test documents, (documents, L), where it is
+            known already.
 
     Raises:
         ConfigError: the folder is not a run's, or its config cannot be read.
@@ -140,7 +148,7 @@ def make_report(run: RunFolder, *, documents: int, trust_code: bool = False) -> 
         if record.kind == "finetuning":
             loaded = load_run(run.root, trust_code=trust_code)
             report.tokenizer = _tokenizer_facts(loaded.tokenizer)
-            _judge(report, loaded, documents=documents)
+            _judge(report, loaded, documents=documents, test_logits=test_logits)
             tokens = {part.split: part.tokens for part in record.facts.data}
             report.findings, reason = audit_findings(loaded, tokens)
             report.notes += [reason] if reason else []
@@ -155,12 +163,14 @@ def make_report(run: RunFolder, *, documents: int, trust_code: bool = False) -> 
     return report
 
 
-def _judge(report: Report, run: LoadedRun, *, documents: int) -> None:
+def _judge(report: Report, run: LoadedRun, *, documents: int, test_logits: FloatArray | None) -> None:
     """Add what the run's own judged documents say."""
     judged, split = _judged_documents(report, run)
     if judged is None:
         return
-    logits = run.logits(run.batches(judged))
+    logits = test_logits if split == "test" else None
+    if logits is None or len(logits) != len(judged):
+        logits = run.logits(run.batches(judged))
     train, _ = try_own_split(run, "train")
     with_rivals = train is None or int(train.lengths.sum()) <= RIVALS_UP_TO_TOKENS
     report.split = split
