@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,15 +26,10 @@ _TOKEN_TYPES = "embeddings.token_type_embeddings.weight"
 _POSITIONS = "embeddings.position_embeddings.weight"
 _HF_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 
-# (ours, theirs): beginnings of names outside the layers, and inside layer i; those in capitals are DeBERTa's,
-# too.
+# (ours, theirs): beginnings of names; those in capitals are DeBERTa's, too.
 EMBEDDING_PARTS = (
     ("embeddings.word_embeddings.", "embeddings.word_embeddings."),
     ("embeddings.norm.", "embeddings.LayerNorm."),
-)
-_ENCODER_PARTS = (
-    *EMBEDDING_PARTS,
-    ("embeddings.position_embeddings.", "embeddings.position_embeddings."),
 )
 LAYER_PARTS = (
     ("attention_output.", "attention.output.dense."),
@@ -44,13 +40,34 @@ LAYER_PARTS = (
 )
 _FUSED = "attention.query_key_value."
 _SPLIT = ("attention.self.query.", "attention.self.key.", "attention.self.value.")
-_HEAD_PARTS = (
-    ("head.dense.", "lm_head.dense."),
-    ("head.norm.", "lm_head.layer_norm."),
-    ("head.decoder.", "lm_head.decoder."),
-    ("head.bias", "lm_head.bias"),
-    ("classifier.dense.", "classifier.dense."),
-    ("classifier.output.", "classifier.out_proj."),
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of a family of models, as pairs (ours, theirs) of beginnings.
+
+    Attributes:
+        encoder: of the encoder's tensors outside its layers.
+        layer: inside a layer.
+        head: of heads; where several of ours are the same the first is written.
+    """
+
+    encoder: Parts
+    layer: Parts
+    head: Parts
+
+
+_NAMES = Names(
+    encoder=(*EMBEDDING_PARTS, ("embeddings.position_embeddings.", "embeddings.position_embeddings.")),
+    layer=((_FUSED, _FUSED), *LAYER_PARTS),
+    head=(
+        ("head.dense.", "lm_head.dense."),
+        ("head.norm.", "lm_head.layer_norm."),
+        ("head.decoder.", "lm_head.decoder."),
+        ("head.bias", "lm_head.bias"),
+        ("classifier.dense.", "classifier.dense."),
+        ("classifier.output.", "classifier.out_proj."),
+    ),
 )
 
 
@@ -95,7 +112,7 @@ def roberta_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> 
             continue
         layer = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", name)
         if layer is None:
-            known = our_name(name, encoder_parts=_ENCODER_PARTS, head_parts=_HEAD_PARTS)
+            known = our_name(name, _NAMES)
             mapped[known or (ENCODER_PREFIX + name if full_name in in_encoder else name)] = tensor
             continue
         begin, inner = f"{ENCODER_PREFIX}layers.{layer[1]}.", layer[2]
@@ -122,23 +139,14 @@ def encoder_names(names: Iterable[str], *, prefix: str) -> set[str]:
     return {name for name in encoder if not name.removeprefix(prefix).startswith("pooler.")}
 
 
-def our_name(name: str, *, encoder_parts: Parts, head_parts: Parts) -> str | None:
+def our_name(name: str, names: Names) -> str | None:
     """Return our name of a tensor outside the layers, by Hugging Face's ``name``; None if it is not known."""
-    encoder_name = rename(name, swapped(encoder_parts))
-    return rename(name, swapped(head_parts)) if encoder_name is None else ENCODER_PREFIX + encoder_name
+    encoder_name = rename(name, swapped(names.encoder))
+    return rename(name, swapped(names.head)) if encoder_name is None else ENCODER_PREFIX + encoder_name
 
 
-def their_name(
-    full_name: str, *, encoder_prefix: str, encoder_parts: Parts, layer_parts: Parts, head_parts: Parts
-) -> str:
-    """Return Hugging Face's name of one of our tensors.
-
-    Args:
-        full_name: ours, the encoder's under ``encoder.``.
-        encoder_prefix: what Hugging Face puts before the encoder's names.
-        encoder_parts: the pairs (ours, theirs) of the encoder, its layers apart.
-        layer_parts: those inside a layer.
-        head_parts: those of heads.
+def their_name(full_name: str, names: Names, *, encoder_prefix: str) -> str:
+    """Return Hugging Face's name of one of our tensors, the encoder's behind ``encoder_prefix``.
 
     Raises:
         KeyError: the name has no counterpart.
@@ -146,12 +154,12 @@ def their_name(
     name = full_name.removeprefix(ENCODER_PREFIX)
     layer = re.fullmatch(r"layers\.(\d+)\.(.+)", name)
     if name == full_name:
-        begin, theirs = "", rename(name, head_parts)
+        begin, theirs = "", rename(name, names.head)
     elif layer is None:
-        begin, theirs = encoder_prefix, rename(name, encoder_parts)
+        begin, theirs = encoder_prefix, rename(name, names.encoder)
     else:
         begin = f"{encoder_prefix}encoder.layer.{layer[1]}."
-        theirs = rename(layer[2], layer_parts)
+        theirs = rename(layer[2], names.layer)
     if theirs is None:
         raise KeyError(full_name)
     return begin + theirs
@@ -195,13 +203,7 @@ def roberta_state_to_hf(state: Mapping[str, Tensor], *, encoder_prefix: str) -> 
     """
     mapped: dict[str, Tensor] = {}
     for full_name, tensor in state.items():
-        name = their_name(
-            full_name,
-            encoder_prefix=encoder_prefix,
-            encoder_parts=_ENCODER_PARTS,
-            layer_parts=((_FUSED, _FUSED), *LAYER_PARTS),
-            head_parts=_HEAD_PARTS,
-        )
+        name = their_name(full_name, _NAMES, encoder_prefix=encoder_prefix)
         if _FUSED in name:
             for part, third in zip(_SPLIT, tensor.chunk(3), strict=True):
                 mapped[name.replace(_FUSED, part)] = third

@@ -17,6 +17,7 @@ from textclf_transformer.model.pretrained import (
     EMBEDDING_PARTS,
     ENCODER_PREFIX,
     LAYER_PARTS,
+    Names,
     encoder_names,
     our_name,
     rename,
@@ -24,31 +25,29 @@ from textclf_transformer.model.pretrained import (
     their_name,
 )
 
-# (ours, theirs): beginnings of names outside the layers, and inside layer i.
-_ENCODER_PARTS = (
-    *EMBEDDING_PARTS,
-    ("embeddings.relative_position_embeddings.", "encoder.rel_embeddings."),
-)
-_LAYER_PARTS = (
-    *LAYER_PARTS,
-    ("attention.query_bias", "attention.self.q_bias"),
-    ("attention.value_bias", "attention.self.v_bias"),
-    ("attention.position_key.", "attention.self.pos_proj."),
-    ("attention.position_query.", "attention.self.pos_q_proj."),
-)
 _FUSED = ("attention.query_key_value.weight", "attention.self.in_proj.weight")
-_HEAD_PARTS = (
-    ("head.dense.", "cls.predictions.transform.dense."),
-    ("head.norm.", "cls.predictions.transform.LayerNorm."),
-    ("head.decoder.", "cls.predictions.decoder."),
-    ("head.bias", "cls.predictions.bias"),
-    ("classifier.dense.", "pooler.dense."),
-    ("classifier.output.", "classifier."),
-)
-_NEWER_HEAD_PARTS = (
-    ("head.dense.", "lm_predictions.lm_head.dense."),
-    ("head.norm.", "lm_predictions.lm_head.LayerNorm."),
-    ("head.bias", "lm_predictions.lm_head.bias"),
+_NAMES = Names(
+    encoder=(*EMBEDDING_PARTS, ("embeddings.relative_position_embeddings.", "encoder.rel_embeddings.")),
+    layer=(
+        _FUSED,
+        *LAYER_PARTS,
+        ("attention.query_bias", "attention.self.q_bias"),
+        ("attention.value_bias", "attention.self.v_bias"),
+        ("attention.position_key.", "attention.self.pos_proj."),
+        ("attention.position_query.", "attention.self.pos_q_proj."),
+    ),
+    head=(
+        ("head.dense.", "cls.predictions.transform.dense."),
+        ("head.norm.", "cls.predictions.transform.LayerNorm."),
+        ("head.decoder.", "cls.predictions.decoder."),
+        ("head.bias", "cls.predictions.bias"),
+        ("classifier.dense.", "pooler.dense."),
+        ("classifier.output.", "classifier."),
+        # the newer layout
+        ("head.dense.", "lm_predictions.lm_head.dense."),
+        ("head.norm.", "lm_predictions.lm_head.LayerNorm."),
+        ("head.bias", "lm_predictions.lm_head.bias"),
+    ),
 )
 # Published beside the encoder for its mask decoder; this encoder has no absolute positions in its input.
 ABSOLUTE_POSITIONS = "embeddings.position_embeddings.weight"
@@ -78,9 +77,7 @@ def deberta_state_from_hf(state: Mapping[str, Tensor], *, num_attention_heads: i
             continue
         layer = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", name)
         if layer is None:
-            known = our_name(
-                name, encoder_parts=_ENCODER_PARTS, head_parts=(*_HEAD_PARTS, *_NEWER_HEAD_PARTS)
-            )
+            known = our_name(name, _NAMES)
             mapped[known or (ENCODER_PREFIX + name if full_name in in_encoder else name)] = tensor
             continue
         begin, inner = f"{ENCODER_PREFIX}layers.{layer[1]}.", layer[2]
@@ -91,7 +88,7 @@ def deberta_state_from_hf(state: Mapping[str, Tensor], *, num_attention_heads: i
                 )
             mapped[begin + _FUSED[0]] = _regroup(tensor, num_attention_heads, 3)
         else:
-            mapped[begin + (rename(inner, swapped(_LAYER_PARTS)) or inner)] = tensor
+            mapped[begin + (rename(inner, swapped(_NAMES.layer)) or inner)] = tensor
     return mapped
 
 
@@ -114,13 +111,7 @@ def deberta_state_to_hf(
     """
     mapped: dict[str, Tensor] = {}
     for full_name, tensor in state.items():
-        name = their_name(
-            full_name,
-            encoder_prefix=encoder_prefix,
-            encoder_parts=_ENCODER_PARTS,
-            layer_parts=(_FUSED, *_LAYER_PARTS),
-            head_parts=_HEAD_PARTS,
-        )
+        name = their_name(full_name, _NAMES, encoder_prefix=encoder_prefix)
         mapped[name] = _regroup(tensor, 3, num_attention_heads) if name.endswith(_FUSED[1]) else tensor
     return {name: tensor.detach().clone() for name, tensor in mapped.items()}
 
