@@ -77,6 +77,37 @@ def gradients_by_our_names(hf: transformers.PreTrainedModel, family: str) -> dic
     return roberta_state_from_hf(gradients, pad_token_id=PAD)
 
 
+def assert_same(
+    ours: Ours,
+    hf: transformers.PreTrainedModel,
+    family: str,
+    batch: tuple[Tensor, Tensor, Tensor],
+    *,
+    bound: float,
+) -> None:
+    """Compare hidden states, logits, loss and the gradient of every parameter."""
+    ids, mask, _ = batch
+    with torch.no_grad():
+        hidden = ours.encoder(ids, mask)["last_hidden_state"]
+        their_hidden = hf.base_model(ids, attention_mask=(~mask).long()).last_hidden_state
+    assert relative_error(hidden[~mask], their_hidden[~mask]) < bound
+    expected, expected_loss = logits_and_loss(hf, *batch, theirs=True)
+    found, loss = logits_and_loss(ours, *batch, theirs=False)
+    assert relative_error(found, expected) < bound
+    assert relative_error(loss, expected_loss) < bound
+    ours.zero_grad()
+    expected_loss.backward()
+    loss.backward()
+    gradients = gradients_by_our_names(hf, family)
+    own = {name: parameter.grad for name, parameter in ours.named_parameters()}
+    assert own.keys() == gradients.keys()
+    largest = max(float(gradient.abs().max()) for gradient in gradients.values())
+    for name, gradient in gradients.items():
+        # What cancels in exact numbers, as the bias of the keys does, is measured by the rest.
+        scale = max(float(gradient.abs().max()), 1e-3 * largest)
+        assert float((own[name] - gradient).abs().max()) / scale < bound, name
+
+
 @pytest.mark.parametrize("dtype", BOUND, ids=str)
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("family", ["roberta", "deberta"])
@@ -98,27 +129,11 @@ def test_folders_compute_the_same_on_both_sides(
     ids, mask = batch_for(family, length)
     targets = make_labels(mask) if task == "ForMaskedLM" else torch.tensor([0, 3, 1, 2])
 
-    expected, expected_loss = logits_and_loss(hf, ids, mask, targets, theirs=True)
-    found, loss = logits_and_loss(ours, ids, mask, targets, theirs=False)
-    assert relative_error(found, expected) < BOUND[dtype]
-    assert relative_error(loss, expected_loss) < BOUND[dtype]
-    expected_loss.backward()
-    loss.backward()
-    gradients = gradients_by_our_names(hf, family)
-    own = {name: parameter.grad for name, parameter in ours.named_parameters()}
-    assert own.keys() == gradients.keys()
-    largest = max(float(gradient.abs().max()) for gradient in gradients.values())
-    for name, gradient in gradients.items():
-        # What cancels in exact numbers, as the bias of the keys does, is measured by the rest.
-        scale = max(float(gradient.abs().max()), 1e-3 * largest)
-        assert float((own[name] - gradient).abs().max()) / scale < BOUND[dtype], name
+    assert_same(ours, hf, family, (ids, mask, targets), bound=BOUND[dtype])
 
     spread_weights(ours.float(), seed=1)
     ours.to_hf(tmp_path / "ours")
     auto = getattr(transformers, f"AutoModel{task}")
     theirs, info = auto.from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not any(info.values()), info
-    expected, expected_loss = logits_and_loss(theirs.to(dtype).eval(), ids, mask, targets, theirs=True)
-    found, loss = logits_and_loss(ours.to(dtype), ids, mask, targets, theirs=False)
-    assert relative_error(found, expected) < BOUND[dtype]
-    assert relative_error(loss, expected_loss) < BOUND[dtype]
+    assert_same(ours.to(dtype), theirs.to(dtype).eval(), family, (ids, mask, targets), bound=BOUND[dtype])
