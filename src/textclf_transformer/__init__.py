@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from textclf_transformer.data.dataloaders import create_classification_dataloader, create_mlm_dataloader
+    from textclf_transformer.data.preparing import prepare
     from textclf_transformer.evaluation.predict import predict
     from textclf_transformer.model.encoder import RobertaModel
     from textclf_transformer.model.heads import RobertaForMaskedLM
@@ -31,6 +32,7 @@ __all__ = [
     "create_model_config",
     "get_tokenizer",
     "predict",
+    "prepare",
 ]
 
 # Imported at first use: a command that needs no model (--version, a usage error) should not wait for torch.
@@ -47,6 +49,7 @@ _HOMES = {
     "create_model": "model.presets",
     "create_model_config": "model.presets",
     "predict": "evaluation.predict",
+    "prepare": "data.preparing",
 }
 
 

@@ -122,7 +122,7 @@ def test_the_blocks_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block.split("```")[0], page.name, "exec"), names)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     output = names["output"]
     assert isinstance(output, dict) and output["logits"].shape == (2, 2)
     assert output["attention_weights"].shape == (2, 6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from textclf_transformer.commands.common import command_parser, run_command
@@ -14,21 +14,17 @@ from textclf_transformer.commands.text_input import (
     add_label_flags,
     labelled_corpus,
 )
-from textclf_transformer.data.corpus import FORMATS, Corpus
+from textclf_transformer.data.corpus import FORMATS
 from textclf_transformer.data.folders import building_folder
-from textclf_transformer.data.splitting import SPLITS, stratified_split
+from textclf_transformer.data.preparing import WHOLE, cut, is_store_folder, write_documents
+from textclf_transformer.data.splitting import SPLITS, are_shares
 from textclf_transformer.data.store import Store
-from textclf_transformer.data.store_format import HEADER, Header, all_files
-from textclf_transformer.data.store_labels import labels_of, sorted_names
-from textclf_transformer.data.store_writer import write_store
+from textclf_transformer.data.store_format import HEADER, Header
 from textclf_transformer.data.tensor_export import write_tensors
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import DataError, UsageError
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.loading import load_tokenizer, tokenizer_kind
-
-WHOLE = "data"
-"""Name of the only part where there are no splits."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -134,32 +130,26 @@ def _write_cut(
     arguments: argparse.Namespace, inputs: list[Path], folder: Path, tokenizer: TokenizerWrapper, kind: str
 ) -> list[Split]:
     """Cut the documents of ``inputs``; the first pass reads labels and groups, each split has a pass."""
-    fractions = _fractions(arguments.split)
     corpus = labelled_corpus(arguments, inputs)
-    labels: list[tuple[str, ...]] = []
-    groups: list[str | None] = []
-    labelled = 0
-    for document in corpus:
-        own = labels_of(document, multi_label=arguments.multi_label)
-        labelled += own is not None
-        labels.append(own or ())
-        groups.append(document.group)
-    if not labels:
-        raise DataError("there are no documents", where=", ".join(map(str, inputs)))
-    part_of = stratified_split(labels, groups, fractions=fractions, seed=arguments.seed)
-    names = sorted_names(label for own in labels for label in own) if labelled else None
+    chosen, names = cut(
+        corpus,
+        fractions=_fractions(arguments.split),
+        seed=arguments.seed,
+        multi_label=arguments.multi_label,
+        source=", ".join(map(str, inputs)),
+    )
+    skipped = corpus.skipped
     splits = []
-    for part, name in enumerate(SPLITS):
-        chosen = _Selected(corpus, part_of == part)
-        _write_part(arguments, name, chosen, folder / name, tokenizer, kind, names)
-        splits.append(Split.read(name, folder / name, skipped=corpus.skipped if part == 0 else 0))
+    for name, documents in chosen.items():
+        _write_part(arguments, name, documents, folder / name, tokenizer, kind, names)
+        splits.append(Split.read(name, folder / name, skipped=skipped if name == SPLITS[0] else 0))
     return splits
 
 
 def _write_part(
     arguments: argparse.Namespace,
     name: str,
-    documents: Corpus | _Selected,
+    documents: Iterable[Document],
     place: Path,
     tokenizer: TokenizerWrapper,
     kind: str,
@@ -167,42 +157,16 @@ def _write_part(
 ) -> Header:
     if not arguments.quiet:
         print(f"{name}: tokenising …", file=sys.stderr)
-    place.mkdir(exist_ok=True)
-    return write_store(
+    return write_documents(
         place,
-        _at_least_one(documents, inputs=getattr(arguments, name, None) or arguments.inputs),
+        documents,
         tokenizer=tokenizer,
         tokenizer_kind=kind,
         keep_text=not arguments.no_text,
         multi_label=arguments.multi_label,
         label_names=label_names,
+        source=", ".join(map(str, getattr(arguments, name, None) or arguments.inputs)),
     )
-
-
-def _at_least_one(documents: Iterable[Document], *, inputs: Sequence[Path]) -> Iterator[Document]:
-    """Yield ``documents``; DataError that names ``inputs`` where there are none."""
-    found = False
-    for document in documents:
-        found = True
-        yield document
-    if not found:
-        raise DataError("there are no documents", where=", ".join(map(str, inputs)))
-
-
-class _Selected:
-    """Some documents of a corpus: those where ``chosen`` is true."""
-
-    def __init__(self, corpus: Corpus, chosen: Sequence[bool]) -> None:
-        self._corpus = corpus
-        self._chosen = chosen
-
-    def __iter__(self) -> Iterator[Document]:
-        try:
-            yield from (
-                document for document, chosen in zip(self._corpus, self._chosen, strict=True) if chosen
-            )
-        except ValueError as error:
-            raise DataError("an input changed while it was read") from error
 
 
 def _fractions(text: str) -> tuple[float, ...]:
@@ -210,7 +174,7 @@ def _fractions(text: str) -> tuple[float, ...]:
         fractions = tuple(float(part) for part in text.split("/"))
     except ValueError:
         fractions = ()
-    if len(fractions) != len(SPLITS) or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+    if not are_shares(fractions):
         raise UsageError(
             "not a split",
             where="--split",
@@ -230,25 +194,6 @@ def _turn_into_tensors(splits: list[Split], folder: Path, tokenizer: TokenizerWr
             file.unlink()
         if place != folder:
             place.rmdir()
-
-
-def is_store_folder(folder: Path) -> bool:
-    """Whether ``folder`` holds what this command writes and nothing else."""
-    tensors = {f"{name}.pt" for name in (*SPLITS, WHOLE)}
-    entries = list(folder.iterdir())
-    files = {path.name for path in entries if path.is_file() and not path.is_symlink()}
-    folders = [path for path in entries if path.name not in files]
-    is_known = files <= all_files() | tensors and (HEADER in files or bool(folders) or bool(files & tensors))
-    return is_known and all(
-        path.name in SPLITS and path.is_dir() and not path.is_symlink() and _is_single_store(path)
-        for path in folders
-    )
-
-
-def _is_single_store(folder: Path) -> bool:
-    entries = list(folder.iterdir())
-    names = {path.name for path in entries}
-    return HEADER in names and names <= all_files() and all(path.is_file() for path in entries)
 
 
 if __name__ == "__main__":

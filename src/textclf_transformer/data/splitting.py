@@ -13,6 +13,11 @@ from textclf_transformer.errors import DataError
 SPLITS = ("train", "val", "test")
 
 
+def are_shares(fractions: Sequence[float]) -> bool:
+    """Whether these are the shares of train, val and test."""
+    return len(fractions) == len(SPLITS) and min(fractions) > 0 and abs(sum(fractions) - 1) <= 1e-6
+
+
 def stratified_split(
     labels: Sequence[Sequence[Hashable]],
     groups: Sequence[str | None],

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from textclf_transformer.data.chunking import chunk_counts, tokens_read
 from textclf_transformer.data.encoding import EncodedBatch, encode_stream
+from textclf_transformer.data.records import Records, as_frame
 from textclf_transformer.data.store_labels import SEPARATOR
-from textclf_transformer.data.tables import Columns, row_document
 from textclf_transformer.data.text_documents import TOKEN_DTYPE, TextDocuments
 from textclf_transformer.data.text_files import Document
-from textclf_transformer.errors import DataError
 from textclf_transformer.evaluation.explain import (
     Passage,
     all_passages,
@@ -130,44 +128,12 @@ def predict(
         UserError: there is no such run, it cannot be read, or a text is empty or no string.
         TypeError: ``texts`` is one string.
     """
-    if isinstance(texts, str):
-        raise TypeError("texts is one string; put it into a list")
-    frame = _as_frame(texts)
-    records = _records(texts) if frame is None else _frame_records(frame)
+    frame = as_frame(texts)
+    records = Records.of(texts, columns=("text", "id"))
     loaded = run if isinstance(run, LoadedRun) else load_run(run, trust_code=trust_code)
-    rows = [
-        prediction.row() for prediction in predict_documents(loaded, _documents(records), explain=explain)
-    ]
+    rows = [prediction.row() for prediction in predict_documents(loaded, records, explain=explain)]
     try:
         import pandas
     except ImportError:
         return rows
     return pandas.DataFrame(rows, index=None if frame is None else frame.index)
-
-
-def _as_frame(texts: Any) -> pandas.DataFrame | None:
-    """Return ``texts`` if it is a DataFrame; without importing pandas for those who do not use it."""
-    module = sys.modules.get("pandas")
-    return texts if module is not None and isinstance(texts, module.DataFrame) else None
-
-
-def _records(texts: Iterable[Any]) -> list[dict[str, Any]]:
-    return [{"text": text} for text in texts]
-
-
-def _frame_records(frame: pandas.DataFrame) -> list[dict[str, Any]]:
-    columns = [name for name in ("text", "id") if name in frame.columns]
-    if "text" not in columns:
-        found = ", ".join(map(repr, frame.columns))
-        raise DataError("the DataFrame has no column 'text'", found=found or "no columns")
-    lists = {name: frame[name].tolist() for name in columns}
-    return [dict(zip(columns, values, strict=True)) for values in zip(*lists.values(), strict=True)]
-
-
-def _documents(records: Sequence[dict[str, Any]]) -> Iterator[Document]:
-    columns = Columns(text="text", label=None, id=None, group=None)
-    for place, record in enumerate(records):
-        document = row_document(record, columns, where=f"texts[{place}]", default_id=str(place))
-        if not document.text or document.text.isspace():
-            raise DataError("the text is empty", where=document.source)
-        yield document

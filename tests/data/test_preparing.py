@@ -1,0 +1,74 @@
+"""Stores from memory are those that the command writes from files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from end_to_end.conftest import Checkout
+
+import textclf_transformer
+from textclf_transformer.commands import prepare as command
+from textclf_transformer.data.store import Store
+from textclf_transformer.errors import DataError, UsageError, UserError
+
+SPLIT = (0.8, 0.1, 0.1)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+@pytest.mark.parametrize("split", [None, SPLIT])
+def test_a_frame_makes_the_store_that_its_file_makes(
+    checkout: Checkout, split: tuple[float, ...] | None
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    lines = Path("corpus.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) | {"id": f"d{n}", "group": str(n // 2)} for n, line in enumerate(lines)]
+    Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    flags = [] if split is None else ["--split", "/".join(map(str, split)), "--seed", "7"]
+    checkout.run(command.main, "in.jsonl", "--out", "filed", "--tokenizer", "tokenizer", *flags)
+    made = textclf_transformer.prepare(
+        pandas.DataFrame(rows), "made", tokenizer="tokenizer", split=split, seed=7
+    )
+    assert made == Path("made") and contents(made) == contents(Path("filed")) != {}
+
+
+def test_a_list_with_labels_and_without(checkout: Checkout) -> None:
+    texts, labels = ["soil and seed", "ship", "rope"], ["garden", "harbour", 3]
+    store = Store.open(textclf_transformer.prepare(texts, "one", tokenizer="tokenizer", labels=labels))
+    assert store.label_names == ("3", "garden", "harbour")
+    assert [store.text(place) for place in range(3)] == texts
+    assert [store.document_id(place) for place in range(3)] == ["0", "1", "2"]
+    bare = Store.open(textclf_transformer.prepare(texts, "two", tokenizer="tokenizer"))
+    assert bare.labels is None and len(bare) == 3
+    several = textclf_transformer.prepare(
+        texts, "three", tokenizer="tokenizer", labels=[["a", "b"], [], ["b"]], multi_label=True
+    )
+    assert Store.open(several).labels.tolist() == [[1, 1], [0, 0], [0, 1]]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("texts", "more", "error", "words"),
+    [
+        ("one", {}, TypeError, "put it into a list"),
+        ([], {}, DataError, "no documents"),
+        (["a", " "], {}, DataError, r"empty; texts\[1\]"),
+        (["a", 5], {}, DataError, r"texts\[1\]: text"),
+        (["a"], {"labels": ["x", "y"]}, DataError, "2 for 1 texts"),
+        (["a"], {"labels": [["x"]]}, DataError, "label is a list"),
+        (["a"], {"split": (0.5, 0.5)}, UsageError, "three shares"),
+        (["a"], {"tokenizer": "nowhere"}, UserError, "nowhere"),
+        (["a"], {"out": "store"}, UsageError, "store"),
+    ],
+)
+def test_mistakes(
+    checkout: Checkout, texts: Any, more: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    before = contents(Path("store"))
+    with pytest.raises(error, match=words):
+        textclf_transformer.prepare(texts, **{"out": "new", "tokenizer": "tokenizer", **more})
+    assert not Path("new").exists() and contents(Path("store")) == before
