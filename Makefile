@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 DATA ?= data
 
-.PHONY: help demo test torture check format results tables bench bench-full bench-gpu clean
+.PHONY: help demo test torture check format results tables pictures bench bench-full bench-gpu clean
 
 help:
 	@echo "make demo       pretrain and finetune a long-document classifier on text that the install brings (minutes)"
@@ -17,6 +17,7 @@ help:
 	@echo "make format     let ruff format the code"
 	@echo "make results DATA=FOLDER   measure on the data sets in FOLDER (hours, in the background; goes on where it stopped)"
 	@echo "make tables DATA=FOLDER    measure the poolings and the ways of freezing on movie_reviews in FOLDER (half an hour)"
+	@echo "make pictures   take the pictures of docs/images anew, of the demo run (RUN_NAME=name: of another)"
 	@echo "make bench      measure speed beside Hugging Face, small sizes (under 20 minutes on 2 quiet cores)"
 	@echo "make bench-full the same at full size, for docs/performance.md (hours; goes on where it stopped)"
 	@echo "make bench-gpu  the same on a GPU"
@@ -52,6 +53,9 @@ format: $(VENV)/installed-dev
 
 results: $(VENV)/installed
 	$(RUN) -m benchmarks.results --data "$(DATA)"
+
+pictures: $(VENV)/installed-dev
+	PYTHONPATH=tests $(RUN) -m browser.pictures $(RUN_NAME)
 
 tables: $(VENV)/installed
 	$(RUN) -m benchmarks.poolings_and_freezing --data "$(DATA)"

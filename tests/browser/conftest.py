@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -58,10 +59,10 @@ class Browser:
     def script(self, code: str, *arguments: Any) -> Any:
         return self.driver.execute_script(code, *arguments)
 
-    def screenshot(self, path: Path) -> Image.Image:
-        """Save a picture of the whole page, at most 4,000 pixels of it, and return it."""
-        width, height = self.script("return [innerWidth, document.documentElement.scrollHeight]")
-        clip = {"x": 0, "y": 0, "width": width, "height": min(height, 4000), "scale": 1}
+    def screenshot(self, path: Path, *, top: float = 0, height: int = 4000) -> Image.Image:
+        """Save a picture of the page, ``height`` pixels of it from ``top`` on, and return it."""
+        width, whole = self.script("return [innerWidth, document.documentElement.scrollHeight]")
+        clip = {"x": 0, "y": top, "width": width, "height": min(whole - top, height), "scale": 1}
         answer = self._command("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
         content = base64.b64decode(answer["data"])
         path.write_bytes(content)
@@ -84,17 +85,24 @@ class Browser:
         return self.driver.execute_cdp_cmd(name, parameters)
 
 
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A browser with nothing of the user's in it."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+@contextlib.contextmanager
+def started_browser(profile: Path) -> Iterator[Browser]:
+    """A browser with nothing of the user's in it; LookupError, with what is missing, where there is none.
+
+    Args:
+        profile: an empty folder for its files.
+    """
+    try:
+        from selenium import webdriver
+    except ImportError:
+        raise LookupError("selenium is not installed") from None
     program = shutil.which("chromium") or shutil.which("google-chrome")
     driver_program = shutil.which("chromedriver")
     if program is None or driver_program is None:
-        pytest.skip("no browser: install chromium and chromedriver")
+        raise LookupError("no browser: install chromium and chromedriver")
     options = webdriver.ChromeOptions()
     options.binary_location = program
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.add_argument("--no-sandbox")  # Chromium refuses its sandbox to root
@@ -105,3 +113,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield Browser(driver)
     finally:
         driver.quit()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The browser, or a skip that says what is missing."""
+    with contextlib.ExitStack() as stack:
+        try:
+            made = stack.enter_context(started_browser(tmp_path_factory.mktemp("browser")))
+        except LookupError as missing:
+            pytest.skip(str(missing))
+        yield made

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from browser.conftest import Browser
+from browser.pictures import IMAGES, most_telling, picture_answer, picture_report
 from end_to_end.conftest import served
 from PIL import Image, ImageStat
 
@@ -116,6 +117,16 @@ def test_the_switch_shades_by_the_other_measure_without_a_script(browser: Browse
     assert all("0, 103, 165" in colour for colour in by_attention if colour != "rgba(0, 0, 0, 0)")
     assert any("0, 103, 165" in colour for colour in by_attention)
     assert browser.complaints() == []
+
+
+def test_the_pictures_of_the_docs_can_be_taken_anew(
+    browser: Browser, report: Report, page: str, server: ModelServer, tmp_path: Path
+) -> None:
+    picture_report(browser, page, tmp_path)
+    picture_answer(browser, server.url, most_telling(report), tmp_path / "serve.png")
+    sizes = {path.name: Image.open(path).size for path in tmp_path.iterdir()}
+    assert sizes.keys() == {path.name for path in IMAGES.iterdir()}
+    assert all(size[0] == (360 if "phone" in name else 1100) for name, size in sizes.items())
 
 
 def test_an_injected_script_never_runs(
