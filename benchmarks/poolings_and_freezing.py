@@ -155,7 +155,9 @@ def table_lines(table: str, runs: Mapping[str, Run]) -> list[str]:
     """Return the Markdown section of one table."""
     title, column = HEADINGS[table]
     lines = [f"## {title}", ""]
-    lines += [f"| {column} | macro-F1 | 95 % interval | seeds | trained parameters | CPU s per epoch | MiB |"]
+    lines += [
+        f"| {column} | macro-F1 | 95 % interval | each seed | trained parameters | CPU s per epoch | MiB |"
+    ]
     lines += ["|---|---|---|---|---|---|---|"]
     scores, missing = {}, []
     for number, row in enumerate(TABLES[table]):
@@ -173,9 +175,10 @@ def table_lines(table: str, runs: Mapping[str, Run]) -> list[str]:
 def table_line(row: str, scores: Sequence[float], runs: Sequence[Run]) -> str:
     """Return one row: scores over seeds, the least time of them, the most memory."""
     low, high = interval(scores)
-    bounds = f"{low:.1f} to {high:.1f}" if math.isfinite(low) else ""
+    bounds = f"{max(low, 0):.1f} to {min(high, 100):.1f}" if math.isfinite(low) else ""
     seconds = [run["cpu_seconds"] / EPOCHS for run in runs if run["cpu_seconds"] is not None]
-    cells = [row, f"{statistics.mean(scores):.1f}", bounds, str(len(runs))]
+    each = ", ".join(f"{score:.1f}" for score in scores)
+    cells = [row, f"{statistics.mean(scores):.1f}", bounds, each]
     cells += [f"{runs[0]['trainable_parameters']:,}", f"{min(seconds):.0f}" if seconds else ""]
     return f"| {' | '.join([*cells, str(round(max(run['memory_mib'] for run in runs)))])} |"
 
