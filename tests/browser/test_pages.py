@@ -82,6 +82,19 @@ def test_the_report_fits_and_follows_the_colour_scheme(
         assert_quiet(browser, page)
 
 
+@pytest.mark.parametrize("width", [1200, PHONE])
+def test_a_document_of_hundreds_of_chunks_fits(
+    browser: Browser, report: Report, tmp_path: Path, width: int
+) -> None:
+    shown = report.documents[0]
+    long = dataclasses.replace(shown, chunks=shown.chunks * (400 // len(shown.chunks)))
+    path = tmp_path / "long.html"
+    dataclasses.replace(report, documents=[long]).write(path)
+    browser.open(path.as_uri(), width=width)
+    too_wide = "return [...document.querySelectorAll('.strip')].map(one => one.scrollWidth - one.clientWidth)"
+    assert browser.script(too_wide) == [0, 0]
+
+
 def test_tables_fit_a_phone(browser: Browser, page: str) -> None:
     browser.open(page, width=PHONE)
     too_wide = (

@@ -64,7 +64,7 @@ class ShownChunk:
     @property
     def preview(self) -> str:
         """The beginning of the text, on one line."""
-        return " ".join(self.text[: 2 * PREVIEW_CHARACTERS].split())[:PREVIEW_CHARACTERS]
+        return " ".join(self.text[: 2 * PREVIEW_CHARACTERS].split())[:PREVIEW_CHARACTERS].rstrip()
 
 
 @dataclass(frozen=True, slots=True)
