@@ -78,7 +78,7 @@ def main() -> int:
                 failed |= bool(result.faults) or result.passed < result.cases
                 print(_line(result), f"({minutes:.1f} min)", flush=True)
                 print("".join(f"    {fault}\n" for fault in result.faults[:20]), end="", flush=True)
-                _keep(arguments.results, result, seed=arguments.seed)
+                _keep(arguments.results, result, seed=arguments.seed, minutes=minutes)
                 write_between(PAGE, START, END, _tables(arguments.results))
     return int(failed)
 
@@ -89,12 +89,13 @@ def _damage(bench: Bench, *, truncations: int, flips: int, seed: int) -> Result:
     return damage_files(folder, truncations=truncations, flips=flips, seed=seed)
 
 
-def _keep(path: Path, result: Result, *, seed: int) -> None:
+def _keep(path: Path, result: Result, *, seed: int, minutes: float) -> None:
     """Add a row to the results; an older one of the same title goes."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     kept = [line for line in lines if json.loads(line)["title"] != result.title]
     conditions = {
         "seed": seed,
+        "minutes": round(minutes, 1),
         "commit": code_commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "hardware": hardware(),
@@ -112,12 +113,14 @@ def _line(result: Result) -> str:
 def _tables(path: Path) -> str:
     """Return the results kept at ``path`` as Markdown."""
     results = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    lines = ["| what was done | passed | figures | seed, commit, date |", "|---|---|---|---|"]
+    lines = ["| what was done | passed | figures | minutes | seed, commit, date |", "|---|---|---|---|---|"]
     for row in results:
         facts = "; ".join(f"{name}: {value}" for name, value in row["facts"].items())
         outcome = f"skipped: {row['skipped']}" if row["skipped"] else f"{row['passed']} of {row['cases']}"
+        outcome += f", {row['faults']} faults" if row["faults"] else ""
         lines.append(
-            f"| {row['title']} | {outcome} | {facts} | {row['seed']}, {row['commit']}, {row['date']} |"
+            f"| {row['title']} | {outcome} | {facts} | {row['minutes']} "
+            f"| {row['seed']}, {row['commit']}, {row['date']} |"
         )
     machines = sorted({row["hardware"] for row in results})
     return "\n".join([*lines, "", f"Measured on {'; '.join(machines)}.", ""])

@@ -27,13 +27,15 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 TASKS = ("pretrain", "finetune")
 KINDS = {"pretrain": "pretraining", "finetune": "finetuning"}
 
+SAVE_EVERY = 3  # steps
+
 # Runs of 20 to 30 steps with several micro-batches each, in which everything happens: dropout, accumulation,
 # the end of an epoch, saves and evaluations that do not fall together, a last evaluation on test.
 _COMMON = {
     "training.batch_size": 8,
     "training.learning_rate": 3e-3,
     "training.tokens_per_micro_batch": 96,
-    "training.save_every": 3,
+    "training.save_every": SAVE_EVERY,
     "logging.eval_every": 4,
     "logging.log_every": 2,
 }

@@ -65,6 +65,7 @@ class Hook:
         self.stack = ["start-up"]
         self.owners: list[FrameType] = []
         self.micro_batches = 0
+        self.began: int | None = None  # steps done before the first one of this process
         self.left = 0
         self.struck = False
         self.traced: FrameType | None = None
@@ -109,6 +110,8 @@ class Hook:
             self.stack.append(phase)
             self.owners.append(frame)
             self.occurrences[phase] += 1
+            if phase == "step" and self.began is None:
+                self.began = frame.f_locals["self"].state.step
             if self.occurrence is not None:
                 self.counts[phase] = 0
             self.micro_batches = 0
@@ -131,6 +134,7 @@ class Hook:
                 "action": action,
                 "where": _place(frame),
                 "steps": self.occurrences["step"],
+                "began": self.began,
             }
         )
         if action == "kill":

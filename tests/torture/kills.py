@@ -6,7 +6,7 @@ from collections import Counter
 from random import Random
 from typing import Any
 
-from torture.bench import Bench, Result, saved_loop
+from torture.bench import SAVE_EVERY, Bench, Result, saved_loop
 from torture.hook import PHASES
 
 KILLS_PER_RUN = 3
@@ -40,6 +40,7 @@ def kill_runs(bench: Bench, task: str, *, runs: int, seed: int, **more: Any) -> 
         random = Random(f"{seed}/{task}/{number}")
         folder = bench.new_run(task)
         faults: list[str] = []
+        saved = 0
         # a kill in the shutdown comes last: after it nothing is left to be killed in
         plan = sorted((next(phases) for _ in range(KILLS_PER_RUN)), key=lambda phase: phase == "shutdown")
         moments = [(phase, random.randint(1, _reach(phase, counts))) for phase in plan]
@@ -49,9 +50,13 @@ def kill_runs(bench: Bench, task: str, *, runs: int, seed: int, **more: Any) -> 
                 break  # the run was over before; the count of kills shows how often
             landed[ended.struck[0]["phase"]] += 1
             try:
-                resumed.update(_kinds_of_place(saved_loop(folder), task))
+                loop = saved_loop(folder)
             except Exception as fault:
                 faults.append(f"no checkpoint loads after the kill: {fault}")
+                break
+            resumed.update(_kinds_of_place(loop, task))
+            faults += _work_lost(ended.struck[0], before=saved, after=0 if loop is None else loop["step"])
+            saved = 0 if loop is None else loop["step"]
         faults += bench.finish_and_compare(task, folder, **more)
         result.case(faults, f"seed {seed}, {task} run {number}, killed at {moments}")
     result.facts = {"kills": landed.total(), **{f"in {phase}": landed[phase] for phase in PHASES}}
@@ -73,6 +78,20 @@ def _turns(random: Random) -> Any:
 def _reach(phase: str, counts: dict[str, int]) -> int:
     """Return how far into a phase to go; where a run is there often, something is left for other kills."""
     return counts[phase] if phase in ("start-up", "shutdown") else counts[phase] // KILLS_PER_RUN
+
+
+def _work_lost(struck: dict[str, Any], *, before: int, after: int) -> list[str]:
+    """Return what is wrong with the steps saved ``before`` and ``after`` a start and its kill.
+
+    The bits at the end would be the same if each start began from nothing, or if nothing was ever saved.
+    """
+    faults = []
+    if struck["began"] not in (None, before):
+        faults.append(f"step {before} was saved, but the run went on from {struck['began']}")
+    begun = before + struck["steps"]
+    if not (begun - 1) // SAVE_EVERY * SAVE_EVERY <= after <= begun:
+        faults.append(f"step {begun} was begun, but step {after} is the last one saved")
+    return faults
 
 
 def _kinds_of_place(loop: dict[str, Any] | None, task: str) -> list[str]:

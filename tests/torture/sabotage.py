@@ -58,6 +58,7 @@ _power = partial(cut_power, task="pretrain", resumed=0, seed=2)
 _stops = partial(stop_runs, cases=8, seed=2)
 
 ATOMIC, LOOP, METRICS = "atomic.py", "training/loop.py", "training/metrics_log.py"
+SESSION = "commands/training_session.py"
 SABOTAGES = (
     Sabotage(
         "a checkpoint is not synced",
@@ -160,6 +161,17 @@ SABOTAGES = (
     Sabotage(
         "the optimizer begins anew",
         ((LOOP, '        load_optimizer_state(self.optimizer, saved["optimizer"])\n', ""),),
+        _pretraining_kills,
+    ),
+    Sabotage(
+        "a resume begins anew, without a word",
+        (
+            (
+                "commands/training_session.py",
+                "        saved = checkpointer.load()\n",
+                "        saved = None\n",
+            ),
+        ),
         _pretraining_kills,
     ),
     Sabotage(
