@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +204,18 @@ def test_a_disk_that_refuses_leaves_the_old_file(path: Path, monkeypatch: pytest
     monkeypatch.undo()
     assert load_checkpoint(path)["loop"]["step"] == 0
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_a_save_imports_nothing(tmp_path: Path) -> None:
+    """An import in the first save would fail with the disk of the installation, as a fault of ours."""
+    program = f"""
+import sys
+from pathlib import Path
+import torch
+from textclf_transformer.training.checkpoint import save_checkpoint
+before = set(sys.modules)
+save_checkpoint(Path({str(tmp_path / "model.ckpt")!r}), {{"weight": torch.ones(3)}})
+print(sorted(set(sys.modules) - before))
+"""
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.utils.serialization.config  # else torch.save imports it, and needs more disks than its own
 from torch import Tensor
 
 from textclf_transformer.atomic import atomic_write
