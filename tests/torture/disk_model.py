@@ -118,7 +118,7 @@ class Disk:
     # The calls: each takes strace's arguments (strings as bytes) and the result; whether a state has changed.
 
     def _openat(self, arguments: list[str | bytes], result: int) -> bool:
-        path, flags = os.fsdecode(arguments[1]), str(arguments[2]).split("|")
+        path, flags = self._path(arguments), str(arguments[2]).split("|")
         self.open.pop(result, None)
         if not self._inside(path):
             return False
@@ -141,8 +141,10 @@ class Disk:
         return False
 
     def _fcntl(self, arguments: list[str | bytes], result: int) -> bool:
-        if str(arguments[1]).startswith("F_DUPFD") and int(arguments[0]) in self.open:
-            raise NotImplementedError("a descriptor was duplicated")
+        if str(arguments[1]).startswith("F_DUPFD"):
+            self.open.pop(result, None)
+            if (file := self.open.get(int(arguments[0]))) is not None:
+                self.open[result] = file  # they share the position, too
         return False
 
     def _lseek(self, arguments: list[str | bytes], result: int) -> bool:
@@ -203,6 +205,24 @@ class Disk:
         if self._inside(path):
             self._change({path: None})
         return self._inside(path)
+
+    def _unlinkat(self, arguments: list[str | bytes], result: int) -> bool:
+        path = self._path(arguments)
+        if self._inside(path):
+            self._change({path + "/" if "AT_REMOVEDIR" in str(arguments[2]) else path: None})
+        return self._inside(path)
+
+    def _rmdir(self, arguments: list[str | bytes], result: int) -> bool:
+        path = os.fsdecode(arguments[0])
+        if self._inside(path):
+            self._change({path + "/": None})
+        return self._inside(path)
+
+    def _path(self, arguments: list[str | bytes]) -> str:
+        """Return the path of a call that names a folder's descriptor and a path from there."""
+        path = os.fsdecode(arguments[1])
+        folder = None if arguments[0] == "AT_FDCWD" else self.open.get(int(arguments[0]))
+        return path if folder is None else str(PurePosixPath(folder.path) / path)
 
     def _mkdir(self, arguments: list[str | bytes], result: int) -> bool:
         path = os.fsdecode(arguments[0])
