@@ -82,7 +82,7 @@ def work(request: dict[str, Any]) -> NoReturn:
     module = sys.modules[request["module"]]
     if hasattr(module, "report_after_training") and (hook is None or hook.phase != "shutdown"):
         # a second of drawing, after all that a resume or a comparison looks at; kills in the shutdown see it
-        module.report_after_training = lambda *_: None  # type: ignore[attr-defined]
+        module.report_after_training = lambda *_, **__: None  # type: ignore[attr-defined]
     if hook is not None:
         hook.install()
     try:
