@@ -53,7 +53,7 @@ def faults_and_megabytes_left(*, settle: bool) -> tuple[int, float]:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_freed_pages_are_used_again_and_can_be_given_back() -> None:
     unsettled, _ = faults_and_megabytes_left(settle=False)
-    assert unsettled > 100_000, "this machine's allocator needs no help"
+    assert unsettled > 50_000, "this machine's allocator needs no help"
     faults, megabytes = faults_and_megabytes_left(settle=True)
     assert faults < unsettled / 5
     assert megabytes < 40  # of 144 that were taken

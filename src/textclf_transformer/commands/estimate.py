@@ -149,8 +149,9 @@ def _step_flops(encoder: RobertaModel, load: StepLoad) -> float:
         attention += 8 * load.sequence_length * width * (1 + width / load.tokens_per_call)
     after_attention = 2 * (width**2 + 2 * width * inner)
     layers, in_graph = len(encoder.layers), layers_in_graph(encoder)
-    # the last layer runs on the wanted tokens alone once its attention is done
-    last = attention + load.wanted_share * after_attention
+    # the last layer computes keys and values of all tokens, and the rest for the wanted ones alone
+    keys_and_values = attention if encoder.attention_kind == "disentangled" else 4 * width**2
+    last = keys_and_values + load.wanted_share * (attention - keys_and_values + after_attention)
     extra = load.extra_layers * (attention + after_attention)
     forward = (layers - 1) * (attention + after_attention) + last + extra
     backward = 2 * (max(in_graph - 1, 0) * (attention + after_attention) + min(in_graph, 1) * (last + extra))
