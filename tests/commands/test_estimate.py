@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ CHUNKS, LENGTH, WIDTH = 16, 64, 64
 
 
 def classifier(
-    *, kind: str, layers: int = 3, recompute: bool = False
+    *, kind: str, layers: int = 3, recompute: bool = False, dropout: float = 0.0
 ) -> HierarchicalRobertaForClassification:
     torch.manual_seed(0)
     encoder = RobertaModel(
@@ -30,6 +31,7 @@ def classifier(
         max_position_embeddings=LENGTH + 1,
         pad_token_id=0,
         attention_kind=kind,
+        attention_probs_dropout_prob=dropout,
     )
     return HierarchicalRobertaForClassification(
         encoder, num_labels=2, pooling="mean", use_gradient_checkpointing=recompute
@@ -75,8 +77,8 @@ def test_operations_are_those_that_torch_counts(
     assert cost.step_flops == pytest.approx(counter.get_total_flops(), rel=0.06)
 
 
-def saved_bytes(model: HierarchicalRobertaForClassification, *, amp: bool) -> int:
-    """Return the bytes of all storages that autograd keeps between forward and backward pass."""
+def saved_bytes(work: Callable[[], object], model: HierarchicalRobertaForClassification) -> int:
+    """Return the bytes of all storages but weights that autograd keeps for a backward pass of ``work``."""
     kept: dict[int, Tensor] = {}
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
 
@@ -86,22 +88,39 @@ def saved_bytes(model: HierarchicalRobertaForClassification, *, amp: bool) -> in
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        run(model, amp=amp)
+        work()
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
 @pytest.mark.parametrize("kind", ["standard", "disentangled"])
 @pytest.mark.parametrize("amp", [False, True])
 @pytest.mark.parametrize("frozen", [0, 1])
-def test_each_layer_keeps_what_autograd_saves(kind: str, amp: bool, frozen: int) -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_each_layer_keeps_what_autograd_saves(kind: str, amp: bool, frozen: int, dropout: float) -> None:
     estimated, saved = [], []
     for layers in (3, 5):
-        model = classifier(kind=kind, layers=layers)
+        model = classifier(kind=kind, layers=layers, dropout=dropout)
         model.freeze_bottom_k_layers(frozen)
         if not frozen:
             model.unfreeze_base_model()
-        estimated.append(estimate_cost(model, model.encoder, load(amp=amp)).activation_bytes)
-        saved.append(saved_bytes(model, amp=amp))
+        cost = estimate_cost(model, model.encoder, load(amp=amp, attention_dropout=dropout > 0))
+        estimated.append(cost.activation_bytes)
+        saved.append(saved_bytes(lambda model=model: run(model, amp=amp), model))
+    assert estimated[1] - estimated[0] == pytest.approx(saved[1] - saved[0], rel=0.06)
+
+
+@pytest.mark.parametrize("kind", ["standard", "disentangled"])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_the_last_layer_keeps_less_where_few_outputs_are_wanted(kind: str, dropout: float) -> None:
+    model = classifier(kind=kind, dropout=dropout)
+    ids = torch.randint(1, 50, (CHUNKS, LENGTH))
+    none = torch.zeros_like(ids, dtype=torch.bool)
+    estimated, saved = [], []
+    for count in (1, LENGTH):
+        wanted = torch.arange(LENGTH).expand_as(ids) < count
+        saved.append(saved_bytes(lambda wanted=wanted: model.encoder.encode(ids, none, wanted).sum(), model))
+        settings = load(wanted_share=count / LENGTH, attention_dropout=dropout > 0)
+        estimated.append(estimate_cost(model, model.encoder, settings).activation_bytes)
     assert estimated[1] - estimated[0] == pytest.approx(saved[1] - saved[0], rel=0.06)
 
 

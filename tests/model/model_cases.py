@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 
 import torch
 import transformers
@@ -134,6 +135,17 @@ def make_labels(mask: Tensor, *, seed: int = 0, share: float = 0.4) -> Tensor:
     chosen = (torch.rand(mask.shape, generator=generator) < share) & ~mask
     chosen[0, (~mask[0]).nonzero()[0, 0]] = True
     return labels.masked_fill(~chosen, -100)
+
+
+def assert_same_gradients(model: nn.Module, expected: Mapping[str, Tensor], *, bound: float) -> None:
+    """Compare each parameter's gradient with the one of its name, relative to that tensor's largest value."""
+    found = {name: parameter.grad for name, parameter in model.named_parameters()}
+    assert found.keys() == expected.keys()
+    largest = max(float(gradient.abs().max()) for gradient in expected.values())
+    for name, gradient in expected.items():
+        # What cancels in exact numbers, as the bias of the keys does in the softmax, is measured by the rest.
+        scale = max(float(gradient.abs().max()), 1e-3 * largest)
+        assert float((found[name] - gradient).abs().max()) / scale < bound, name
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:

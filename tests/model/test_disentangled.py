@@ -10,7 +10,16 @@ from typing import TypeVar
 import pytest
 import torch
 import transformers
-from model_cases import PAD, VOCAB, make_batch, make_encoder, make_labels, relative_error, spread_weights
+from model_cases import (
+    PAD,
+    VOCAB,
+    assert_same_gradients,
+    make_batch,
+    make_encoder,
+    make_labels,
+    relative_error,
+    spread_weights,
+)
 from torch import Tensor, nn
 from transformers.models.deberta import modeling_deberta
 
@@ -138,13 +147,7 @@ def test_logits_loss_and_gradients_equal_hf(
     loss.backward()
     found["loss"].backward()
     theirs = {name: parameter.grad for name, parameter in hf.named_parameters()}
-    gradients = deberta_state_from_hf(theirs, num_attention_heads=3)
-    own = {name: parameter.grad for name, parameter in ours.named_parameters()}
-    assert own.keys() == gradients.keys()
-    largest = max(float(gradient.abs().max()) for gradient in gradients.values())
-    for name, gradient in gradients.items():
-        scale = max(float(gradient.abs().max()), 1e-3 * largest)
-        assert float((own[name] - gradient).abs().max()) / scale < bound, name
+    assert_same_gradients(ours, deberta_state_from_hf(theirs, num_attention_heads=3), bound=bound)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

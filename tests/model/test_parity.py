@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 import transformers
-from model_cases import PAD, PADDINGS, make_batch, make_hf, make_labels, masked_lm_like, relative_error
+from model_cases import (
+    PAD,
+    PADDINGS,
+    assert_same_gradients,
+    make_batch,
+    make_hf,
+    make_labels,
+    masked_lm_like,
+    relative_error,
+)
 from torch import Tensor
 
 from textclf_transformer.model.pretrained import roberta_state_from_hf
@@ -76,15 +85,8 @@ def test_gradients_equal_hf(padding: str, backend: str, dtype: torch.dtype, boun
     # in ours.
     token_types = gradients.pop("roberta.embeddings.token_type_embeddings.weight")
     expected = roberta_state_from_hf(gradients, pad_token_id=PAD)
-    found = {name: parameter.grad for name, parameter in model.named_parameters()}
-    assert found.keys() == expected.keys()
-    largest = max(float(gradient.abs().max()) for gradient in expected.values())
-    for name, gradient in expected.items():
-        # The bias of the keys cancels in the softmax: its gradient is rounding alone, so it is measured by
-        # the rest.
-        scale = max(float(gradient.abs().max()), 1e-3 * largest)
-        assert float((found[name] - gradient).abs().max()) / scale < bound, name
-    positions = found["encoder.embeddings.position_embeddings.weight"]
+    assert_same_gradients(model, expected, bound=bound)
+    positions = model.encoder.embeddings.position_embeddings.weight.grad
     assert relative_error(positions.sum(dim=0), token_types[0]) < 10 * bound
 
 

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from model_cases import PAD, make_batch, make_hf, make_labels, relative_error, spread_weights
+from model_cases import (
+    PAD,
+    assert_same_gradients,
+    make_batch,
+    make_hf,
+    make_labels,
+    relative_error,
+    spread_weights,
+)
 from test_disentangled import in_float64, make_hf_deberta  # noqa: F401 (a fixture)
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -98,14 +106,7 @@ def assert_same(
     ours.zero_grad()
     expected_loss.backward()
     loss.backward()
-    gradients = gradients_by_our_names(hf, family)
-    own = {name: parameter.grad for name, parameter in ours.named_parameters()}
-    assert own.keys() == gradients.keys()
-    largest = max(float(gradient.abs().max()) for gradient in gradients.values())
-    for name, gradient in gradients.items():
-        # What cancels in exact numbers, as the bias of the keys does, is measured by the rest.
-        scale = max(float(gradient.abs().max()), 1e-3 * largest)
-        assert float((own[name] - gradient).abs().max()) / scale < bound, name
+    assert_same_gradients(ours, gradients_by_our_names(hf, family), bound=bound)
 
 
 @pytest.mark.parametrize("dtype", BOUND, ids=str)

@@ -165,13 +165,13 @@ def _step_flops(encoder: RobertaModel, load: StepLoad) -> float:
 def _activation_bytes(encoder: RobertaModel, load: StepLoad) -> float:
     """What the layers in the graph keep, and the working memory of one layer beside it."""
     in_graph = layers_in_graph(encoder)
-    attention, after_attention = _kept_per_token(encoder, load)
+    by_key, by_query = _kept_per_token(encoder, load)
     tokens = load.tokens_per_pass
     if load.recompute == "chunks":  # kept groups are gone before another is computed again
         tokens = min(tokens, max(load.tokens_kept, load.tokens_per_group))
-    full = attention + after_attention
+    full = by_key + by_query
     kept = max(in_graph - 1 + load.extra_layers, 0) * full + min(in_graph, 1) * (
-        attention + load.wanted_share * after_attention
+        by_key + load.wanted_share * by_query
     )
     if load.recompute == "layers":
         kept = in_graph * 4 * encoder.hidden_size  # each layer's input, float32
@@ -181,18 +181,18 @@ def _activation_bytes(encoder: RobertaModel, load: StepLoad) -> float:
 
 
 def _kept_per_token(encoder: RobertaModel, load: StepLoad) -> tuple[float, float]:
-    """Return the bytes that a layer keeps per token in its attention, and after it."""
+    """Return the bytes that a layer keeps per token, and those per token whose output is wanted."""
     width, inner = encoder.hidden_size, _intermediate_size(encoder)
     cells = encoder.num_attention_heads * load.sequence_length  # of attention scores, per token
     operand = 2 if load.amp else 4
-    disentangled = encoder.attention_kind == "disentangled"
-    # input, query, key, value; disentangled attention multiplies query and key once more, with two tables of
-    # 2S positions that are spread over the sequences
-    attention = float(operand * width * (10 if disentangled else 4))
-    if load.attention_backend == "explicit":
-        attention += operand * cells * (3 if load.attention_dropout else 1)
-    else:
-        attention += operand * width + (2 * operand * cells if disentangled else 0)
     # the heads' outputs, two dropout masks, the feed-forward network's input; two norms' inputs in float32
     after_attention = operand * (4 * width + 2 * inner) + 8 * width
-    return attention, after_attention
+    explicit = load.attention_backend == "explicit"
+    if encoder.attention_kind == "disentangled":
+        # input, query, key, value; query and key once more, multiplied with two tables of 2S positions that
+        # are spread over the sequences; weights, and with dropout what is drawn and what is left of them
+        copies = (3 if load.attention_dropout else 1) if explicit else 2
+        return operand * (width * (10 if explicit else 11) + copies * cells), after_attention
+    # input, key, value | query, weights and which of them are dropped; flash attention keeps its result alone
+    scores = cells * (operand + load.attention_dropout) if explicit else operand * width
+    return 3 * operand * width, operand * width + scores + after_attention

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from textclf_transformer.commands.model_card import FAMILIES, classifier_card, m
 from textclf_transformer.config import ArchitectureSection
 from textclf_transformer.config.schema import MlmHeadSection
 from textclf_transformer.data.folders import building_folder
-from textclf_transformer.errors import CheckpointError, ConfigError, UsageError
+from textclf_transformer.errors import CheckpointError, UsageError
 from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
+from textclf_transformer.evaluation.run_lookup import find_run
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.model.classifier_heads import SequenceHead
 from textclf_transformer.model.freezing import count_parameters
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    folder = find_run_of_either_kind(arguments.run)
+    folder = find_run(arguments.run, ("pretraining", "finetuning"))
     path = folder.best_checkpoint if folder.best_checkpoint.exists() else folder.checkpoint
     if not path.exists():
         raise CheckpointError("the run has no checkpoint", where=str(path), mend="train it first")
@@ -78,33 +78,6 @@ def _export(arguments: argparse.Namespace) -> None:
         else:
             loads_with = _write_masked_lm(folder, path, content, out, trust_code=arguments.trust_code)
     print_result({"wrote": arguments.out, "weights of": path, "loads with": loads_with})
-
-
-def find_run_of_either_kind(run: str) -> RunFolder:
-    """Return the folder of a pretraining or finetuning run, by its name or, with a slash in it, by its path.
-
-    Raises:
-        ConfigError: there is no such run.
-        UsageError: the name is not allowed, or there is a run of each kind with it.
-    """
-    if any(mark in run for mark in {"/", os.sep}) or run in {".", ".."}:
-        found = [RunFolder.at(Path(run).expanduser().absolute())]
-    else:
-        found = [RunFolder.locate("pretraining", run), RunFolder.locate("finetuning", run)]
-    there = [folder for folder in found if folder.root.is_dir()]
-    if not there:
-        raise ConfigError(
-            "there is no such run",
-            where=" or ".join(str(folder.root) for folder in found),
-            mend="give its name, or the path of its folder with a / in it (./NAME)",
-        )
-    if len(there) > 1:
-        raise UsageError(
-            "a pretraining and a finetuning run have this name",
-            found=repr(run),
-            mend=f"give the path: {' or '.join(str(folder.root) for folder in there)}",
-        )
-    return there[0]
 
 
 def _is_export(folder: Path) -> bool:

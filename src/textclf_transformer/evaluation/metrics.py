@@ -40,11 +40,11 @@ def classification_metrics(
     faulty = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     if faulty.size:
         raise NonFiniteError("a logit is NaN or infinite", where=f"document {faulty[0]} (from 0)")
-    predictions = scores.argmax(axis=1) if labels.ndim == 1 else (scores > 0).astype(np.int64)
-    predictions = predictions if decided is None else decided
+    if decided is None:
+        decided = scores.argmax(axis=1) if labels.ndim == 1 else (scores > 0).astype(np.int64)
     return label_metrics(
         labels.cpu().numpy().astype(np.int64),
-        predictions,
+        decided,
         num_labels=scores.shape[1],
         label_names=label_names,
     )

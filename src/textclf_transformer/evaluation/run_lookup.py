@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from textclf_transformer.errors import CheckpointError, ConfigError
+from textclf_transformer.errors import CheckpointError, ConfigError, UsageError
 from textclf_transformer.experiment import Kind, RunFolder
 
 
@@ -15,11 +15,12 @@ def find_run(run: str | os.PathLike[str], kinds: Sequence[Kind] = ("finetuning",
 
     Args:
         run: the name or the path.
-        kinds: where a name is looked for; of two runs of one name the first kind's is meant.
+        kinds: where a name is looked for.
 
     Raises:
         ConfigError: there is no such folder, or it is not a run's.
-        UsageError: the name is not allowed, or the folder is a symbolic link.
+        UsageError: the name is not allowed, there is a run of each kind with it, or the folder is a symbolic
+            link.
     """
     text = os.fspath(run)
     is_path = (
@@ -29,10 +30,16 @@ def find_run(run: str | os.PathLike[str], kinds: Sequence[Kind] = ("finetuning",
         folders = [RunFolder.at(Path(text).expanduser().absolute())]
     else:
         folders = [RunFolder.locate(kind, text) for kind in kinds]
-    for folder in folders:
-        if folder.root.is_dir():
-            _check_is_run(folder)
-            return folder
+    there = [folder for folder in folders if folder.root.is_dir()]
+    if len(there) > 1:
+        raise UsageError(
+            "a pretraining and a finetuning run have this name",
+            found=repr(text),
+            mend=f"give the path: {' or '.join(str(folder.root) for folder in there)}",
+        )
+    if there:
+        _check_is_run(there[0])
+        return there[0]
     kind = f"{kinds[0]} " if len(kinds) == 1 else ""
     raise ConfigError(
         f"there is no such {kind}run",

@@ -29,18 +29,7 @@ def explicit_attention(
     query: Tensor | None = None,
     query_layout: SequenceLayout | None = None,
 ) -> Tensor:
-    """Softmax attention written out (Vaswani et al. 2017, section 3.2.1).
-
-    Args:
-        packed: (N, 3, H, K), queries, keys and values; with ``query`` (N, 2, H, K), keys and values.
-        layout: which tokens form a sequence.
-        dropout_p: probability of dropping an attention weight.
-        query: (N', H, K), queries of some tokens only.
-        query_layout: which of those belong to which sequence, in the groups of ``layout``.
-
-    Returns:
-        (N, H, K), or (N', H, K); same dtype.
-    """
+    """Run scaled dot-product attention (Vaswani et al. 2017, section 3.2.1); in and out as of ``attend``."""
     context: Tensor = _ExplicitAttention.apply(packed, query, layout, query_layout or layout, dropout_p)
     return context
 

@@ -55,21 +55,30 @@ class SequenceGroup:
     """Neighbouring sequences that attention treats in one padded rectangle.
 
     Attributes:
-        num_sequences: b, sequences in the group.
-        length: s, the longest of them in tokens.
-        num_tokens: n, real tokens of the group.
-        lengths: those of each sequence.
+        lengths: real tokens of each sequence.
         cells: (n,) int64, place of each token in the flattened (b, s) rectangle; None where there is no
             padding.
         padding: (b, 1, 1, s) bool, True = PAD; None where there is none. Never True all along a row.
     """
 
-    num_sequences: int
-    length: int
-    num_tokens: int
     lengths: tuple[int, ...]
     cells: Tensor | None
     padding: Tensor | None
+
+    @property
+    def num_sequences(self) -> int:
+        """b."""
+        return len(self.lengths)
+
+    @property
+    def length(self) -> int:
+        """s, tokens of the longest sequence."""
+        return max(self.lengths)
+
+    @property
+    def num_tokens(self) -> int:
+        """n, real tokens of the group."""
+        return sum(self.lengths)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,14 +91,14 @@ class SequenceLayout:
         lengths: real tokens of each sequence, as Python integers.
         num_heads: H, decides how many sequences form a group.
         device: where the tokens are computed.
-        sequences_per_group: how the sequences are grouped; None: by their sizes.
+        grouped_as: the layout whose groups these sequences form, too; None: they are grouped by their sizes.
     """
 
     token_indices: Tensor
     lengths: tuple[int, ...]
     num_heads: int
     device: torch.device
-    sequences_per_group: tuple[int, ...] | None = None
+    grouped_as: SequenceLayout | None = None
 
     @classmethod
     def from_mask(
@@ -127,7 +136,7 @@ class SequenceLayout:
             lengths=tuple(wanted.sum(dim=1).tolist()),
             num_heads=self.num_heads,
             device=self.device,
-            sequences_per_group=tuple(group.num_sequences for group in self.groups),
+            grouped_as=self,
         )
         return Selection(send(indices, self.device), layout)
 
@@ -145,27 +154,22 @@ class SequenceLayout:
     @cached_property
     def groups(self) -> tuple[SequenceGroup, ...]:
         """The sequences in order, cut into groups by shapes alone."""
-        if self.sequences_per_group is not None:
-            ends = itertools.accumulate(self.sequences_per_group)
-            spans = zip(ends, self.sequences_per_group, strict=True)
-            return tuple(
-                _make_group(list(self.lengths[end - count : end]), device=self.device) for end, count in spans
-            )
+        counts = (self.grouped_as or self)._sequences_per_group()
+        spans = zip(itertools.accumulate(counts), counts, strict=True)
+        return tuple(_make_group(self.lengths[end - count : end], device=self.device) for end, count in spans)
+
+    def _sequences_per_group(self) -> list[int]:
         most_cells = _DENSE_CELLS if self.device.type == "cpu" else _DENSE_CELLS_GPU
-        groups = []
-        first = 0
-        while first < len(self.lengths):
-            last = first + 1
-            longest = self.lengths[first]
-            while last < len(self.lengths):
-                longest_with_next = max(longest, self.lengths[last])
-                if (last + 1 - first) * self.num_heads * longest_with_next**2 > most_cells:
-                    break
-                longest = longest_with_next
-                last += 1
-            groups.append(_make_group(list(self.lengths[first:last]), device=self.device))
-            first = last
-        return tuple(groups)
+        counts: list[int] = []
+        longest = 0
+        for length in self.lengths:
+            longest = max(longest, length)
+            if counts and (counts[-1] + 1) * self.num_heads * longest**2 <= most_cells:
+                counts[-1] += 1
+            else:
+                counts.append(1)
+                longest = length
+        return counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,24 +189,16 @@ class Selection:
         return tokens.index_select(0, self.indices)
 
 
-def _make_group(lengths: list[int], *, device: torch.device) -> SequenceGroup:
+def _make_group(lengths: tuple[int, ...], *, device: torch.device) -> SequenceGroup:
     longest = max(lengths)
-    num_tokens = sum(lengths)
-    if num_tokens == len(lengths) * longest:
-        return SequenceGroup(len(lengths), longest, num_tokens, tuple(lengths), cells=None, padding=None)
+    if sum(lengths) == len(lengths) * longest:
+        return SequenceGroup(lengths, cells=None, padding=None)
     padding = torch.arange(longest) >= torch.tensor(lengths).unsqueeze(1)  # (b, s)
     cells = (~padding).flatten().nonzero().squeeze(1)
     # A sequence without any token attends to one zero cell and is not collected: a softmax over nothing
     # would be NaN.
     padding[:, 0] = False
-    return SequenceGroup(
-        num_sequences=len(lengths),
-        length=longest,
-        num_tokens=num_tokens,
-        lengths=tuple(lengths),
-        cells=send(cells, device),
-        padding=send(padding, device)[:, None, None, :],
-    )
+    return SequenceGroup(lengths, cells=send(cells, device), padding=send(padding, device)[:, None, None, :])
 
 
 def to_rectangle(tokens: Tensor, group: SequenceGroup) -> Tensor:

@@ -30,9 +30,7 @@ from textclf_transformer.training.step_feed import StepFeed
 
 BatchT = TypeVar("BatchT", bound=Batch)
 
-_STEPS_BETWEEN_RELEASES = (
-    100  # then the holes that batches of changing sizes leave in the heap are given back
-)
+_STEPS_BETWEEN_RELEASES = 100  # of the holes that batches of changing sizes leave in the heap
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
