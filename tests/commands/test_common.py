@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -106,6 +107,28 @@ def test_debug_shows_the_traceback(error: Exception, capsys: pytest.CaptureFixtu
 def test_ctrl_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(raising(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err == "error: interrupted\n"
+
+
+SECOND_SIGNAL = """
+import atexit, os, signal
+from textclf_transformer.commands.common import command_parser, run_command
+from textclf_transformer.training.signals import StopSignal
+
+def stopped(arguments):
+    with StopSignal() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise SystemExit(stop.requested)
+
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+run_command(command_parser("textclf test", "A command for tests."), [], stopped)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such signals there")
+def test_a_second_ctrl_c_while_a_stopped_run_ends_is_quiet() -> None:
+    done = subprocess.run([sys.executable, "-c", SECOND_SIGNAL], capture_output=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGINT
+    assert b"Traceback" not in done.stderr and b"saving at the end" in done.stderr
 
 
 @pytest.mark.parametrize("argv", [["--unknown"], ["--set"], ["extra"], ["--de"]])

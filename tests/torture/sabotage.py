@@ -55,7 +55,7 @@ def _float16_kills(bench: Bench) -> Result:
 
 
 _power = partial(cut_power, task="pretrain", resumed=0, seed=2)
-_stops = partial(stop_runs, cases=8, seed=2)
+_stops = partial(stop_runs, cases=40, seed=2)  # a stop just after a save shows nothing
 
 ATOMIC, LOOP, METRICS = "atomic.py", "training/loop.py", "training/metrics_log.py"
 SESSION = "commands/training_session.py"

@@ -24,7 +24,7 @@ from typing import NoReturn, TextIO
 from textclf_transformer import __version__
 from textclf_transformer.allocator import settle_allocator
 from textclf_transformer.errors import StorageError, UsageError, UserError, is_out_of_memory, printable
-from textclf_transformer.training.signals import raise_on_interrupt
+from textclf_transformer.training.signals import die_of_interrupt, raise_on_interrupt
 
 EXIT_FAULT = 1
 EXIT_STORAGE = StorageError.exit_code
@@ -154,6 +154,9 @@ def run_command(
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except SystemExit:  # a signal has stopped the run
+        die_of_interrupt()  # the second Ctrl-C may come while Python shuts down
+        raise
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()

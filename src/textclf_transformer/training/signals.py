@@ -13,7 +13,7 @@ _EXIT_CODE_BASE = 128  # the shell's convention: 128 + signal number, so 130 for
 
 
 def die_of_interrupt() -> None:
-    """Let Ctrl-C end the process as SIGTERM does, without a word: for the seconds in which torch is imported.
+    """Let Ctrl-C end the process as SIGTERM does, without a word: while torch is imported, or Python ends.
 
     A KeyboardInterrupt there would end in a traceback, or be taken for a module that cannot be imported. A
     Ctrl-C that is ignored, as in a background job of a script, or handled by a caller, stays so.
