@@ -59,7 +59,8 @@ def test_equals_attention_of_each_sequence_alone(
         torch.testing.assert_close(gradient, reference, rtol=0, atol=1e-12)
 
 
-def test_groups_keep_order_and_respect_the_limit() -> None:
+def test_groups_keep_order_and_respect_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layouts, "_DENSE_CELLS", 2_000_000)  # two sequences of 100 tokens, 100 heads
     lengths = [3, 7, 100, 100, 1, 2]
     layout = SequenceLayout.from_mask(mask_of_lengths(lengths), num_heads=100)
     assert [group.num_sequences for group in layout.groups] == [2, 2, 2]

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from textclf_transformer.allocator import release_free_memory
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.collate import DocumentBatch, VectorBatch
 from textclf_transformer.data.prefetch import prefetch
@@ -23,7 +22,7 @@ from textclf_transformer.training.signals import EvaluationInterrupted
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` in evaluation mode without gradients; restore its mode and release memory afterwards."""
+    """Put ``model`` in evaluation mode without gradients; restore its mode afterwards."""
     was_training = model.training
     model.eval()
     try:
@@ -31,7 +30,6 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
-        release_free_memory()
 
 
 def document_logits(

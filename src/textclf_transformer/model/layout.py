@@ -16,10 +16,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-# Score cells (sequences × heads × S × S) handled at a time by the dense backends. On a CPU 2 million cells of
-# bf16, 4 MB, stay in the cache between the product, the softmax and the second product (1.4 times faster than
+# Score cells (sequences × heads × S × S) handled at a time by the dense backends. On a CPU 4 million cells of
+# bf16, 8 MB, stay in the cache between the product, the softmax and the second product (1.4 times faster than
 # whole batches); a GPU wants few large kernels, and half a gigabyte is the bound.
-_DENSE_CELLS = 2_000_000
+_DENSE_CELLS = 2**22
 _DENSE_CELLS_GPU = 2**28
 
 

@@ -233,6 +233,7 @@ class TrainingLoop(Generic[BatchT]):
                 return  # it is still due, and made up after the resume
             finally:
                 self.model.train()
+                release_free_memory()  # its batches had other sizes
             is_best = state.count_evaluation(metrics[self.best_metric], mode=self.best_mode)
             if is_best:  # written before a state names it; a kill in between repeats this to the same bits
                 best = {"model": self.model.state_dict(), "step": state.step, "metrics": metrics}
