@@ -12,7 +12,7 @@ DATA ?= data
 help:
 	@echo "make demo       pretrain and finetune a long-document classifier on text that the install brings (minutes)"
 	@echo "make test       run the tests"
-	@echo "make torture    kill, stop and starve runs in many places (half an hour; ARGS=--help shows how to do less)"
+	@echo "make torture    kill, stop and starve runs in many places (20 minutes on 2 quiet cores; ARGS=--help shows how to do less)"
 	@echo "make check      format, lint, types"
 	@echo "make format     let ruff format the code"
 	@echo "make results DATA=FOLDER   measure on the data sets in FOLDER (hours, in the background; goes on where it stopped)"

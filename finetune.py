@@ -24,7 +24,7 @@ from textclf_transformer.config import FinetuningConfig
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.model.pretrained import ENCODER_PREFIX
-from textclf_transformer.training.building import attention_backend_of, build_classifier
+from textclf_transformer.training.building import attention_backend_of, build_classifier, compile_encoder
 from textclf_transformer.training.progress import Progress
 from textclf_transformer.utils import seed_everything
 
@@ -60,6 +60,8 @@ def finetune(arguments: argparse.Namespace) -> None:
                 tokens_per_epoch=train_batches.num_tokens,
             )
             return
+        if config.training.compile:
+            compile_encoder(model.encoder)
         test_metrics = train(context, task) or {}
         report_after_training(context, test_logits=task.test_logits[-1] if task.test_logits else None)
         scores = {f"test {name}": f"{value:.4f}" for name, value in test_metrics.items()}

@@ -30,7 +30,7 @@ from textclf_transformer.evaluation.evaluate import evaluate_masked_lm
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.loading import load_tokenizer
-from textclf_transformer.training.building import attention_backend_of, build_masked_lm
+from textclf_transformer.training.building import attention_backend_of, build_masked_lm, compile_encoder
 from textclf_transformer.training.health import Health
 from textclf_transformer.training.losses import masked_lm_loss
 from textclf_transformer.utils import seed_everything
@@ -89,6 +89,8 @@ def pretrain(arguments: argparse.Namespace) -> None:
                 tokens_per_epoch=rows.num_tokens,
             )
             return
+        if config.training.compile:
+            compile_encoder(model.encoder)
         test_metrics = train(context, task) or {}
         report_after_training(context)
         scores = {f"test {name}": f"{value:.4f}" for name, value in test_metrics.items()}

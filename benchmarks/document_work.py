@@ -38,6 +38,7 @@ class DocumentWork:
         training: one optimizer step, or prediction.
         max_chunks: chunks of a document that are read.
         gradient_checkpointing: whether groups of chunks are computed again in the backward pass.
+        compiled: whether our layers are compiled.
     """
 
     shape: Shape
@@ -46,6 +47,7 @@ class DocumentWork:
     training: bool
     max_chunks: int = MAX_CHUNKS
     gradient_checkpointing: bool = False
+    compiled: bool = False
 
     def documents(self) -> Documents:
         """Return the documents, labelled in turn."""

@@ -52,7 +52,10 @@ def our_side(work: DocumentWork, dropouts: Dropouts) -> Side:
     settle_process()
     if not work.training:
         return OurPrediction(work)
-    return OurStep(work.model(dropouts), work.micro_batches(), loss=document_loss, device=work.device)
+    model = work.model(dropouts)
+    if work.compiled:
+        model.encoder.compile_layers()
+    return OurStep(model, work.micro_batches(), loss=document_loss, device=work.device)
 
 
 def measure_documents(work: DocumentWork, peers: Mapping[str, Peer], *, repetitions: int) -> dict[str, Any]:

@@ -48,11 +48,13 @@ class MlmWork:
         shape: the encoder.
         lengths: tokens of each row, [CLS] and [SEP] included.
         device: where.
+        compiled: whether our layers are compiled.
     """
 
     shape: Shape
     lengths: tuple[int, ...]
     device: torch.device
+    compiled: bool = False
 
     def micro_batches(self) -> list[MlmBatch]:
         """Return the masked rows as our loop gets them."""
@@ -101,7 +103,10 @@ class MlmWork:
 def our_side(work: MlmWork, dropouts: Dropouts) -> OurStep:
     """Return our training step."""
     settle_process()
-    return OurStep(work.model(dropouts), work.micro_batches(), loss=masked_lm_loss, device=work.device)
+    model = work.model(dropouts)
+    if work.compiled:
+        model.encoder.compile_layers()
+    return OurStep(model, work.micro_batches(), loss=masked_lm_loss, device=work.device)
 
 
 class TheirMlm:

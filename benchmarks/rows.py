@@ -72,9 +72,11 @@ def document_row(
     training: bool,
     repetitions: int,
     device: torch.device = CPU,
+    compiled: bool = False,
 ) -> Row:
     """Return a row of long documents, chunk counts log-normal with mean 8, at most 20."""
     work, chunks = lognormal_documents(shape, documents, device, training=training)
+    work = replace(work, compiled=compiled)
     measure = functools.partial(measure_documents, work, peers, repetitions=repetitions)
     kind = "training step" if training else "prediction"
     return Row(name, f"Long documents, {kind}, {title}, {chunks}", device, measure, wanted)
@@ -246,27 +248,31 @@ def full_rows() -> list[Row]:
 def gpu_rows() -> list[Row]:
     """Return what ``make bench-gpu`` measures."""
     peers = some(training_peers(compiled=True, rows=64), *STRONG)
-    return [
-        mlm_row(
-            "mlm-base-gpu",
-            "roberta-base, 256 documents of lengths N(256, 128)",
-            MlmWork(ROBERTA_BASE, mixed(256), CUDA),
-            peers,
-            {},
-            10,
-        ),
-        document_row(
-            "long-base-gpu",
-            "roberta-base",
-            ROBERTA_BASE,
-            32,
-            peers,
-            asked((14, 25), (5, 5)),
-            training=True,
-            repetitions=10,
-            device=CUDA,
-        ),
-    ]
+    rows = []
+    for compiled, suffix, words in ((False, "", ""), (True, "-compiled", ", our layers compiled")):
+        rows += [
+            mlm_row(
+                f"mlm-base-gpu{suffix}",
+                f"roberta-base, 256 documents of lengths N(256, 128){words}",
+                MlmWork(ROBERTA_BASE, mixed(256), CUDA, compiled),
+                peers,
+                {},
+                10,
+            ),
+            document_row(
+                f"long-base-gpu{suffix}",
+                f"roberta-base{words}",
+                ROBERTA_BASE,
+                32,
+                peers,
+                asked((14, 25), (5, 5)),
+                training=True,
+                repetitions=10,
+                device=CUDA,
+                compiled=compiled,
+            ),
+        ]
+    return rows
 
 
 SUITES: Mapping[str, list[Row]] = {"small": small_rows(), "full": full_rows(), "gpu": gpu_rows()}

@@ -71,6 +71,7 @@ def show_plan(
             if context.amp_dtype is None
             else str(context.amp_dtype).split(".")[1],
             "attention": f"{backend.name}: {backend.reason}",
+            "torch.compile": "what follows the attention in each layer" if training.compile else "nothing",
             "parameters": f"{largest.parameters:,}",
             **{_epochs(phase): _trained(phase) for phase in phases},
             "samples per epoch": f"{samples_per_epoch:,}",

@@ -252,6 +252,13 @@ class TrainingSection(Section):
         bool,
         Field(description="Recompute activations in the backward pass: less memory, about a third slower."),
     ] = False
+    compile: Annotated[
+        bool,
+        Field(
+            description="Let torch.compile fuse what follows the attention in each layer: half a minute at "
+            "the start, slower steps on a CPU, not measured on a GPU yet."
+        ),
+    ] = False
     num_threads: Annotated[
         Annotated[int, Field(ge=1, le=4096)] | None,
         Field(description="CPU threads; null: as many as torch chooses."),

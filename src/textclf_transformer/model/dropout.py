@@ -56,7 +56,7 @@ def dropout(inputs: Tensor, *, p: float, training: bool) -> Tensor:
     """
     if not training or p == 0.0:
         return inputs
-    if inputs.device.type != "cpu":
+    if inputs.device.type != "cpu" or torch.compiler.is_compiling():  # a compiler draws in the same pass
         return F.dropout(inputs, p=p, training=True)
     keep, scale = draw_keep(inputs, p=p)
     # The scale comes after the mask, as a Python number: in a bf16 mask it would be rounded, 0.3 % off for

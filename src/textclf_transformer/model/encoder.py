@@ -213,6 +213,16 @@ class RobertaModel(nn.Module):
             tensors=hf_tensors(self, state, bare=True),
         )
 
+    def compile_layers(self) -> None:
+        """Let ``torch.compile`` run what follows the attention in each layer; equal to rounding.
+
+        It happens at the next call and takes seconds; once for all layers and numbers of tokens, but anew
+        for training, evaluation and what is frozen. In training, dropout draws other masks.
+        """
+        for layer in self.layers:
+            assert isinstance(layer, EncoderLayer)
+            layer.compiled = True
+
     @property
     def vocab_size(self) -> int:
         """V, rows of the word embedding."""

@@ -7,6 +7,10 @@ N real tokens, N' those whose output is wanted, D hidden size, H heads, K head d
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -161,6 +165,9 @@ class EncoderLayer(nn.Module):
         attention_backend: see ``attend``.
         attention_kind: one of ``ATTENTION_KINDS``; disentangled is DeBERTa's.
 
+    Attributes:
+        compiled: whether ``torch.compile`` runs what follows the attention; equal to rounding, dropout aside.
+
     Raises:
         ValueError: H does not divide D.
     """
@@ -200,6 +207,7 @@ class EncoderLayer(nn.Module):
         self.output = Linear(intermediate_size, hidden_size)
         self.output_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.dropout = Dropout(hidden_dropout_prob)
+        self.compiled = False
 
     def forward(
         self,
@@ -225,6 +233,21 @@ class EncoderLayer(nn.Module):
 
     def after_attention(self, context: Tensor, hidden: Tensor) -> Tensor:
         """Run what follows the attention: (N', D) heads' outputs and (N', D) residual stream to (N', D)."""
+        run = _compiled_after_attention() if self.compiled else EncoderLayer._after_attention
+        return run(self, context, hidden)
+
+    def _after_attention(self, context: Tensor, hidden: Tensor) -> Tensor:
         hidden = self.attention_norm(hidden + self.dropout(self.attention_output(context)))
         expanded = F.gelu(self.intermediate(hidden))
         return self.output_norm(hidden + self.dropout(self.output(expanded)))
+
+
+@functools.cache
+def _compiled_after_attention() -> Callable[[EncoderLayer, Tensor, Tensor], Tensor]:
+    """Return the compiled function; all layers share it, and their weights go in as its arguments."""
+    # Without attention there are rows alone, any number of them. What depends on lengths is left outside: it
+    # would be compiled again for each batch.
+    compiled: Callable[[EncoderLayer, Tensor, Tensor], Tensor] = torch.compile(
+        EncoderLayer._after_attention, dynamic=True
+    )
+    return compiled

@@ -53,6 +53,7 @@ class _OneDnnLinear(torch.autograd.Function):
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``F.linear`` for rows (N, D), with the faster product where there is one; equal to rounding."""
     plain = inputs.device.type == "cpu" and inputs.dtype == weight.dtype == torch.float32
+    plain = plain and not torch.compiler.is_compiling()  # the compiler chooses the product itself
     if plain and _PRODUCT is not None and len(inputs) and not torch.is_autocast_enabled("cpu"):
         result: Tensor = _OneDnnLinear.apply(inputs, weight, bias)
         return result

@@ -10,6 +10,7 @@ from textclf_transformer.model.attention import BackendChoice, choose_attention_
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
+from textclf_transformer.model.layers import EncoderLayer
 from textclf_transformer.utils import architecture_arguments
 
 
@@ -45,6 +46,28 @@ def build_encoder(
         use_gradient_checkpointing=use_gradient_checkpointing,
         **arguments,
     )
+
+
+def compile_encoder(encoder: RobertaModel) -> None:
+    """Compile the encoder's layers (``RobertaModel.compile_layers``) and see whether they run.
+
+    Raises:
+        ConfigError: there is no compiler, or it fails.
+    """
+    encoder.compile_layers()
+    layer = encoder.layers[0]
+    assert isinstance(layer, EncoderLayer)
+    try:
+        with torch.inference_mode():
+            rows = encoder.embeddings.word_embeddings.weight[:2]
+            layer.after_attention(rows, rows)
+    except RuntimeError as error:
+        raise ConfigError(
+            "torch.compile does not work here",
+            where="training.compile",
+            found=str(error).strip().splitlines()[0],
+            expected="a C++ compiler for a CPU, Triton for a GPU; or training.compile: false",
+        ) from error
 
 
 def build_masked_lm(

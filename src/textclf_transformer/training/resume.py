@@ -26,6 +26,7 @@ _VERDICTS: dict[str, Verdict] = {
     "config.training.save_minutes": "harmless",
     "config.training.device": "numerics",
     "config.training.num_threads": "numerics",
+    "config.training.compile": "numerics",
     "config.training.gradient_checkpointing": "numerics",
     "config.training.chunks_per_group": "numerics",
     "config.training.kept_chunk_groups": "harmless",  # a group that is computed again gives the same numbers
