@@ -23,6 +23,8 @@ import torch
 
 MIB = 1 << 20
 
+_WARM_UPS, _WARM_UP_SECONDS = 3, 60.0
+
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 
@@ -162,17 +164,26 @@ def _serve(connection: Connection, open_side: Callable[[], Side], device: torch.
 
 
 def alternate(runs: Mapping[str, Callable[[], Sample]], *, repetitions: int) -> dict[str, list[Sample]]:
-    """Return ``repetitions`` samples of each side, taken in turn (A B A B) after one run that is not counted.
+    """Return ``repetitions`` samples of each side, taken in turn (A B A B) after runs that are not counted.
 
     Turns share out among the sides what else goes on on the machine.
     """
     for run in runs.values():
-        run()
+        _warm_up(run)
     samples: dict[str, list[Sample]] = {name: [] for name in runs}
     for _ in range(repetitions):
         for name, run in runs.items():
             samples[name].append(run())
     return samples
+
+
+def _warm_up(run: Callable[[], Sample]) -> None:
+    """Run up to three times, for about a minute: what is compiled is, and the heap has found its size."""
+    elapsed = 0.0
+    for _ in range(_WARM_UPS):
+        elapsed += run().seconds
+        if elapsed > _WARM_UP_SECONDS:
+            return
 
 
 def compare(

@@ -41,7 +41,7 @@ def test_the_ratio_is_that_of_the_medians_and_its_spread_that_of_the_pairs() -> 
     assert result["theirs"]["growth_mib"] == 12.0
 
 
-def test_sides_take_turns_after_a_run_that_is_not_counted() -> None:
+def test_sides_take_turns_after_runs_that_are_not_counted() -> None:
     order: list[str] = []
 
     def run(name: str) -> Sample:
@@ -49,9 +49,20 @@ def test_sides_take_turns_after_a_run_that_is_not_counted() -> None:
         return samples(float(len(order)))[0]
 
     taken = alternate({name: functools.partial(run, name) for name in "AB"}, repetitions=2)
-    assert "".join(order) == "ABABAB"
-    assert [sample.seconds for sample in taken["A"]] == [3.0, 5.0]
-    assert [sample.seconds for sample in taken["B"]] == [4.0, 6.0]
+    assert "".join(order) == "AAABBBABAB"
+    assert [sample.seconds for sample in taken["A"]] == [7.0, 9.0]
+    assert [sample.seconds for sample in taken["B"]] == [8.0, 10.0]
+
+
+def test_slow_sides_are_warm_after_a_minute() -> None:
+    order: list[str] = []
+
+    def run(name: str, seconds: float) -> Sample:
+        order.append(name)
+        return samples(seconds)[0]
+
+    alternate({"A": lambda: run("A", 70.0), "B": lambda: run("B", 40.0)}, repetitions=1)
+    assert "".join(order) == "ABBAB"
 
 
 def test_the_difference_is_relative_to_the_largest_value() -> None:
