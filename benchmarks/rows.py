@@ -146,7 +146,7 @@ PREDICTION = asked((8, 13), (1.8, 2.6))
 EAGER = training_peers(compiled=False)
 COMPILED = training_peers(compiled=True)
 # whole chunks of roberta-base with gradients: as many as fit beside our side into 24 GB
-FEWER_ROWS = training_peers(compiled=False, rows=4)
+FEWER_ROWS = training_peers(compiled=False, rows=2)
 PREDICTING = prediction_peers()
 STRONG = ("strong, dropout 0.1", "strong, our dropout")
 ASKED = ("naive", *STRONG)
@@ -223,7 +223,7 @@ def full_rows() -> list[Row]:
         *mlm_rows(base=8, four=32, six=32, repetitions=3, peers=tuple(EAGER)),
         document_row("long-6x256", "6×256", SIX_LAYERS, 8, EAGER, LONG, training=True, repetitions=3),
         document_row(
-            "long-base", "roberta-base", ROBERTA_BASE, 4, FEWER_ROWS, LONG, training=True, repetitions=2
+            "long-base", "roberta-base", ROBERTA_BASE, 2, FEWER_ROWS, LONG, training=True, repetitions=2
         ),
         document_row(
             "predict-6x256", "6×256", SIX_LAYERS, 32, PREDICTING, PREDICTION, training=False, repetitions=3

@@ -89,10 +89,12 @@ def test_tied_head_has_no_projection_of_its_own() -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 30])
 @pytest.mark.parametrize("cells", [524_288, 40], ids=["one block", "blocks of two rows"])
+@pytest.mark.parametrize("multiple", [1, 64], ids=["", "classes filled up"])
 def test_fused_cross_entropy_equals_the_plain_one(
-    rows: int, cells: int, monkeypatch: pytest.MonkeyPatch
+    rows: int, cells: int, multiple: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fused, "_CELLS_PER_BLOCK", cells)
+    monkeypatch.setattr(fused, "_CLASS_MULTIPLE", {"cpu": multiple})
     torch.manual_seed(0)
     hidden = torch.randn(rows, 6, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(20, 6, dtype=torch.float64, requires_grad=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional as F
 
 # Cells of the logits handled at a time. On a CPU 256 K of float32 are 1 MB, which a core's second-level cache
 # holds; on a GPU 64 M are 256 MB, and a block is a handful of large kernels.
@@ -22,6 +23,10 @@ _CELLS_PER_BLOCK_GPU = 2**26
 # RoBERTa at once oneDNN is up to a quarter slower.
 _CLASSES_PER_PRODUCT = 8192
 
+# On a GPU the classes are filled up to a multiple of this: rows of 50,265 numbers of two bytes begin at odd
+# places, which keeps matrix products off the tensor cores' fast paths. On a CPU it gains nothing.
+_CLASS_MULTIPLE = {"cuda": 64}
+
 
 class _LinearCrossEntropy(torch.autograd.Function):
     """Sum of cross-entropies of ``hidden @ weight.T + bias`` against ``targets``."""
@@ -29,10 +34,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
         """Return the float32 loss sum and keep the gradient of the logits in their place."""
-        logits = hidden.new_empty(hidden.shape[0], weight.shape[0])  # (T, V)
+        num_targets, vocab_size = len(hidden), len(weight)
+        weight = _fill_classes(weight)
+        logits = hidden.new_empty(num_targets, len(weight))  # (T, V), and zeros for classes that fill up
         for classes in _class_blocks(weight):
             torch.mm(hidden, weight[classes].t(), out=logits[:, classes])
-        num_targets, vocab_size = logits.shape
         loss_sum = torch.zeros(
             (), dtype=torch.promote_types(logits.dtype, torch.float32), device=logits.device
         )
@@ -40,7 +46,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         cells = _CELLS_PER_BLOCK if logits.device.type == "cpu" else _CELLS_PER_BLOCK_GPU
         rows_per_block = max(1, cells // vocab_size)
         for start in range(0, num_targets, rows_per_block):
-            block = logits[start : start + rows_per_block]
+            block = logits[start : start + rows_per_block, :vocab_size]
             target = targets[start : start + rows_per_block].unsqueeze(1)
             # the bias comes here, where the block is in the cache: in the product it is a pass of its own
             scores = block.to(loss_sum.dtype).add_(bias)
@@ -68,7 +74,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for classes in _class_blocks(weight):
             torch.mm(logits_gradient[:, classes].t(), hidden, out=grad_weight[classes])
         grad_weight.mul_(grad_loss)
-        return grad_hidden, grad_weight, grad_bias * grad_loss, None
+        return grad_hidden, grad_weight[: len(grad_bias)], grad_bias * grad_loss, None
+
+
+def _fill_classes(weight: Tensor) -> Tensor:
+    """Return (V, D) with rows of zeros up to the multiple: their logits, and so their gradients, are zero."""
+    missing = -len(weight) % _CLASS_MULTIPLE.get(weight.device.type, 1)
+    return F.pad(weight, (0, 0, 0, missing)) if missing else weight
 
 
 def _class_blocks(weight: Tensor) -> list[slice]:
