@@ -65,8 +65,9 @@ def compile_encoder(encoder: RobertaModel) -> None:
         raise ConfigError(
             "torch.compile does not work here",
             where="training.compile",
-            found=str(error).strip().splitlines()[0],
-            expected="a C++ compiler for a CPU, Triton for a GPU; or training.compile: false",
+            found=" ".join(str(error).split("\n", maxsplit=2)[:2]),  # the first may only say "raised:"
+            expected="a C++ compiler for a CPU, Triton for a GPU, torch in a path without spaces; "
+            "or training.compile: false",
         ) from error
 
 
