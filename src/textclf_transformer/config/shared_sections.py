@@ -255,7 +255,7 @@ class TrainingSection(Section):
     compile: Annotated[
         bool,
         Field(
-            description="Let torch.compile fuse what follows the attention in each layer: half a minute at "
+            description="Let torch.compile fuse what follows the attention in each layer: some seconds at "
             "the start, slower steps on a CPU, not measured on a GPU yet."
         ),
     ] = False

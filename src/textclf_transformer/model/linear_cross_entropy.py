@@ -58,7 +58,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             target_log_prob = target_score - log_sum_exp
             loss_sum -= target_log_prob.sum()
             block.copy_(probs.scatter_(1, target, target_log_prob.expm1()))
-            grad_bias += probs.sum(dim=0)  # from (T, V) in the backward pass it is a tenth of the whole work
+            grad_bias += probs.sum(dim=0)  # from (T, V) in the backward pass it costs 5 % more
         ctx.save_for_backward(hidden, weight, logits, grad_bias)
         return loss_sum
 
