@@ -62,7 +62,7 @@ class _ExplicitAttention(torch.autograd.Function):
             keep, kept = None, weights
             if dropout_p > 0.0:
                 keep, ctx.dropout_scale = draw_keep(weights, p=dropout_p)
-                kept = weights * keep
+                kept = weights * keep.to(weights.dtype)
             result = _scaled_product(kept, value, ctx.dropout_scale)
             _to_tokens(result[None], queries, out=context[wanted, None])
             saved += (heads, None if query is None else own_query, weights, keep)
@@ -90,6 +90,7 @@ class _ExplicitAttention(torch.autograd.Function):
                 inner_query = torch.empty_like(query)
             key, value = heads[-2:]
             (outer,) = _to_heads(gradient[wanted, None], queries)
+            keep = None if keep is None else keep.to(weights.dtype)
             kept = weights if keep is None else weights * keep
             _scaled_product(kept.transpose(1, 2), outer, ctx.dropout_scale, out=inner[-1])
             for_weights = _scaled_product(outer, value.transpose(1, 2), ctx.dropout_scale)
@@ -133,18 +134,22 @@ def _hide_padding(scores: Tensor, group: SequenceGroup) -> None:
 def _to_heads(tokens: Tensor, group: SequenceGroup) -> Tensor:
     """Spread (n, C, H, K) tokens of a group over (C, b·H, s, K), zeros on padding."""
     _, parts, num_heads, head_dim = tokens.shape
-    if group.cells is not None:
-        rectangle = tokens.new_zeros(group.num_sequences * group.length, parts, num_heads, head_dim)
-        tokens = rectangle.index_copy_(0, group.cells, tokens)
-    heads = tokens.reshape(group.num_sequences, group.length, parts, num_heads, head_dim)
-    return heads.permute(2, 0, 3, 1, 4).reshape(parts, -1, group.length, head_dim)
+    if group.cells is None:
+        by_sequence = tokens.view(group.num_sequences, group.length, parts, num_heads, head_dim)
+        return by_sequence.permute(2, 0, 3, 1, 4).reshape(parts, -1, group.length, head_dim)
+    heads = tokens.new_zeros(parts, group.num_sequences, num_heads, group.length, head_dim)
+    # a copy for each sequence takes half as long as one indexed copy of all and a transposed one after it
+    for sequence, own in zip(heads.unbind(1), tokens.split(group.lengths), strict=True):
+        sequence[:, :, : len(own)] = own.permute(1, 2, 0, 3)
+    return heads.flatten(1, 2)
 
 
 def _to_tokens(heads: Tensor, group: SequenceGroup, *, out: Tensor) -> None:
     """Collect the real tokens of (C, b·H, s, K) in ``out``, (n, C, H, K)."""
     parts, _, length, head_dim = heads.shape
-    heads = heads.view(parts, group.num_sequences, -1, length, head_dim).permute(1, 3, 0, 2, 4)
+    by_sequence = heads.view(parts, group.num_sequences, -1, length, head_dim).permute(1, 3, 0, 2, 4)
     if group.cells is None:
-        out.view(heads.shape).copy_(heads)
-    else:
-        torch.index_select(heads.flatten(0, 1), 0, group.cells, out=out)
+        out.view(by_sequence.shape).copy_(by_sequence)
+        return
+    for sequence, own in zip(by_sequence, out.split(group.lengths), strict=True):
+        own.copy_(sequence[: len(own)])
