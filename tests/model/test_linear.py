@@ -41,7 +41,43 @@ def test_frozen_parts_get_no_gradient() -> None:
     torch.testing.assert_close(layer.weight.grad, x.detach().sum(dim=0).expand(3, 4))
 
 
-def test_the_faster_product_runs_in_float32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bf16"])
+def test_gelu_is_that_of_the_product(dtype: torch.dtype) -> None:
+    """Without gradients it is computed within the product: before the rounding to bf16, not after it."""
+    torch.manual_seed(0)
+    layer, x = Linear(33, 17), torch.randn(50, 33)
+    expected = F.gelu(layer.double()(x.double()))
+    layer.float()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.no_grad():
+            without = layer.gelu(x)
+        found = layer.gelu(x)
+        torch.testing.assert_close(found, F.gelu(layer(x)), rtol=0, atol=0)
+    assert found.dtype == without.dtype == dtype
+    assert found.requires_grad and not without.requires_grad
+    precision = 0.02 if dtype == torch.bfloat16 else 1e-5
+    for result in (found, without):
+        torch.testing.assert_close(result.double(), expected, rtol=precision, atol=precision)
+
+
+def test_bf16_gradients_are_those_of_torch() -> None:
+    torch.manual_seed(0)
+    layer, x, weights = Linear(33, 17), torch.randn(50, 33), torch.randn(50, 17)
+    gradients = []
+    for run in (layer, lambda rows: F.linear(rows, layer.weight, layer.bias)):
+        rows = x.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            result = run(rows)
+        assert result.dtype == torch.bfloat16
+        (result.float() * weights).sum().backward()
+        gradients.append((rows.grad, layer.weight.grad, layer.bias.grad))
+        layer.zero_grad()
+    for found, expected in zip(*gradients, strict=True):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected, rtol=0.01, atol=0.01 * float(expected.abs().max()))
+
+
+def test_the_faster_product_runs_in_float32_and_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *_: object) -> torch.Tensor:
@@ -52,10 +88,12 @@ def test_the_faster_product_runs_in_float32_alone(monkeypatch: pytest.MonkeyPatc
     layer, x = Linear(4, 3), torch.randn(5, 4)
     layer(x)
     assert calls == [torch.float32]
+    multiplied = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
-    assert layer.double()(x.double()).dtype == torch.float64
-    assert calls == [torch.float32]
+        assert layer.double()(x.double()).dtype == torch.float64
+    assert layer(x.double()).dtype == torch.float64
+    assert calls == [torch.float32] + [torch.bfloat16] * multiplied
     monkeypatch.setattr(linear, "_PRODUCT", None)
     assert layer.float()(x).dtype == torch.float32
-    assert calls == [torch.float32]
+    assert len(calls) == 1 + multiplied

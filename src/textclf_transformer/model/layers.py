@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from textclf_transformer.model.attention import attend
 from textclf_transformer.model.disentangled import ContentEmbeddings, DisentangledSelfAttention
@@ -238,7 +237,7 @@ class EncoderLayer(nn.Module):
 
     def _after_attention(self, context: Tensor, hidden: Tensor) -> Tensor:
         hidden = self.attention_norm(hidden + self.dropout(self.attention_output(context)))
-        expanded = F.gelu(self.intermediate(hidden))
+        expanded = self.intermediate.gelu(hidden)
         return self.output_norm(hidden + self.dropout(self.output(expanded)))
 
 

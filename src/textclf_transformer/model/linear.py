@@ -1,8 +1,9 @@
-"""A linear layer whose float32 products on a CPU come from oneDNN.
+"""A linear layer whose products on a CPU come from oneDNN.
 
 torch hands float32 products to MKL, which leaves AVX-512 alone on AMD's processors: there oneDNN is 2.2 times
-as fast (LOG.md). torch offers it for float32 only as the operation that its own compiler uses, without a
-gradient, hence the three products below. bf16 goes to oneDNN anyway; everything else is ``F.linear``.
+as fast (LOG.md). bf16 goes to oneDNN anyway, but with the bias copied beforehand in a pass of its own. The
+operation that torch's own compiler uses adds bias and GELU while a result is in the registers; it has no
+gradient, hence the products of the backward pass below.
 
 N rows, D inputs, E outputs.
 """
@@ -25,10 +26,17 @@ def _find_product() -> object:
 _PRODUCT = _find_product()
 
 
-def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return (N, D) · (E, D)ᵀ + (E,), without a gradient."""
+def _takes(dtype: torch.dtype) -> bool:
+    """Whether the operation multiplies numbers of ``dtype`` here."""
+    if _PRODUCT is None or dtype not in (torch.float32, torch.bfloat16):
+        return False
+    return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
+    """Return (N, D) · (E, D)ᵀ + (E,), if asked for its GELU, without a gradient."""
     assert callable(_PRODUCT)
-    result: Tensor = _PRODUCT(inputs, weight, bias, "none", [], "")
+    result: Tensor = _PRODUCT(inputs, weight, bias, "gelu" if gelu else "none", [], "none" if gelu else "")
     return result
 
 
@@ -43,21 +51,43 @@ class _OneDnnLinear(torch.autograd.Function):
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         inputs, weight = ctx.saved_tensors  # type: ignore[attr-defined]
         for_inputs, for_weight, for_bias = ctx.needs_input_grad  # type: ignore[attr-defined]
+        multiply = torch.mm if inputs.dtype == torch.bfloat16 else _multiply
         return (
-            _product(gradient, weight.t().contiguous()) if for_inputs else None,
-            _product(gradient.t().contiguous(), inputs.t().contiguous()) if for_weight else None,
+            multiply(gradient, weight) if for_inputs else None,
+            multiply(gradient.t(), inputs) if for_weight else None,
             gradient.sum(dim=0) if for_bias else None,
         )
 
 
-def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``F.linear`` for rows (N, D), with the faster product where there is one; equal to rounding."""
-    plain = inputs.device.type == "cpu" and inputs.dtype == weight.dtype == torch.float32
-    plain = plain and not torch.compiler.is_compiling()  # the compiler chooses the product itself
-    if plain and _PRODUCT is not None and len(inputs) and not torch.is_autocast_enabled("cpu"):
-        result: Tensor = _OneDnnLinear.apply(inputs, weight, bias)
-        return result
-    return F.linear(inputs, weight, bias)
+def _multiply(left: Tensor, right: Tensor) -> Tensor:
+    """Return the product of two matrices, which the operation wants in the layout of a linear layer."""
+    return _product(left.contiguous(), right.t().contiguous())
+
+
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
+    """``F.linear`` for rows (N, D) by the faster product where there is one; equal to rounding.
+
+    Args:
+        inputs: (N, D).
+        weight: (E, D).
+        bias: (E,), or None.
+        gelu: whether a GELU follows; without gradients it costs next to nothing here.
+
+    Returns:
+        (N, E), under autocast in its dtype.
+    """
+    dtype = inputs.dtype
+    if dtype == torch.float32 and torch.is_autocast_enabled(inputs.device.type):
+        dtype = torch.get_autocast_dtype(inputs.device.type)
+    on_cpu = inputs.device.type == "cpu" and not torch.compiler.is_compiling()  # a compiler chooses itself
+    if not (on_cpu and len(inputs) and _takes(dtype)):
+        result = F.linear(inputs, weight, bias)
+        return F.gelu(result) if gelu else result
+    operands = (inputs.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+    if gelu and not torch.is_grad_enabled():
+        return _product(*operands, gelu=True)
+    result = _OneDnnLinear.apply(*operands)
+    return F.gelu(result) if gelu else result
 
 
 class Linear(nn.Linear):
@@ -66,3 +96,7 @@ class Linear(nn.Linear):
     def forward(self, inputs: Tensor) -> Tensor:
         """Map (N, D) to (N, E)."""
         return linear(inputs, self.weight, self.bias)
+
+    def gelu(self, inputs: Tensor) -> Tensor:
+        """Map (N, D) to the GELU of (N, E)."""
+        return linear(inputs, self.weight, self.bias, gelu=True)
