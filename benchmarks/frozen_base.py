@@ -134,12 +134,12 @@ class FrozenEpoch:
         return list(compare_with_uncached(self._work, samples_per_step=self._samples_per_step))
 
 
-def compare_with_uncached(work: DocumentWork, *, samples_per_step: int) -> tuple[float, float]:
+def compare_with_uncached(work: DocumentWork, *, samples_per_step: int) -> tuple[float, float, float]:
     """Train an epoch on the vectors and one on the tokens, in float32, from equal weights on equal batches.
 
     Returns:
-        The largest relative difference of the steps' losses, and of the head's weights afterwards (see
-        ``largest_difference``).
+        The largest relative difference of the steps' losses; the largest difference of the head's weights
+        afterwards, and the same relative to each tensor's largest value (see ``largest_difference``).
     """
     losses, heads = [], []
     for is_cached in (True, False):
@@ -150,7 +150,8 @@ def compare_with_uncached(work: DocumentWork, *, samples_per_step: int) -> tuple
             losses.append(training.train(1))
         heads.append(training.head())
     by_losses = max(abs(ours - theirs) / abs(theirs) for ours, theirs in zip(*losses, strict=True))
-    return by_losses, largest_difference(*heads)
+    by_weights = max(float((weights - heads[1][name]).abs().max()) for name, weights in heads[0].items())
+    return by_losses, by_weights, largest_difference(*heads)
 
 
 def measure_frozen_base(work: DocumentWork, *, samples_per_step: int, repetitions: int) -> dict[str, Any]:
@@ -160,7 +161,7 @@ def measure_frozen_base(work: DocumentWork, *, samples_per_step: int, repetition
         SideProcess("a later epoch", functools.partial(open_side, first=False), work.device) as later,
         SideProcess("the first epoch", functools.partial(open_side, first=True), work.device) as first,
     ):
-        by_losses, by_weights = later.check()
+        by_losses, by_weights, of_largest = later.check()
         samples = alternate({"later": later.run, "first": first.run}, repetitions=repetitions)
     compared = comparison(samples["later"], samples["first"])
     low, high = compared["ratios"]
@@ -180,6 +181,7 @@ def measure_frozen_base(work: DocumentWork, *, samples_per_step: int, repetition
         "tables": [{"header": HEADER, "rows": [row]}],
         "note": f"Steps of {samples_per_step} documents, no evaluation or saving. The first epoch encodes "
         "all chunks, writes their vectors and trains the head on them; a later one only reads and trains. "
-        "The differences are those to an epoch that encodes anew, in float32 with equal batches; each "
-        "tensor's is relative to its largest value.",
+        "The differences are those to an epoch that encodes anew, in float32 with equal batches: of losses "
+        "relative, of weights absolute. Relative to its tensor's largest value the largest is "
+        f"{of_largest:.1e}; biases began at zero.",
     }

@@ -23,7 +23,11 @@ import torch
 
 MIB = 1 << 20
 
-_WARM_UPS, _WARM_UP_SECONDS = 3, 60.0
+# How long a side works before it is the other's turn, once at least. The first step after a pause takes 10 to
+# 20 % longer than those that follow it, and a training has no pauses.
+TURN_SECONDS = 3.0
+
+_WARM_UPS, _WARM_UP_SECONDS = 5, 60.0
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -41,12 +45,12 @@ class Side(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One repetition.
+    """One turn.
 
     Attributes:
-        seconds: wall-clock time.
-        peak_mib: largest resident size of the process during the work; on a GPU torch's peak.
-        growth_mib: by how much that is above the size just before the work.
+        seconds: wall-clock time of the work, the mean over the turn.
+        peak_mib: largest resident size of the process during the turn; on a GPU torch's peak.
+        growth_mib: by how much that is above the size just before the turn.
     """
 
     seconds: float
@@ -54,16 +58,17 @@ class Sample:
     growth_mib: float
 
 
-def timed(work: Callable[[], object], device: torch.device) -> Sample:
-    """Run ``work`` once and measure it."""
+def take_turn(work: Callable[[], object], device: torch.device, *, seconds: float) -> Sample:
+    """Do ``work`` again and again until so many seconds have passed, once at least, and measure it."""
     before = _start_peak(device)
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    seconds = time.perf_counter() - start
+    start, count, elapsed = time.perf_counter(), 0, 0.0
+    while count == 0 or elapsed < seconds:
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        count, elapsed = count + 1, time.perf_counter() - start
     peak = _peak_mib(device)
-    return Sample(seconds, peak, max(peak - before, 0.0))
+    return Sample(elapsed / count, peak, max(peak - before, 0.0))
 
 
 def _start_peak(device: torch.device) -> float:
@@ -112,13 +117,13 @@ class SideProcess:
 
     def check(self) -> list[float]:
         """Return the side's numbers."""
-        self._connection.send("check")
+        self._connection.send(("check", 0.0))
         numbers: list[float] = self._answer()
         return numbers
 
-    def run(self) -> Sample:
-        """Run the side once."""
-        self._connection.send("run")
+    def run(self, seconds: float) -> Sample:
+        """Let the side take a turn of so many seconds, see ``take_turn``."""
+        self._connection.send(("run", seconds))
         sample: Sample = self._answer()
         return sample
 
@@ -154,8 +159,8 @@ def _serve(connection: Connection, open_side: Callable[[], Side], device: torch.
         side = open_side()
         connection.send(("ready", None))
         while True:
-            command = connection.recv()
-            content = timed(side.run, device) if command == "run" else side.check()
+            command, seconds = connection.recv()
+            content = take_turn(side.run, device, seconds=seconds) if command == "run" else side.check()
             connection.send(("done", content))
     except EOFError:
         return
@@ -163,25 +168,28 @@ def _serve(connection: Connection, open_side: Callable[[], Side], device: torch.
         connection.send(("error", traceback.format_exc()))
 
 
-def alternate(runs: Mapping[str, Callable[[], Sample]], *, repetitions: int) -> dict[str, list[Sample]]:
+def alternate(runs: Mapping[str, Callable[[float], Sample]], *, repetitions: int) -> dict[str, list[Sample]]:
     """Return ``repetitions`` samples of each side, taken in turn (A B A B) after runs that are not counted.
 
     Turns share out among the sides what else goes on on the machine.
+
+    Args:
+        runs: each takes a turn of so many seconds, see ``take_turn``.
     """
     for run in runs.values():
         _warm_up(run)
     samples: dict[str, list[Sample]] = {name: [] for name in runs}
     for _ in range(repetitions):
         for name, run in runs.items():
-            samples[name].append(run())
+            samples[name].append(run(TURN_SECONDS))
     return samples
 
 
-def _warm_up(run: Callable[[], Sample]) -> None:
-    """Run up to three times, for about a minute: what is compiled is, and the heap has found its size."""
+def _warm_up(run: Callable[[float], Sample]) -> None:
+    """Run up to five times, for about a minute: what is compiled is, and the heap has found its size."""
     elapsed = 0.0
     for _ in range(_WARM_UPS):
-        elapsed += run().seconds
+        elapsed += run(0.0).seconds
         if elapsed > _WARM_UP_SECONDS:
             return
 

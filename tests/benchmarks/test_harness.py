@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.harness import Sample, SideProcess, alternate, comparison, difference, timed
+from benchmarks.harness import Sample, SideProcess, alternate, comparison, difference, take_turn
 from benchmarks.mlm import MlmWork
 from benchmarks.workloads import (
     Shape,
@@ -44,25 +44,25 @@ def test_the_ratio_is_that_of_the_medians_and_its_spread_that_of_the_pairs() -> 
 def test_sides_take_turns_after_runs_that_are_not_counted() -> None:
     order: list[str] = []
 
-    def run(name: str) -> Sample:
-        order.append(name)
+    def run(name: str, seconds: float) -> Sample:
+        order.append(name if seconds else name.lower())
         return samples(float(len(order)))[0]
 
     taken = alternate({name: functools.partial(run, name) for name in "AB"}, repetitions=2)
-    assert "".join(order) == "AAABBBABAB"
-    assert [sample.seconds for sample in taken["A"]] == [7.0, 9.0]
-    assert [sample.seconds for sample in taken["B"]] == [8.0, 10.0]
+    assert "".join(order) == "aaaaabbbbbABAB"
+    assert [sample.seconds for sample in taken["A"]] == [11.0, 13.0]
+    assert [sample.seconds for sample in taken["B"]] == [12.0, 14.0]
 
 
 def test_slow_sides_are_warm_after_a_minute() -> None:
     order: list[str] = []
 
-    def run(name: str, seconds: float) -> Sample:
-        order.append(name)
-        return samples(seconds)[0]
+    def run(name: str, takes: float, seconds: float) -> Sample:
+        order.append(name if seconds else name.lower())
+        return samples(takes)[0]
 
-    alternate({"A": lambda: run("A", 70.0), "B": lambda: run("B", 40.0)}, repetitions=1)
-    assert "".join(order) == "ABBAB"
+    alternate({"A": functools.partial(run, "A", 70.0), "B": functools.partial(run, "B", 40.0)}, repetitions=1)
+    assert "".join(order) == "abbAB"
 
 
 def test_the_difference_is_relative_to_the_largest_value() -> None:
@@ -70,10 +70,25 @@ def test_the_difference_is_relative_to_the_largest_value() -> None:
 
 
 def test_a_sample_measures_time_and_memory() -> None:
-    sample = timed(lambda: (time.sleep(0.05), torch.ones(20 << 20)), CPU)  # 80 MiB
+    sample = take_turn(lambda: (time.sleep(0.05), torch.ones(20 << 20)), CPU, seconds=0.0)  # 80 MiB
     assert 0.05 <= sample.seconds < 5
     assert 70 <= sample.growth_mib < 200
     assert sample.peak_mib > sample.growth_mib
+
+
+def test_a_turn_repeats_short_work_and_takes_the_mean() -> None:
+    pauses = iter([0.2, *[0.02] * 1000])
+    calls: list[float] = []
+
+    def work() -> None:
+        calls.append(next(pauses))
+        time.sleep(calls[-1])
+
+    start = time.perf_counter()
+    sample = take_turn(work, CPU, seconds=0.5)
+    elapsed = time.perf_counter() - start
+    assert len(calls) >= 2 and elapsed >= 0.5
+    assert 0.9 * elapsed < sample.seconds * len(calls) <= elapsed
 
 
 class Products(nn.Module):
@@ -140,4 +155,4 @@ def test_a_side_in_another_process_answers_and_its_fault_is_told() -> None:
     with SideProcess("theirs", Faulty, CPU) as side:
         assert side.check() == [math.pi]
         with pytest.raises(RuntimeError, match=r"(?s)theirs.*no such luck"):
-            side.run()
+            side.run(0.0)
