@@ -23,7 +23,7 @@ import torch
 
 MIB = 1 << 20
 
-# How long a side works before it is the other's turn, once at least. The first step after a pause takes 10 to
+# How long a side works before it is the other's turn, once at least. The first step after a pause takes 15 to
 # 20 % longer than those that follow it, and a training has no pauses.
 TURN_SECONDS = 3.0
 

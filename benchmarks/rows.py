@@ -196,7 +196,16 @@ def small_rows() -> list[Row]:
     """Return what ``make bench`` measures."""
     return [
         *mlm_rows(base=1, four=16, six=8, repetitions=2, peers=ASKED),
-        document_row("long-6x256", "6×256", SIX_LAYERS, 4, EAGER, LONG, training=True, repetitions=2),
+        document_row(
+            "long-6x256",
+            "6×256",
+            SIX_LAYERS,
+            4,
+            some(EAGER, *ASKED),
+            LONG,
+            training=True,
+            repetitions=2,
+        ),
         document_row(
             "long-base",
             "roberta-base",

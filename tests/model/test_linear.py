@@ -78,10 +78,13 @@ def test_bf16_gradients_are_those_of_torch() -> None:
 
 
 def test_the_faster_product_runs_in_float32_and_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+    calls, activations = [], []
 
-    def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *_: object) -> torch.Tensor:
+    def product(
+        x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, activation: str, *_: object
+    ) -> torch.Tensor:
         calls.append(x.dtype)
+        activations.append(activation)
         return F.linear(x, weight, bias)
 
     monkeypatch.setattr(linear, "_PRODUCT", product)
@@ -97,3 +100,15 @@ def test_the_faster_product_runs_in_float32_and_bf16(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(linear, "_PRODUCT", None)
     assert layer.float()(x).dtype == torch.float32
     assert len(calls) == 1 + multiplied
+    assert set(activations) == {"none"}
+    monkeypatch.setattr(linear, "_PRODUCT", product)
+    layer.gelu(x)
+    with torch.no_grad():
+        layer.gelu(x)
+    assert activations[-2:] == ["none", "gelu"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
+def test_numbers_of_another_dtype_are_refused_as_torch_refuses_them(dtype: torch.dtype) -> None:
+    with pytest.raises(RuntimeError, match="dtype"):
+        Linear(4, 3)(torch.randn(5, 4, dtype=dtype))

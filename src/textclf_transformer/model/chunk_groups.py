@@ -53,8 +53,9 @@ def encode_in_groups(
             vectors.append(encode(*group))
         else:
             vectors.append(checkpoint(partial(_encode_after_release, encode), *group, use_reentrant=False))
-        # Autocast would let all groups share its bf16 copies of the weights, and their gradients would be
-        # added up in bf16: over 32 groups that doubles the rounding error. Each group's own go to float32.
+        # Where torch multiplies (on a GPU, say), autocast would let all groups share its bf16 copies of the
+        # weights, and their gradients would be added up in bf16: over 32 groups that doubles the rounding
+        # error. Each group's own go to float32.
         torch.clear_autocast_cache()
     return torch.cat(vectors)
 

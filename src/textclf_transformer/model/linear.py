@@ -33,6 +33,14 @@ def _takes(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def _dtype_of_product(inputs: Tensor, weight: Tensor) -> torch.dtype | None:
+    """Return the dtype ``F.linear`` multiplies in; None where operands differ, which it refuses."""
+    dtypes = {inputs.dtype, weight.dtype}
+    if torch.is_autocast_enabled(inputs.device.type) and torch.float64 not in dtypes:
+        return torch.get_autocast_dtype(inputs.device.type)
+    return inputs.dtype if len(dtypes) == 1 else None
+
+
 def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
     """Return (N, D) · (E, D)ᵀ + (E,), if asked for its GELU, without a gradient."""
     assert callable(_PRODUCT)
@@ -76,11 +84,9 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = 
     Returns:
         (N, E), under autocast in its dtype.
     """
-    dtype = inputs.dtype
-    if dtype == torch.float32 and torch.is_autocast_enabled(inputs.device.type):
-        dtype = torch.get_autocast_dtype(inputs.device.type)
+    dtype = _dtype_of_product(inputs, weight)
     on_cpu = inputs.device.type == "cpu" and not torch.compiler.is_compiling()  # a compiler chooses itself
-    if not (on_cpu and len(inputs) and _takes(dtype)):
+    if dtype is None or not (on_cpu and len(inputs) and _takes(dtype)):
         result = F.linear(inputs, weight, bias)
         return F.gelu(result) if gelu else result
     operands = (inputs.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
