@@ -117,13 +117,13 @@ class SideProcess:
 
     def check(self) -> list[float]:
         """Return the side's numbers."""
-        self._connection.send(("check", 0.0))
+        self._connection.send(None)
         numbers: list[float] = self._answer()
         return numbers
 
     def run(self, seconds: float) -> Sample:
         """Let the side take a turn of so many seconds, see ``take_turn``."""
-        self._connection.send(("run", seconds))
+        self._connection.send(seconds)
         sample: Sample = self._answer()
         return sample
 
@@ -154,13 +154,13 @@ class SideProcess:
 
 
 def _serve(connection: Connection, open_side: Callable[[], Side], device: torch.device) -> None:
-    """Answer the commands of a ``SideProcess`` until it hangs up."""
+    """Answer a ``SideProcess`` until it hangs up: seconds with a turn, None with the check's numbers."""
     try:
         side = open_side()
         connection.send(("ready", None))
         while True:
-            command, seconds = connection.recv()
-            content = take_turn(side.run, device, seconds=seconds) if command == "run" else side.check()
+            seconds = connection.recv()
+            content = side.check() if seconds is None else take_turn(side.run, device, seconds=seconds)
             connection.send(("done", content))
     except EOFError:
         return

@@ -90,8 +90,10 @@ class _ExplicitAttention(torch.autograd.Function):
                 inner_query = torch.empty_like(query)
             key, value = heads[-2:]
             (outer,) = _to_heads(gradient[wanted, None], queries)
-            keep = None if keep is None else keep.to(weights.dtype)
-            kept = weights if keep is None else weights * keep
+            kept = weights
+            if keep is not None:
+                keep = keep.to(weights.dtype)
+                kept = weights * keep
             _scaled_product(kept.transpose(1, 2), outer, ctx.dropout_scale, out=inner[-1])
             for_weights = _scaled_product(outer, value.transpose(1, 2), ctx.dropout_scale)
             if keep is not None:
@@ -123,7 +125,7 @@ def _scaled_product(left: Tensor, right: Tensor, scale: float, *, out: Tensor | 
 
 def _hide_padding(scores: Tensor, group: SequenceGroup) -> None:
     """Set the scores (b·H, s, s) of keys that are padding to minus infinity."""
-    if group.cells is None:
+    if not group.is_padded:
         return
     by_sequence = scores.view(group.num_sequences, -1, *scores.shape[1:])
     for sequence, length in zip(by_sequence, group.lengths, strict=True):
@@ -134,7 +136,7 @@ def _hide_padding(scores: Tensor, group: SequenceGroup) -> None:
 def _to_heads(tokens: Tensor, group: SequenceGroup) -> Tensor:
     """Spread (n, C, H, K) tokens of a group over (C, b·H, s, K), zeros on padding."""
     _, parts, num_heads, head_dim = tokens.shape
-    if group.cells is None:
+    if not group.is_padded:
         by_sequence = tokens.view(group.num_sequences, group.length, parts, num_heads, head_dim)
         return by_sequence.permute(2, 0, 3, 1, 4).reshape(parts, -1, group.length, head_dim)
     heads = tokens.new_zeros(parts, group.num_sequences, num_heads, group.length, head_dim)
@@ -148,7 +150,7 @@ def _to_tokens(heads: Tensor, group: SequenceGroup, *, out: Tensor) -> None:
     """Collect the real tokens of (C, b·H, s, K) in ``out``, (n, C, H, K)."""
     parts, _, length, head_dim = heads.shape
     by_sequence = heads.view(parts, group.num_sequences, -1, length, head_dim).permute(1, 3, 0, 2, 4)
-    if group.cells is None:
+    if not group.is_padded:
         out.view(by_sequence.shape).copy_(by_sequence)
         return
     for sequence, own in zip(by_sequence, out.split(group.lengths), strict=True):

@@ -50,20 +50,17 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class SequenceGroup:
     """Neighbouring sequences that attention treats in one padded rectangle.
 
     Attributes:
         lengths: real tokens of each sequence.
-        cells: (n,) int64, place of each token in the flattened (b, s) rectangle; None where there is no
-            padding.
-        padding: (b, 1, 1, s) bool, True = PAD; None where there is none. Never True all along a row.
+        device: where the tokens are computed.
     """
 
     lengths: tuple[int, ...]
-    cells: Tensor | None
-    padding: Tensor | None
+    device: torch.device
 
     @property
     def num_sequences(self) -> int:
@@ -79,6 +76,33 @@ class SequenceGroup:
     def num_tokens(self) -> int:
         """n, real tokens of the group."""
         return sum(self.lengths)
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether the rectangle has padding."""
+        return self.num_tokens < self.num_sequences * self.length
+
+    @cached_property
+    def cells(self) -> Tensor | None:
+        """(n,) int64, place of each token in the flattened (b, s) rectangle; None where nothing is padded."""
+        if not self.is_padded:
+            return None
+        return send((~self._beyond()).flatten().nonzero().squeeze(1), self.device)
+
+    @cached_property
+    def padding(self) -> Tensor | None:
+        """(b, 1, 1, s) bool, True = PAD; None where nothing is padded. Never True all along a row."""
+        if not self.is_padded:
+            return None
+        padding = self._beyond()
+        # A sequence without any token attends to one zero cell and is not collected: a softmax over nothing
+        # would be NaN.
+        padding[:, 0] = False
+        return send(padding, self.device)[:, None, None, :]
+
+    def _beyond(self) -> Tensor:
+        """Return (b, s) bool, True behind the end of a sequence."""
+        return torch.arange(self.length) >= torch.tensor(self.lengths).unsqueeze(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +180,7 @@ class SequenceLayout:
         """The sequences in order, cut into groups by shapes alone."""
         counts = (self.grouped_as or self)._sequences_per_group()
         spans = zip(itertools.accumulate(counts), counts, strict=True)
-        return tuple(_make_group(self.lengths[end - count : end], device=self.device) for end, count in spans)
+        return tuple(SequenceGroup(self.lengths[end - count : end], self.device) for end, count in spans)
 
     def _sequences_per_group(self) -> list[int]:
         most_cells = _DENSE_CELLS if self.device.type == "cpu" else _DENSE_CELLS_GPU
@@ -187,18 +211,6 @@ class Selection:
     def of(self, tokens: Tensor) -> Tensor:
         """Return (N', D) of (N, D)."""
         return tokens.index_select(0, self.indices)
-
-
-def _make_group(lengths: tuple[int, ...], *, device: torch.device) -> SequenceGroup:
-    longest = max(lengths)
-    if sum(lengths) == len(lengths) * longest:
-        return SequenceGroup(lengths, cells=None, padding=None)
-    padding = torch.arange(longest) >= torch.tensor(lengths).unsqueeze(1)  # (b, s)
-    cells = (~padding).flatten().nonzero().squeeze(1)
-    # A sequence without any token attends to one zero cell and is not collected: a softmax over nothing
-    # would be NaN.
-    padding[:, 0] = False
-    return SequenceGroup(lengths, cells=send(cells, device), padding=send(padding, device)[:, None, None, :])
 
 
 def to_rectangle(tokens: Tensor, group: SequenceGroup) -> Tensor:

@@ -26,19 +26,19 @@ def _find_product() -> object:
 _PRODUCT = _find_product()
 
 
-def _takes(dtype: torch.dtype) -> bool:
-    """Whether the operation multiplies numbers of ``dtype`` here."""
-    if _PRODUCT is None or dtype not in (torch.float32, torch.bfloat16):
-        return False
-    return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
 def _dtype_of_product(inputs: Tensor, weight: Tensor) -> torch.dtype | None:
-    """Return the dtype ``F.linear`` multiplies in; None where operands differ, which it refuses."""
+    """Return the dtype in which the operation multiplies these, None where ``F.linear`` has to."""
+    if _PRODUCT is None or inputs.device.type != "cpu" or not len(inputs):
+        return None
+    if torch.compiler.is_compiling():  # a compiler chooses the product itself
+        return None
     dtypes = {inputs.dtype, weight.dtype}
-    if torch.is_autocast_enabled(inputs.device.type) and torch.float64 not in dtypes:
-        return torch.get_autocast_dtype(inputs.device.type)
-    return inputs.dtype if len(dtypes) == 1 else None
+    if torch.is_autocast_enabled("cpu") and torch.float64 not in dtypes:
+        dtypes = {torch.get_autocast_dtype("cpu")}
+    if dtypes == {torch.float32}:
+        return torch.float32
+    has_bf16 = dtypes == {torch.bfloat16} and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if has_bf16 else None
 
 
 def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
@@ -85,8 +85,7 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = 
         (N, E), under autocast in its dtype.
     """
     dtype = _dtype_of_product(inputs, weight)
-    on_cpu = inputs.device.type == "cpu" and not torch.compiler.is_compiling()  # a compiler chooses itself
-    if dtype is None or not (on_cpu and len(inputs) and _takes(dtype)):
+    if dtype is None:
         result = F.linear(inputs, weight, bias)
         return F.gelu(result) if gelu else result
     operands = (inputs.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
