@@ -1,9 +1,10 @@
 """A linear layer whose products on a CPU come from oneDNN.
 
-torch hands float32 products to MKL, which leaves AVX-512 alone on AMD's processors: there oneDNN is 2.2 times
-as fast (LOG.md). bf16 goes to oneDNN anyway, but with the bias copied beforehand in a pass of its own. The
-operation that torch's own compiler uses adds bias and GELU while a result is in the registers; it has no
-gradient, hence the products of the backward pass below.
+torch hands float32 products to MKL, which leaves AVX-512 alone on AMD's processors: there oneDNN is 2.2
+times as fast (LOG.md). bf16 goes to oneDNN anyway, but with the bias copied beforehand in a pass of its
+own, and with the weight brought into the processor's layout anew for each block of rows. The operations
+that torch's own compiler uses do that once, to the same bits, and add bias and GELU while a result is in
+the registers; they have no gradient, hence the products of the backward pass below.
 
 N rows, D inputs, E outputs.
 """
@@ -16,14 +17,15 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 
-def _find_product() -> object:
+def _find(name: str) -> object:
     """Return the operation, None in a build of torch without it."""
-    return (
-        getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
-    )
+    return getattr(torch.ops.mkldnn, name, None) if torch.backends.mkldnn.is_available() else None
 
 
-_PRODUCT = _find_product()
+_PRODUCT, _PACK = _find("_linear_pointwise"), _find("_reorder_linear_weight")
+
+# Rows from which on packing a weight takes less time than it saves.
+_ROWS_WORTH_PACKING = 1024
 
 
 def _dtype_of_product(inputs: Tensor, weight: Tensor) -> torch.dtype | None:
@@ -41,6 +43,14 @@ def _dtype_of_product(inputs: Tensor, weight: Tensor) -> torch.dtype | None:
     return torch.bfloat16 if has_bf16 else None
 
 
+def _packed(weight: Tensor, *, rows: int) -> Tensor:
+    """Return (E, D) in oneDNN's own layout if so many rows are worth it; only ``_product`` can read that."""
+    if rows < _ROWS_WORTH_PACKING or not callable(_PACK):
+        return weight
+    packed: Tensor = _PACK(weight)
+    return packed
+
+
 def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
     """Return (N, D) · (E, D)ᵀ + (E,), if asked for its GELU, without a gradient."""
     assert callable(_PRODUCT)
@@ -52,24 +62,25 @@ class _OneDnnLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(inputs, weight)
-        return _product(inputs, weight, bias)
+        ctx.bias_dtype = None if bias is None else bias.dtype  # type: ignore[attr-defined]
+        return _product(inputs, _packed(weight, rows=len(inputs)), bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         inputs, weight = ctx.saved_tensors  # type: ignore[attr-defined]
         for_inputs, for_weight, for_bias = ctx.needs_input_grad  # type: ignore[attr-defined]
-        multiply = torch.mm if inputs.dtype == torch.bfloat16 else _multiply
+        gradient = gradient.contiguous()
         return (
-            multiply(gradient, weight) if for_inputs else None,
-            multiply(gradient.t(), inputs) if for_weight else None,
-            gradient.sum(dim=0) if for_bias else None,
+            _product(gradient, _packed(weight.t(), rows=len(gradient))) if for_inputs else None,
+            _product_over_rows(gradient, inputs) if for_weight else None,
+            gradient.sum(dim=0).to(ctx.bias_dtype) if for_bias else None,  # type: ignore[attr-defined]
         )
 
 
-def _multiply(left: Tensor, right: Tensor) -> Tensor:
-    """Return the product of two matrices, which the operation wants in the layout of a linear layer."""
-    return _product(left.contiguous(), right.t().contiguous())
+def _product_over_rows(left: Tensor, right: Tensor) -> Tensor:
+    """Return (N, E)ᵀ · (N, D); for bf16 torch's product, which oneDNN computes, is the faster one."""
+    return left.t() @ right if left.dtype == torch.bfloat16 else _product(left.t(), right.t())
 
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
@@ -88,10 +99,10 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = 
     if dtype is None:
         result = F.linear(inputs, weight, bias)
         return F.gelu(result) if gelu else result
-    operands = (inputs.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
-    if gelu and not torch.is_grad_enabled():
-        return _product(*operands, gelu=True)
-    result = _OneDnnLinear.apply(*operands)
+    inputs, weight = inputs.to(dtype), weight.to(dtype)
+    if not torch.is_grad_enabled():
+        return _product(inputs, _packed(weight, rows=len(inputs)), bias, gelu=gelu)
+    result = _OneDnnLinear.apply(inputs, weight, bias)
     return F.gelu(result) if gelu else result
 
 
