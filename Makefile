@@ -18,7 +18,7 @@ help:
 	@echo "make results DATA=FOLDER   measure on the data sets in FOLDER (hours, in the background; goes on where it stopped)"
 	@echo "make tables DATA=FOLDER    measure the poolings and the ways of freezing on movie_reviews in FOLDER (half an hour)"
 	@echo "make pictures   take the pictures of docs/images anew, of the demo run (RUN_NAME=name: of another)"
-	@echo "make bench      measure speed beside Hugging Face, small sizes (about 20 minutes on 2 quiet cores)"
+	@echo "make bench      measure speed beside Hugging Face, small sizes (under 20 minutes on 2 quiet cores)"
 	@echo "make bench-full the same at full size, for docs/performance.md (hours; goes on where it stopped)"
 	@echo "make bench-gpu  the same on a GPU"
 	@echo "make clean      remove the virtual environment and caches; runs and stores stay"

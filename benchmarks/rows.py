@@ -163,7 +163,7 @@ def in_one_pass(peers: Mapping[str, Peer], rows: int) -> Mapping[str, Peer]:
 
 
 def mlm_rows(*, base: int, four: int, six: int, repetitions: int, peers: tuple[str, ...]) -> list[Row]:
-    """Return the three rows with these numbers of sequences; the two slow ones with ``peers`` only."""
+    """Return the three rows with these numbers of sequences, beside ``peers``."""
     return [
         mlm_row(
             "mlm-base",
@@ -185,7 +185,7 @@ def mlm_rows(*, base: int, four: int, six: int, repetitions: int, peers: tuple[s
             "mlm-6x256",
             f"6×256, V 16000, {six} × 512 full",
             MlmWork(SIX_LAYERS, (512,) * six, CPU),
-            in_one_pass(EAGER, six),
+            in_one_pass(some(EAGER, *peers), six),
             SIX_MLM,
             repetitions,
         ),

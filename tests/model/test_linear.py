@@ -91,6 +91,7 @@ def test_packing_the_weight_changes_no_result(dtype: torch.dtype, monkeypatch: p
     results = []
     for rows_worth_packing in (2048, 2049):
         monkeypatch.setattr(linear, "_ROWS_WORTH_PACKING", rows_worth_packing)
+        monkeypatch.setattr(linear, "_ROWS_WORTH_PACKING_TRANSPOSED", rows_worth_packing)
         inputs = x.clone().requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             result = layer(inputs)
