@@ -109,14 +109,15 @@ def test_fused_cross_entropy_equals_the_plain_one(
         torch.testing.assert_close(gradient, reference, rtol=1e-12, atol=1e-12)
 
 
-def test_fused_cross_entropy_under_autocast_stays_near_fp32() -> None:
-    """Bounds: 0.5 % of the loss, 2 % of a gradient's largest value; the scale is exact."""
+@pytest.mark.parametrize("rows", [64, 1500])
+def test_fused_cross_entropy_under_autocast_stays_near_the_exact_one(rows: int) -> None:
+    """Bounds: 0.5 % of the loss, 3 % of a gradient's largest value; the scale is exact."""
     torch.manual_seed(0)
-    hidden = torch.randn(64, 32, requires_grad=True)
+    hidden = torch.randn(rows, 32, requires_grad=True)
     weight = torch.randn(300, 32, requires_grad=True)
-    bias = torch.zeros(300, requires_grad=True)
-    targets = torch.randint(0, 300, (64,))
-    exact = linear_cross_entropy(hidden, weight, bias, targets)
+    bias = (2 * torch.randn(300)).requires_grad_()
+    targets = torch.randint(0, 300, (rows,))
+    exact = F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum")
     exact_gradients = torch.autograd.grad(exact / 77, (hidden, weight, bias))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = linear_cross_entropy(hidden, weight, bias, targets)
@@ -125,10 +126,20 @@ def test_fused_cross_entropy_under_autocast_stays_near_fp32() -> None:
     assert relative_error(rounded, exact) < 0.005
     for found, expected in zip(rounded_gradients, exact_gradients, strict=True):
         assert found.dtype == torch.float32
-        assert relative_error(found, expected) < 0.02
+        assert relative_error(found, expected) < 0.03
     # Not one factor for all of them: the scale is not rounded to bf16.
     ratio = (rounded_gradients[0] * exact_gradients[0]).sum() / exact_gradients[0].square().sum()
     assert abs(ratio.item() - 1) < 1e-3
+
+
+def test_float64_stays_float64_under_autocast() -> None:
+    torch.manual_seed(0)
+    hidden, weight, bias = (torch.randn(size, dtype=torch.float64) for size in ((5, 4), (7, 4), (7,)))
+    targets = torch.randint(0, 7, (5,))
+    exact = F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = linear_cross_entropy(hidden, weight, bias, targets)
+    torch.testing.assert_close(found, exact, rtol=1e-12, atol=0)
 
 
 def test_a_target_outside_the_vocabulary_is_an_error() -> None:

@@ -87,7 +87,9 @@ def test_packing_the_weight_changes_no_result(dtype: torch.dtype, monkeypatch: p
     packed = []
     if linear._PACK is not None:
         pack = linear._PACK
-        monkeypatch.setattr(linear, "_PACK", lambda weight: packed.append(weight.shape) or pack(weight))
+        monkeypatch.setattr(
+            linear, "_PACK", lambda weight, rows: packed.append(weight.shape) or pack(weight, rows)
+        )
     results = []
     for rows_worth_packing in (2048, 2049):
         monkeypatch.setattr(linear, "_ROWS_WORTH_PACKING", rows_worth_packing)
@@ -100,10 +102,27 @@ def test_packing_the_weight_changes_no_result(dtype: torch.dtype, monkeypatch: p
     # forward with the weight, backward with its transpose, once each
     multiplied = dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     assert packed == [(160, 96), (96, 160)] * (multiplied and linear._PACK is not None)
+    precision = 0.01 if dtype == torch.bfloat16 else 1e-5
     for found, expected in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+        atol = precision * float(expected.abs().max())
+        torch.testing.assert_close(found, expected, rtol=precision, atol=atol)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bf16"])
+def test_rows_may_lie_apart_or_be_one_and_the_same(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer, wide = Linear(33, 17), torch.randn(50, 66)
+    for x in (wide[:, ::2], wide[:1, :33].expand(50, -1)):
+        gradients = []
+        for inputs in (x, x.contiguous()):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+                layer(inputs).float().square().sum().backward()
+            gradients.append(layer.weight.grad)
+            layer.zero_grad()
+        torch.testing.assert_close(*gradients, rtol=0, atol=0)
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bf16")
 def test_a_bias_in_float32_is_not_rounded() -> None:
     layer, x = Linear(8, 4), torch.zeros(3, 8)
     nn.init.ones_(layer.weight)
@@ -111,8 +130,7 @@ def test_a_bias_in_float32_is_not_rounded() -> None:
     x[:, 0] = -100
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = layer(x)
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        torch.testing.assert_close(result.float(), torch.full((3, 4), 0.3), rtol=0.01, atol=0)
+    torch.testing.assert_close(result.float(), torch.full((3, 4), 0.3), rtol=0.01, atol=0)
 
 
 def test_the_faster_product_runs_in_float32_and_bf16(monkeypatch: pytest.MonkeyPatch) -> None:

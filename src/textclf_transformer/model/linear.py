@@ -44,9 +44,9 @@ def _dtype_of_product(inputs: Tensor, weight: Tensor) -> torch.dtype | None:
     return torch.bfloat16 if has_bf16 else None
 
 
-def _packed(weight: Tensor) -> Tensor:
-    """Return (E, D) in oneDNN's own layout, which only ``_product`` can read."""
-    packed: Tensor = _PACK(weight) if callable(_PACK) else weight
+def _packed(weight: Tensor, *, rows: int) -> Tensor:
+    """Return (E, D) in oneDNN's own layout for so many rows, which only ``_product`` can read."""
+    packed: Tensor = _PACK(weight, rows) if callable(_PACK) else weight
     return packed
 
 
@@ -58,16 +58,17 @@ def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu
 
 
 def _forward(inputs: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
+    rows = len(inputs)
     return _product(
-        inputs, _packed(weight) if len(inputs) >= _ROWS_WORTH_PACKING else weight, bias, gelu=gelu
+        inputs, _packed(weight, rows=rows) if rows >= _ROWS_WORTH_PACKING else weight, bias, gelu=gelu
     )
 
 
 class _OneDnnLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        inputs = inputs.contiguous()  # oneDNN reads them as they lie when it multiplies by them
         ctx.save_for_backward(inputs, weight)
-        ctx.bias_dtype = None if bias is None else bias.dtype  # type: ignore[attr-defined]
         return _forward(inputs, weight, bias)
 
     @staticmethod
@@ -79,13 +80,14 @@ class _OneDnnLinear(torch.autograd.Function):
         return (
             _gradient_of_inputs(gradient, weight) if for_inputs else None,
             _multiply(gradient.t(), inputs) if for_weight else None,
-            gradient.sum(dim=0).to(ctx.bias_dtype) if for_bias else None,  # type: ignore[attr-defined]
+            gradient.sum(dim=0) if for_bias else None,
         )
 
 
 def _gradient_of_inputs(gradient: Tensor, weight: Tensor) -> Tensor:
-    if len(gradient) >= _ROWS_WORTH_PACKING_TRANSPOSED:
-        return _product(gradient, _packed(weight.t()))
+    rows = len(gradient)
+    if rows >= _ROWS_WORTH_PACKING_TRANSPOSED and callable(_PACK):
+        return _product(gradient, _packed(weight.t(), rows=rows))
     return _multiply(gradient, weight)
 
 
@@ -100,14 +102,15 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = 
     Args:
         inputs: (N, D).
         weight: (E, D).
-        bias: (E,), or None.
+        bias: (E,), or None. Where oneDNN multiplies, float32 is not rounded; under autocast ``F.linear``
+            rounds it.
         gelu: whether a GELU follows; without gradients it costs next to nothing here.
 
     Returns:
         (N, E), under autocast in its dtype.
     """
     dtype = _dtype_of_product(inputs, weight)
-    if dtype is None:
+    if dtype is None or (bias is not None and bias.dtype not in {torch.float32, dtype}):
         result = F.linear(inputs, weight, bias)
         return F.gelu(result) if gelu else result
     inputs, weight = inputs.to(dtype), weight.to(dtype)

@@ -38,7 +38,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         """Return the float32 loss sum and keep the gradient of the logits in their place."""
         num_targets, vocab_size = len(hidden), len(weight)
         weight = _fill_classes(weight)
-        logits = linear(hidden, weight, _fill_classes(bias))  # (T, V), and zeros for classes that fill up
+        # (T, V), and zeros for classes that fill up. Detached, since autocast keeps what it rounds of a leaf
+        # for later uses, and in here that has no gradient.
+        logits = linear(hidden, weight, _fill_classes(bias.detach()))
         loss_sum = torch.zeros(
             (), dtype=torch.promote_types(logits.dtype, torch.float32), device=logits.device
         )
@@ -48,7 +50,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, num_targets, rows_per_block):
             block = logits[start : start + rows_per_block, :vocab_size]
             target = targets[start : start + rows_per_block].unsqueeze(1)
-            scores = block.to(loss_sum.dtype, copy=True)
+            scores = block.to(loss_sum.dtype, copy=not block.is_contiguous())  # softmax wants it dense
             target_score, largest = scores.gather(1, target), scores.amax(dim=1, keepdim=True)
             probs = torch.softmax(scores, dim=1, out=scores)
             # The largest probability gives the log-sum-exp without a second pass of exponentials, and does
@@ -104,7 +106,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: 
         Scalar, float32 (float64 for float64 inputs), natural logarithm; 0 for T = 0.
     """
     device_type = hidden.device.type
-    if torch.is_autocast_enabled(device_type):
+    if torch.is_autocast_enabled(device_type) and hidden.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device_type)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
     loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, targets)
