@@ -77,7 +77,7 @@ def test_the_kernel_caches_are_limited_except_where_the_user_did() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_products_of_ever_new_sizes_keep_memory_flat() -> None:
-    # 950 MB in place of 305 at the end, where bf16 products are native and nothing limits ideep's cache
+    # 840 MB more in place of up to 50, where bf16 products are native and nothing limits the caches
     script = (
         "import torch\n"
         "from textclf_transformer.model.linear import Linear\n"
@@ -85,10 +85,10 @@ def test_products_of_ever_new_sizes_keep_memory_flat() -> None:
         "limit_kernel_cache()\n"
         "layer = Linear(256, 256)\n"
         "with torch.inference_mode(), torch.autocast('cpu', dtype=torch.bfloat16):\n"
-        "    for rows in range(601, 1401):\n"
+        "    for rows in range(1201, 2401):\n"
         "        layer(torch.zeros(rows, 256))\n"
-        "        if rows in (800, 1400):\n"
+        "        if rows in (1600, 2400):\n"
         "            print(open('/proc/self/statm').read().split()[1])\n"
     )
     before, after = (int(pages) * os.sysconf("SC_PAGE_SIZE") for pages in run_python(script).split())
-    assert after - before < 60e6
+    assert after - before < 200e6
