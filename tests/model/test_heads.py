@@ -111,11 +111,11 @@ def test_fused_cross_entropy_equals_the_plain_one(
 
 @pytest.mark.parametrize("rows", [64, 1500])
 def test_fused_cross_entropy_under_autocast_stays_near_the_exact_one(rows: int) -> None:
-    """Bounds: 0.5 % of the loss, 3 % of a gradient's largest value; the scale is exact."""
+    """Bounds: 0.5 % of the loss, 2 % of a gradient's largest value; the scale is exact."""
     torch.manual_seed(0)
     hidden = torch.randn(rows, 32, requires_grad=True)
     weight = torch.randn(300, 32, requires_grad=True)
-    bias = (2 * torch.randn(300)).requires_grad_()
+    bias = torch.randn(300, requires_grad=True)
     targets = torch.randint(0, 300, (rows,))
     exact = F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum")
     exact_gradients = torch.autograd.grad(exact / 77, (hidden, weight, bias))
@@ -126,7 +126,7 @@ def test_fused_cross_entropy_under_autocast_stays_near_the_exact_one(rows: int) 
     assert relative_error(rounded, exact) < 0.005
     for found, expected in zip(rounded_gradients, exact_gradients, strict=True):
         assert found.dtype == torch.float32
-        assert relative_error(found, expected) < 0.03
+        assert relative_error(found, expected) < 0.02
     # Not one factor for all of them: the scale is not rounded to bf16.
     ratio = (rounded_gradients[0] * exact_gradients[0]).sum() / exact_gradients[0].square().sum()
     assert abs(ratio.item() - 1) < 1e-3

@@ -91,4 +91,4 @@ def test_products_of_ever_new_sizes_keep_memory_flat() -> None:
         "            print(open('/proc/self/statm').read().split()[1])\n"
     )
     before, after = (int(pages) * os.sysconf("SC_PAGE_SIZE") for pages in run_python(script).split())
-    assert after - before < 200e6
+    assert after - before < 100e6

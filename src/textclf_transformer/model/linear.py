@@ -3,8 +3,8 @@
 torch hands float32 products to MKL, which leaves AVX-512 alone on AMD's processors: there oneDNN is 2.2
 times as fast (LOG.md). bf16 goes to oneDNN anyway, but with the bias copied beforehand in a pass of its
 own, and with the weight brought into the processor's layout anew for each block of rows. The operations
-that torch's own compiler uses do that once, to the same bits, and add bias and GELU while a result is in
-the registers; they have no gradient, hence the products of the backward pass below.
+that torch's own compiler uses do that once and add bias and GELU while a result is in the registers; they
+have no gradient, hence the products of the backward pass below.
 
 N rows, D inputs, E outputs.
 """
@@ -29,7 +29,7 @@ _PRODUCT, _PACK = _find("_linear_pointwise"), _find("_reorder_linear_weight")
 _ROWS_WORTH_PACKING, _ROWS_WORTH_PACKING_TRANSPOSED = 1024, 6144
 
 
-def _dtype_of_product(inputs: Tensor, weight: Tensor) -> torch.dtype | None:
+def _dtype_of_product(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> torch.dtype | None:
     """Return the dtype in which the operation multiplies these, None where ``F.linear`` has to."""
     if _PRODUCT is None or inputs.device.type != "cpu" or not len(inputs):
         return None
@@ -38,6 +38,8 @@ def _dtype_of_product(inputs: Tensor, weight: Tensor) -> torch.dtype | None:
     dtypes = {inputs.dtype, weight.dtype}
     if torch.is_autocast_enabled("cpu") and torch.float64 not in dtypes:
         dtypes = {torch.get_autocast_dtype("cpu")}
+    if bias is not None and bias.dtype not in dtypes | {torch.float32}:
+        return None
     if dtypes == {torch.float32}:
         return torch.float32
     has_bf16 = dtypes == {torch.bfloat16} and torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -109,8 +111,8 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = 
     Returns:
         (N, E), under autocast in its dtype.
     """
-    dtype = _dtype_of_product(inputs, weight)
-    if dtype is None or (bias is not None and bias.dtype not in {torch.float32, dtype}):
+    dtype = _dtype_of_product(inputs, weight, bias)
+    if dtype is None:
         result = F.linear(inputs, weight, bias)
         return F.gelu(result) if gelu else result
     inputs, weight = inputs.to(dtype), weight.to(dtype)
