@@ -8,7 +8,7 @@ from model_cases import PADDINGS, make_batch, make_encoder, make_labels, relativ
 from torch import Tensor
 from torch.nn.attention import varlen
 
-from textclf_transformer.model import attention
+from textclf_transformer.model import attention, explicit_attention
 from textclf_transformer.model import layout as layouts
 from textclf_transformer.model.attention import attend, choose_attention_backend
 from textclf_transformer.model.heads import RobertaForMaskedLM
@@ -70,6 +70,27 @@ def test_groups_keep_order_and_respect_the_limit(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
+@pytest.mark.parametrize("lengths", [[5], [4, 4], [5, 3]], ids=str)
+def test_products_read_operands_that_lie_densely(lengths: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of others each product makes a copy first, and of keys, transposed, a slow one."""
+    sparse = []
+    product = explicit_attention._scaled_product
+
+    def watch(left: Tensor, right: Tensor, scale: float, *, out: Tensor | None = None) -> Tensor:
+        sparse.extend(
+            operand.stride()
+            for operand in (left, right)
+            if not (operand.is_contiguous() or operand.transpose(1, 2).is_contiguous())
+        )
+        return product(left, right, scale, out=out)
+
+    monkeypatch.setattr(explicit_attention, "_scaled_product", watch)
+    packed = torch.stack(random_qkv(sum(lengths)), dim=1)
+    layout = SequenceLayout.from_mask(mask_of_lengths(lengths), num_heads=HEADS)
+    attend(packed, layout, backend="explicit", dropout_p=0.0).sum().backward()
+    assert sparse == []
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_empty_sequence_gives_no_nan_that_a_search_for_nan_would_stop_at(backend: str) -> None:
     layout = SequenceLayout.from_mask(mask_of_lengths([3, 0, 2]), num_heads=HEADS)

@@ -7,6 +7,7 @@ import torch
 from model_cases import PAD, PADDINGS, VOCAB, make_batch, make_encoder, relative_error, spread_weights
 from torch import nn
 
+from textclf_transformer.model.layers import _residual_sum
 from textclf_transformer.model.layout import unpack
 
 BACKENDS = ("explicit", "fused")
@@ -121,6 +122,24 @@ def test_bf16_autocast_stays_near_fp32_and_the_residual_stays_fp32(backend: str)
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact), "autocast did nothing"
     assert relative_error(rounded, exact) < 0.03
+
+
+def test_the_residual_sum_has_the_bits_of_a_plain_one() -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(50, 8, requires_grad=True)
+    update = torch.randn(50, 8, requires_grad=True)
+    weights = torch.randn(50, 8)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        narrow = update.to(dtype)
+        found, expected = _residual_sum(hidden, narrow), hidden + narrow
+        assert torch.equal(found, expected)
+        assert torch.equal(narrow, update.to(dtype)), "what is added stays as it is"
+        for ours, reference in zip(
+            torch.autograd.grad((found * weights).sum(), (hidden, update), retain_graph=True),
+            torch.autograd.grad((expected * weights).sum(), (hidden, update)),
+            strict=True,
+        ):
+            assert torch.equal(ours, reference)
 
 
 def test_the_pad_row_is_not_trained() -> None:

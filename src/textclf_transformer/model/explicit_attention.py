@@ -138,7 +138,8 @@ def _to_heads(tokens: Tensor, group: SequenceGroup) -> Tensor:
     _, parts, num_heads, head_dim = tokens.shape
     if not group.is_padded:
         by_sequence = tokens.view(group.num_sequences, group.length, parts, num_heads, head_dim)
-        return by_sequence.permute(2, 0, 3, 1, 4).reshape(parts, -1, group.length, head_dim)
+        # one sequence would stay a view, which each product then copies for itself
+        return by_sequence.permute(2, 0, 3, 1, 4).reshape(parts, -1, group.length, head_dim).contiguous()
     heads = tokens.new_zeros(parts, group.num_sequences, num_heads, group.length, head_dim)
     # a copy for each sequence takes half as long as one indexed copy of all and a transposed one after it
     for sequence, own in zip(heads.unbind(1), tokens.split(group.lengths), strict=True):

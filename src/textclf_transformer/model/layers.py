@@ -236,9 +236,16 @@ class EncoderLayer(nn.Module):
         return run(self, context, hidden)
 
     def _after_attention(self, context: Tensor, hidden: Tensor) -> Tensor:
-        hidden = self.attention_norm(hidden + self.dropout(self.attention_output(context)))
+        hidden = self.attention_norm(_residual_sum(hidden, self.dropout(self.attention_output(context))))
         expanded = self.intermediate.gelu(hidden)
-        return self.output_norm(hidden + self.dropout(self.output(expanded)))
+        return self.output_norm(_residual_sum(hidden, self.dropout(self.output(expanded))))
+
+
+def _residual_sum(hidden: Tensor, update: Tensor) -> Tensor:
+    if hidden.device.type == "cpu" and (hidden.dtype, update.dtype) == (torch.float32, torch.bfloat16):
+        # A sum of two dtypes would widen one of them into a tensor of its own and then write a third.
+        return update.to(torch.float32).add_(hidden)
+    return hidden + update
 
 
 @functools.cache
