@@ -84,6 +84,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
                     attention_backend=attention_backend,
                     attention_dropout=config.architecture.dropouts.attention > 0,
                     extra_layers=0 if model.mask_decoder is None else 1,
+                    muon=config.training.optimizer == "muon",
                 ),
                 samples_per_epoch=rows.num_samples,
                 tokens_per_epoch=rows.num_tokens,
@@ -150,6 +151,7 @@ def make_task(
         evaluate_val=evaluation("val"),
         evaluate_test=evaluation("test"),
         best_mode="min",
+        muon=context.config.training.optimizer == "muon",
         facts=run_facts(
             architecture=context.config.architecture,
             tokenizer=tokenizer,

@@ -18,6 +18,7 @@ def carried() -> dict[str, Any]:
             "architecture": {"num_layers": 4, "dropouts": {"hidden": 0.1}},
             "training": {
                 "epochs": 3,
+                "optimizer": "adamw",
                 "learning_rate": 0.1,
                 "batch_size": 8,
                 "save_every": 5,
@@ -88,6 +89,7 @@ def test_some_need_the_flag(path: str, value: Any, key: str) -> None:
     ("path", "value", "key"),
     [
         ("config/architecture/num_layers", 6, "architecture.num_layers"),
+        ("config/training/optimizer", "muon", "training.optimizer"),
         ("config/tokenizer/wrapper_path", "byte_bpe", "tokenizer.wrapper_path"),
         ("labels", ["y", "x"], "labels"),
         ("fingerprints/tokenizer", "zz", "fingerprints.tokenizer"),

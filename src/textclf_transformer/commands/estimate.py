@@ -18,6 +18,7 @@ from torch import nn
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.freezing import count_parameters
 from textclf_transformer.model.layers import EncoderLayer
+from textclf_transformer.training.muon import layer_matrices, muon_flops
 
 # Share of a square matrix product's rate that training reaches.
 SHARE_OF_MATMUL_RATE = 0.6
@@ -42,6 +43,7 @@ class StepLoad:
         attention_backend: see ``choose_attention_backend``.
         attention_dropout: whether attention weights are dropped.
         extra_layers: layers that run beside the encoder's own (the enhanced mask decoder's second pass).
+        muon: whether Muon updates the matrices of the layers.
     """
 
     sequence_length: float
@@ -56,6 +58,7 @@ class StepLoad:
     attention_backend: str
     attention_dropout: bool
     extra_layers: int = 0
+    muon: bool = False
 
     @property
     def tokens_per_pass(self) -> float:
@@ -76,7 +79,7 @@ class CostEstimate:
     Attributes:
         parameters: number of parameters.
         trainable_parameters: how many of them are trained.
-        state_bytes: weights, gradients and AdamW's two moments, all float32.
+        state_bytes: weights, gradients and AdamW's two moments, of Muon's matrices one, all float32.
         activation_bytes: what is kept for the backward pass at its peak, 16-bit copies of weights included.
         step_flops: floating-point operations of one optimizer step, forward and backward.
     """
@@ -117,12 +120,13 @@ def estimate_cost(model: nn.Module, encoder: RobertaModel, load: StepLoad) -> Co
     """
     parameters = count_parameters([model])
     trainable = count_parameters([model], trainable_only=True)
+    one_moment = sum(p.numel() for p in layer_matrices(model).values()) if load.muon else 0
     return CostEstimate(
         parameters=parameters,
         trainable_parameters=trainable,
-        state_bytes=4 * parameters + 12 * trainable,
+        state_bytes=4 * parameters + 12 * trainable - 4 * one_moment,
         activation_bytes=int(_activation_bytes(encoder, load)),
-        step_flops=_step_flops(encoder, load),
+        step_flops=_step_flops(encoder, load) + (muon_flops(model) if load.muon else 0.0),
     )
 
 

@@ -24,6 +24,7 @@ from textclf_transformer.model.attention import BackendChoice, choose_attention_
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.layers import EncoderLayer
 from textclf_transformer.training.freezing import train_only
+from textclf_transformer.training.muon import layer_matrices
 from textclf_transformer.training.optim import layer_depths
 
 
@@ -73,6 +74,7 @@ def show_plan(
             "attention": f"{backend.name}: {backend.reason}",
             "torch.compile": "what follows the attention in each layer" if training.compile else "nothing",
             "parameters": f"{largest.parameters:,}",
+            "optimizer": _optimizer(task),
             **{_epochs(phase): _trained(phase) for phase in phases},
             "samples per epoch": f"{samples_per_epoch:,}",
             "tokens per epoch": f"{tokens_per_epoch:,}",
@@ -90,6 +92,16 @@ def _epochs_computed(phase: PlannedPhase, task: Task[Any]) -> int:
     if task.frozen_cache is None or phase.first_epoch >= task.frozen_cache.epochs:
         return phase.epochs
     return 1 if phase.first_epoch == 0 else 0
+
+
+def _optimizer(task: Task[Any]) -> str:
+    if not task.muon:
+        return "AdamW"
+    matrices = layer_matrices(task.model).values()
+    return (
+        f"Muon for {len(matrices)} matrices of the layers "
+        f"({sum(matrix.numel() for matrix in matrices):,} parameters), AdamW for all else"
+    )
 
 
 def _attention_backend(context: RunContext[Any], encoder: RobertaModel) -> BackendChoice:

@@ -26,6 +26,7 @@ from textclf_transformer.config.keys import fill_in_defaults
 from textclf_transformer.model.freezing import parameters_in_words
 from textclf_transformer.model.loading import load_strict
 from textclf_transformer.tokenizer.base import TokenizerWrapper
+from textclf_transformer.training.building import build_optimizer
 from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
 from textclf_transformer.training.checkpointer import Checkpointer
 from textclf_transformer.training.freezing import FreezeSchedule
@@ -33,7 +34,6 @@ from textclf_transformer.training.frozen_cache import FrozenEncoderCache, remove
 from textclf_transformer.training.health import Health
 from textclf_transformer.training.loop import StepBatches, TrainingLoop
 from textclf_transformer.training.metrics_log import TRAIN_COLUMNS, MetricsLog, eval_columns
-from textclf_transformer.training.optim import build_adamw
 from textclf_transformer.training.progress import Progress
 from textclf_transformer.training.resume import check_resume
 from textclf_transformer.training.run_log import RunLog
@@ -65,6 +65,7 @@ class Task(Generic[ModelT]):
         data_report: what is known of each split, for run.json.
         health: watches the run and warns in words.
         freeze: what is trained from which epoch on; None: everything throughout.
+        muon: whether Muon updates the matrices of the layers; in pretraining alone.
         layerwise_lr_decay: factor on the learning rate per layer below the head.
         frozen_cache: filled before the first step of a run that begins with a frozen encoder.
         choose_thresholds: of (model, should_stop), those of the best weights; None where documents have one
@@ -84,6 +85,7 @@ class Task(Generic[ModelT]):
     data_report: Mapping[str, Any]
     health: Health
     freeze: FreezeSchedule | None = None
+    muon: bool = False
     layerwise_lr_decay: float = 1.0
     frozen_cache: FrozenEncoderCache | None = None
     choose_thresholds: Callable[[Any, Callable[[], bool]], list[float]] | None = None
@@ -179,8 +181,9 @@ def _build_loop(
         model=task.model,
         loss=task.loss,
         batches=task.batches,
-        optimizer=build_adamw(
+        optimizer=build_optimizer(
             task.model,
+            muon=task.muon,
             learning_rate=training.learning_rate,
             weight_decay=training.weight_decay,
             layerwise_lr_decay=task.layerwise_lr_decay,

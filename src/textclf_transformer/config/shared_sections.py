@@ -214,7 +214,11 @@ class TrainingSection(Section):
     warmup_ratio: WarmupRatio
     weight_decay: Annotated[
         float,
-        Field(ge=0, le=1, description="AdamW's decay per step and learning rate; not on biases and norms."),
+        Field(
+            ge=0,
+            le=1,
+            description="Decay per step and learning rate, apart from the gradient; not on biases and norms.",
+        ),
     ] = 0.01
     max_grad_norm: Annotated[
         float, Field(gt=0, le=1_000_000, description="Gradients are scaled down to this global L2 norm.")

@@ -1,8 +1,9 @@
-"""Models from configs: where the sections of the YAML meet the constructors of ``model/``."""
+"""Models and optimizers from configs: where the sections of the YAML meet the constructors."""
 
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from textclf_transformer.config import ArchitectureSection, ClassificationHeadSection
 from textclf_transformer.errors import ConfigError
@@ -11,6 +12,8 @@ from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.model.layers import EncoderLayer
+from textclf_transformer.training.muon import build_muon
+from textclf_transformer.training.optim import build_adamw
 from textclf_transformer.utils import architecture_arguments
 
 
@@ -143,4 +146,26 @@ def build_classifier(
         use_gradient_checkpointing=use_gradient_checkpointing,
         chunks_per_group=chunks_per_group,
         kept_chunk_groups=kept_chunk_groups,
+    )
+
+
+def build_optimizer(
+    model: nn.Module, *, muon: bool, learning_rate: float, weight_decay: float, layerwise_lr_decay: float
+) -> torch.optim.Optimizer:
+    """Return the optimizer of a run.
+
+    Args:
+        model: the model, already on its device.
+        muon: whether Muon updates the matrices of the layers, see ``build_muon``.
+        learning_rate: the peak.
+        weight_decay: decoupled decay.
+        layerwise_lr_decay: see ``build_adamw``; with Muon all layers have one rate.
+    """
+    if muon:
+        return build_muon(model, learning_rate=learning_rate, weight_decay=weight_decay)
+    return build_adamw(
+        model,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        layerwise_lr_decay=layerwise_lr_decay,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -67,7 +67,12 @@ def layer_depths(names: Iterable[str]) -> dict[str, int]:
 
 
 def build_adamw(
-    model: nn.Module, *, learning_rate: float, weight_decay: float, layerwise_lr_decay: float = 1.0
+    model: nn.Module,
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    layerwise_lr_decay: float = 1.0,
+    except_for: Collection[str] = (),
 ) -> torch.optim.AdamW:
     """Return AdamW, betas (0.9, 0.98), eps 1e-6, over the two groups of ``split_by_decay``.
 
@@ -80,11 +85,15 @@ def build_adamw(
         learning_rate: the peak of the head; the loop sets the rate of each step.
         weight_decay: decoupled decay of the first group; the second has 0.
         layerwise_lr_decay: factor on the rate per step of depth, above 0 and at most 1.
+        except_for: names of parameters that another optimizer trains.
 
     Raises:
         ValueError: nothing is trainable.
     """
-    with_decay, without_decay = split_by_decay(model)
+    with_decay, without_decay = (
+        {name: parameter for name, parameter in group.items() if name not in except_for}
+        for group in split_by_decay(model)
+    )
     if not with_decay and not without_decay:
         raise ValueError("no parameter is trainable")
     devices = {parameter.device.type for parameter in (with_decay | without_decay).values()}
@@ -164,14 +173,14 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, dict
                     found=tuple(value.shape),
                     expected=str(tuple(parameters[name].shape)),
                 )
-    position = {parameter: index for index, parameter in enumerate(_all_parameters(optimizer))}
-    current: dict[str, Any] = optimizer.state_dict()
-    optimizer.load_state_dict(
-        {
-            "state": {position[parameters[name]]: entries for name, entries in state.items()},
-            "param_groups": current["param_groups"],
-        }
-    )
+    for part in getattr(optimizer, "parts", (optimizer,)):
+        names = [name for group in part.param_groups for name in _names(group)]  # in the order of state_dict
+        part.load_state_dict(
+            {
+                "state": {position: state[name] for position, name in enumerate(names) if name in state},
+                "param_groups": part.state_dict()["param_groups"],
+            }
+        )
 
 
 def _names(group: dict[str, Any]) -> list[str]:
@@ -179,7 +188,3 @@ def _names(group: dict[str, Any]) -> list[str]:
         raise ValueError("the optimizer must be built from named parameters, see build_adamw")
     names: list[str] = group["param_names"]
     return names
-
-
-def _all_parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -24,6 +24,7 @@ _VERDICTS: dict[str, Verdict] = {
     "config.logging.eval_every": "needs flag",  # decides which weights can be the best
     "config.training.save_every": "harmless",
     "config.training.save_minutes": "harmless",
+    "config.training.optimizer": "refused",
     "config.training.device": "numerics",
     "config.training.num_threads": "numerics",
     "config.training.compile": "numerics",
