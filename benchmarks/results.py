@@ -51,7 +51,7 @@ class Recipe:
     Attributes:
         title: heading in the page.
         source: where the public data set comes from, and its terms.
-        pretraining: settings of the pretraining run beside ``SMALL_ENCODER``.
+        pretraining: settings of the pretraining run beside ``SMALL_ENCODER``; ``MUON`` goes on top.
         finetuning: settings of every finetuning run.
         variants: name of the row → settings on top, measured with each seed.
         seeds: seeds of the finetuning runs, by variant; the first variant's where a variant is not named.
@@ -66,9 +66,13 @@ class Recipe:
 
 
 PRETRAINED = "pretrained on the training text, then finetuned"
+WITH_MUON = "pretrained with Muon, then finetuned"
 FROM_SCRATCH = "the same model without pretraining"
 FIRST_CHUNK = "pretrained, first chunk only"
 WITHOUT: Settings = {"pretrained_experiment.load_weights": "false"}
+
+# Muon bears a rate at which AdamW leaves a model of four layers on the plateau (LOG.md).
+MUON: Settings = {"training.optimizer": "muon", "training.learning_rate": 3e-3}
 
 BASELINES = {
     "majority": "majority class",
@@ -82,7 +86,7 @@ RECIPES: dict[str, Recipe] = {
         source="http://qwone.com/~jason/20Newsgroups/",
         pretraining={"training.epochs": 3, "training.batch_size": 64, "training.learning_rate": 1e-3},
         finetuning={"training.epochs": 4, "training.learning_rate": 5e-4, "chunking.max_chunks": 4},
-        variants={PRETRAINED: {}, FROM_SCRATCH: WITHOUT},
+        variants={PRETRAINED: {}, FROM_SCRATCH: WITHOUT, WITH_MUON: {}},
         seeds={PRETRAINED: (1, 2, 3)},
     ),
     "age_transcripts_en": Recipe(
@@ -95,7 +99,7 @@ RECIPES: dict[str, Recipe] = {
             "training.learning_rate": 5e-4,
             "chunking.max_chunks": 64,
         },
-        variants={PRETRAINED: {}, FROM_SCRATCH: WITHOUT},
+        variants={PRETRAINED: {}, FROM_SCRATCH: WITHOUT, WITH_MUON: {}},
         seeds={PRETRAINED: (1, 2, 3)},
     ),
     "scotus_oral": Recipe(
@@ -136,11 +140,14 @@ def measure(name: str, data: Path) -> dict[str, Any]:
         **store_keys,
         "tokenizer.vocab_dir": WORK / name / "tokenizer",
     }
-    pretraining = train("pretraining", f"results-{name}", values)
     result_file = WORK / f"{name}.json"
-    result: dict[str, Any] = {"baselines": baselines(store), "pretraining_seconds": seconds_of(pretraining)}
-    result["rows"] = {}
+    result: dict[str, Any] = {"baselines": baselines(store), "pretraining_seconds": {}, "rows": {}}
     for number, (variant, extra) in enumerate(recipe.variants.items()):
+        optimizer, source = (
+            ("Muon", f"results-{name}-muon") if variant == WITH_MUON else ("AdamW", f"results-{name}")
+        )
+        pretraining = train("pretraining", source, {**values, **MUON} if optimizer == "Muon" else values)
+        result["pretraining_seconds"][optimizer] = seconds_of(pretraining)
         runs = []
         for seed in recipe.seeds.get(variant, recipe.seeds[PRETRAINED]):
             run_values = {
@@ -150,7 +157,7 @@ def measure(name: str, data: Path) -> dict[str, Any]:
                 **extra,
                 "experiment.seed": seed,
             }
-            folder = train("finetuning", f"results-{name}-{number}-s{seed}", run_values, f"results-{name}")
+            folder = train("finetuning", f"results-{name}-{number}-s{seed}", run_values, source)
             runs.append({"seed": seed, **scores_on_test(folder), "seconds": seconds_of(folder)})
             result["rows"][variant] = runs
             atomic_write_json(result_file, result)
@@ -177,14 +184,19 @@ def table(name: str, result: dict[str, Any]) -> str:
         minutes = statistics.mean(run["seconds"] for run in runs) / 60
         seeds = ", ".join(str(run["seed"]) for run in runs)
         lines.append(f"| {row} | {columns[0]} | {columns[1]} | {seeds} | {minutes:.1f} |")
+    minutes_each = ", ".join(
+        f"{seconds / 60:.1f} minutes with {optimizer}"
+        for optimizer, seconds in result["pretraining_seconds"].items()
+    )
+    lines += ["", f"Pretraining took {minutes_each}. Settings beside the templates':", ""]
+    shown = {"pretraining": {**SMALL_ENCODER, **recipe.pretraining}, "finetuning": recipe.finetuning}
+    if "Muon" in result["pretraining_seconds"]:
+        shown["pretraining with Muon, on top"] = MUON
     lines += [
-        "",
-        f"Pretraining took {result['pretraining_seconds'] / 60:.1f} minutes. Settings beside the templates':",
+        f"    {what}: " + " ".join(f"{key}={value}" for key, value in settings.items())
+        for what, settings in shown.items()
     ]
-    shown = {**SMALL_ENCODER, **recipe.pretraining}
-    lines += ["", "    pretraining: " + " ".join(f"{key}={value}" for key, value in shown.items())]
-    lines += ["    finetuning: " + " ".join(f"{key}={value}" for key, value in recipe.finetuning.items()), ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
 
 
 def write_page() -> None:

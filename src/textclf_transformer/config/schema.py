@@ -39,7 +39,7 @@ class PretrainingTrainingSection(TrainingSection):
         Literal["adamw", "muon"],
         Field(
             description="What updates the weights. muon: Muon for the layers' matrices, AdamW for all else; "
-            "reaches the same loss in fewer steps."
+            "reaches a lower loss in as many steps."
         ),
     ] = "adamw"
     learning_rate: LearningRate = 5e-4

@@ -43,7 +43,7 @@ class TrainingLoop(Generic[BatchT]):
         model: on ``device``.
         loss: returns the loss *sum* of a micro-batch, a float32 scalar in nats.
         batches: the training data.
-        optimizer: as ``build_adamw`` gives it.
+        optimizer: as ``build_optimizer`` gives it.
         schedule: the factor on ``learning_rate`` for a step of the plan, from 0; a pure function.
         learning_rate: the peak.
         epochs: how often all samples are seen.

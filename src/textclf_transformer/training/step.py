@@ -80,7 +80,7 @@ def train_step(
         model: in training mode.
         micro_batches: the samples of the step; one without targets is passed over.
         loss: returns the loss *sum* of a micro-batch, a float32 scalar in nats.
-        optimizer: from ``build_adamw``; its gradients are None before and after.
+        optimizer: from ``build_optimizer``; its gradients are None before and after.
         learning_rate: of this step, which each group multiplies by its ``lr_scale``.
         max_grad_norm: the gradient is scaled down to this global norm.
         device: where the model lies.
