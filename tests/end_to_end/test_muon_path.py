@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from end_to_end.conftest import Checkout
+from torch import nn
 
 import pretrain
+from textclf_transformer.commands import plan
+from textclf_transformer.commands.estimate import CostEstimate, StepLoad, estimate_cost
+from textclf_transformer.model.encoder import RobertaModel
 
 MUON = ("--set", "training.optimizer=muon")
 
@@ -38,14 +42,22 @@ def test_a_run_keeps_its_optimizer(checkout: Checkout, capsys: pytest.CaptureFix
 
 
 def test_the_plan_names_what_updates_the_weights(
-    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+    checkout: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkout.pretraining("muon")
+    loads = []
+
+    def watch(model: nn.Module, encoder: RobertaModel, load: StepLoad) -> CostEstimate:
+        loads.append(load)
+        return estimate_cost(model, encoder, load)
+
+    monkeypatch.setattr(plan, "estimate_cost", watch)
     expected = {
         "adamw": "AdamW",
         "muon": "Muon for 8 matrices of the layers (16,384 parameters), AdamW for all else",
     }
     for optimizer, line in expected.items():
         checkout.run(pretrain.main, "muon", "--dry-run", "--set", f"training.optimizer={optimizer}")
-        plan = capsys.readouterr().out
-        assert re.search(rf"^optimizer +{re.escape(line)}$", plan, flags=re.MULTILINE), plan
+        printed = capsys.readouterr().out
+        assert re.search(rf"^optimizer +{re.escape(line)}$", printed, flags=re.MULTILINE), printed
+    assert [load.muon for load in loads] == [False, True]

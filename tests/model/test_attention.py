@@ -69,7 +69,6 @@ def test_groups_keep_order_and_respect_the_limit(monkeypatch: pytest.MonkeyPatch
     assert layout.lengths == tuple(lengths)
 
 
-@pytest.mark.filterwarnings("ignore:Anomaly Detection")
 @pytest.mark.parametrize("lengths", [[5], [4, 4], [5, 3]], ids=str)
 def test_products_read_operands_that_lie_densely(lengths: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of others each product makes a copy first, and of keys, transposed, a slow one."""
@@ -91,6 +90,7 @@ def test_products_read_operands_that_lie_densely(lengths: list[int], monkeypatch
     assert sparse == []
 
 
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_empty_sequence_gives_no_nan_that_a_search_for_nan_would_stop_at(backend: str) -> None:
     layout = SequenceLayout.from_mask(mask_of_lengths([3, 0, 2]), num_heads=HEADS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from toys import CPU
 
 from textclf_transformer.commands.estimate import StepLoad, estimate_cost
+from textclf_transformer.errors import CheckpointError
 from textclf_transformer.model.heads import RobertaForMaskedLM
+from textclf_transformer.training.building import build_optimizer
 from textclf_transformer.training.muon import (
     ITERATIONS,
     MuonWithAdamW,
@@ -70,25 +73,65 @@ def test_muon_has_the_matrices_of_the_layers_and_adamw_all_else(attention_kind: 
     assert all(group["lr_scale"] == 1.0 for group in optimizer.param_groups)
 
 
-def test_an_update_keeps_the_directions_and_evens_out_their_sizes() -> None:
-    """Singular vectors stay; singular values go through the polynomial and come near 1 but for tiny ones."""
+def evened_out(matrix: Tensor) -> Tensor:
+    """Newton-Schulz by way of singular values, which it takes through a polynomial; float64."""
+    left, sizes, right = torch.linalg.svd(matrix, full_matrices=False)
+    sizes /= sizes.norm()
+    for _ in range(ITERATIONS):
+        sizes = 3.4445 * sizes - 4.7750 * sizes**3 + 2.0315 * sizes**5
+    assert 0.6 < sizes.median() < 1.2, "they come near 1, but for tiny ones"
+    return left @ torch.diag(sizes) @ right
+
+
+def test_updates_follow_nesterovs_momentum_evened_out() -> None:
+    """Each step's update in units of rate · 0.2 · √(longer side), up to the rounding of bf16."""
+    model = masked_lm()
+    optimizer = build_muon(model, learning_rate=RATE, weight_decay=DECAY)
+    momentum = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in layer_matrices(model).items()}
+    for step in range(3):
+        before = weights(model)
+        backward(model, seed=step)
+        gradients = {name: p.grad.double() for name, p in layer_matrices(model).items() if p.grad is not None}
+        optimizer.step()
+        for name, parameter in layer_matrices(model).items():
+            momentum[name] = 0.95 * momentum[name] + 0.05 * gradients[name]
+            expected = evened_out(0.95 * momentum[name] + 0.05 * gradients[name])
+            update = before[name].double() * (1 - RATE * DECAY) - parameter.detach().double()
+            update /= RATE * 0.2 * math.sqrt(max(parameter.shape))
+            assert (update - expected).norm(2) < 0.15, (name, step)
+
+
+def test_matrices_decay_without_a_gradient_too() -> None:
     model = masked_lm()
     before = weights(model)
     optimizer = build_muon(model, learning_rate=RATE, weight_decay=DECAY)
-    backward(model, seed=1)
-    gradients = {name: parameter.grad for name, parameter in layer_matrices(model).items()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     for name, parameter in layer_matrices(model).items():
-        gradient = gradients[name]
-        assert gradient is not None
-        left, sizes, right = torch.linalg.svd(gradient.double(), full_matrices=False)
-        sizes /= sizes.norm()
-        for _ in range(ITERATIONS):
-            sizes = 3.4445 * sizes - 4.7750 * sizes**3 + 2.0315 * sizes**5
-        update = before[name].double() * (1 - RATE * DECAY) - parameter.detach().double()
-        update /= RATE * 0.2 * math.sqrt(max(parameter.shape))
-        assert (left.T @ update @ right.T - torch.diag(sizes)).abs().max() < 0.1, name  # bf16
-        assert 0.6 < sizes.median() < 1.2
+        torch.testing.assert_close(parameter.detach(), before[name] * (1 - RATE * DECAY), rtol=1e-6, atol=0)
+
+
+def test_gradients_of_both_are_forgotten() -> None:
+    model = masked_lm()
+    optimizer = build_muon(model, learning_rate=RATE, weight_decay=DECAY)
+    backward(model, seed=0)
+    optimizer.zero_grad()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_what_is_frozen_has_no_optimizer() -> None:
+    model = masked_lm()
+    model.encoder.layers[0].requires_grad_(False)
+    optimizer = build_muon(model, learning_rate=RATE, weight_decay=DECAY)
+    names = {name for group in optimizer.param_groups for name in group["param_names"]}
+    assert names == {name for name, p in model.named_parameters() if p.requires_grad}
+    assert layer_matrices(model).keys() == {name for name in names if name in weights_of_layer(model, 1)}
+
+
+def weights_of_layer(model: RobertaForMaskedLM, layer: int) -> set[str]:
+    place = f"encoder.layers.{layer}."
+    return {name for name, p in model.named_parameters() if name.startswith(place) and p.ndim == 2}
 
 
 def test_all_else_is_updated_as_adamw_alone_does_it() -> None:
@@ -123,6 +166,23 @@ def test_a_resume_goes_on_to_the_bit() -> None:
     load_optimizer_state(again, {name: state[name] for name in sorted(state)})
     train(second, again, range(3, 5))
     assert same(weights(second), weights(whole))
+
+
+@pytest.mark.parametrize("saved", ["adamw", "muon"])
+def test_the_state_of_the_other_optimizer_is_refused(saved: str) -> None:
+    model = masked_lm()
+    adamw = build_adamw(model, learning_rate=RATE, weight_decay=DECAY)
+    muon = build_muon(model, learning_rate=RATE, weight_decay=DECAY)
+    first, second = (adamw, muon) if saved == "adamw" else (muon, adamw)
+    train(model, first, range(1))
+    with pytest.raises(CheckpointError, match=r"encoder\.layers\..* is another optimizer's"):
+        load_optimizer_state(second, optimizer_state(first))
+    assert not second.state
+
+
+def test_a_decay_by_layers_is_adamws() -> None:
+    with pytest.raises(ValueError, match=r"one rate for all layers, found layerwise_lr_decay 0\.9"):
+        build_optimizer(masked_lm(), muon=True, learning_rate=1.0, weight_decay=0.0, layerwise_lr_decay=0.9)
 
 
 def test_an_overflow_skips_both() -> None:
@@ -173,7 +233,8 @@ def test_the_estimate_counts_one_moment_for_each_matrix_and_the_iterations() -> 
     with FlopCounterMode(display=False) as counter:
         train(model, optimizer, range(1))
     assert muon_flops(model) == counter.get_total_flops()
-    assert ITERATIONS == 5
+    plain = estimate_cost(model, model.encoder, replace(load, muon=False))
+    assert cost.step_flops - plain.step_flops == pytest.approx(muon_flops(model), rel=1e-9)
 
 
 def test_a_few_steps_learn_a_batch() -> None:

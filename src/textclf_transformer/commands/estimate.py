@@ -2,8 +2,8 @@
 
 The figures are estimates to plan with. Weights, gradients and optimizer state are counted exactly;
 activations by the tensors that autograd keeps for the backward pass of an encoder (a test counts those);
-operations by the matrix products. What is frozen builds no graph, so it costs a forward pass alone. Not
-counted: heads and poolings, the device's own context, and what the allocator rounds up.
+operations by the matrix products, Muon's among them. What is frozen builds no graph, so it costs a forward
+pass alone. Not counted: heads and poolings, the device's own context, and what the allocator rounds up.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class CostEstimate:
         trainable_parameters: how many of them are trained.
         state_bytes: weights, gradients and AdamW's two moments, of Muon's matrices one, all float32.
         activation_bytes: what is kept for the backward pass at its peak, 16-bit copies of weights included.
-        step_flops: floating-point operations of one optimizer step, forward and backward.
+        step_flops: floating-point operations of one optimizer step: forward, backward, Muon's iterations.
     """
 
     parameters: int

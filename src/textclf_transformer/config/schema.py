@@ -39,7 +39,7 @@ class PretrainingTrainingSection(TrainingSection):
         Literal["adamw", "muon"],
         Field(
             description="What updates the weights. muon: Muon for the layers' matrices, AdamW for all else; "
-            "reaches a lower loss in as many steps."
+            "a lower loss in as many steps; iterates in bf16 whatever use_amp says."
         ),
     ] = "adamw"
     learning_rate: LearningRate = 5e-4

@@ -159,8 +159,13 @@ def build_optimizer(
         muon: whether Muon updates the matrices of the layers, see ``build_muon``.
         learning_rate: the peak.
         weight_decay: decoupled decay.
-        layerwise_lr_decay: see ``build_adamw``; with Muon all layers have one rate.
+        layerwise_lr_decay: see ``build_adamw``; with Muon all layers have one rate, and it must be 1.
+
+    Raises:
+        ValueError: Muon and a decay by layers, or nothing is trainable.
     """
+    if muon and layerwise_lr_decay != 1.0:
+        raise ValueError(f"Muon has one rate for all layers, found layerwise_lr_decay {layerwise_lr_decay}")
     if muon:
         return build_muon(model, learning_rate=learning_rate, weight_decay=weight_decay)
     return build_adamw(

@@ -1,4 +1,4 @@
-"""AdamW as RoBERTa uses it, and its state by parameter name, so that a resume cannot mix parameters up."""
+"""AdamW as RoBERTa uses it; optimizers' states by parameter name, so that a resume mixes nothing up."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from textclf_transformer.errors import CheckpointError
 # is stabler.
 BETAS = (0.9, 0.98)
 EPSILON = 1e-6
+
+# What Muon, whose groups have a momentum, and AdamW remember of a parameter.
+_REMEMBERED = {True: {"momentum_buffer"}, False: {"step", "exp_avg", "exp_avg_sq"}}
 
 _ENCODER_LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
 
@@ -165,6 +168,15 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, dict
             "the optimizer's state belongs to another model",
             found=f"{len(missing)} without state, {len(strange)} unknown: {(missing + strange)[:5]}",
         )
+    for group in optimizer.param_groups:
+        expected = _REMEMBERED["momentum" in group]
+        for name in _names(group):
+            if state.get(name) and state[name].keys() != expected:
+                raise CheckpointError(
+                    f"the state of {name} is another optimizer's",
+                    found=", ".join(sorted(state[name])),
+                    expected=", ".join(sorted(expected)),
+                )
     for name, entries in state.items():
         for key, value in entries.items():
             if value.dim() > 0 and value.shape != parameters[name].shape:
@@ -173,6 +185,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, dict
                     found=tuple(value.shape),
                     expected=str(tuple(parameters[name].shape)),
                 )
+    # an optimizer of several, as ``MuonWithAdamW`` is, names them
     for part in getattr(optimizer, "parts", (optimizer,)):
         names = [name for group in part.param_groups for name in _names(group)]  # in the order of state_dict
         part.load_state_dict(
@@ -185,6 +198,6 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, dict
 
 def _names(group: dict[str, Any]) -> list[str]:
     if "param_names" not in group:
-        raise ValueError("the optimizer must be built from named parameters, see build_adamw")
+        raise ValueError("the optimizer must be built from named parameters, see build_optimizer")
     names: list[str] = group["param_names"]
     return names
