@@ -85,9 +85,10 @@ def test_the_guide_to_pretraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     text = "\n\n".join(f"the harbour has {number} ships and a rope" for number in range(200))
     (tmp_path / "unlabelled.txt").write_text(text, encoding="utf-8")
     commands = commands_of((DOCS / "pretraining.md").read_text(encoding="utf-8"))
-    assert len(commands) == 2
+    assert len(commands) == 4
     run_all(commands, tmp_path, monkeypatch)
-    assert (tmp_path / "stores/text/train").is_dir()
+    (finished,) = tmp_path.glob("experiments/pretraining/*/model.ckpt")
+    assert finished.parent.name == "pre_muon"
 
 
 def test_pages_lead_somewhere() -> None:
