@@ -84,7 +84,6 @@ def pretrain(arguments: argparse.Namespace) -> None:
                     attention_backend=attention_backend,
                     attention_dropout=config.architecture.dropouts.attention > 0,
                     extra_layers=0 if model.mask_decoder is None else 1,
-                    muon=config.training.optimizer == "muon",
                 ),
                 samples_per_epoch=rows.num_samples,
                 tokens_per_epoch=rows.num_tokens,

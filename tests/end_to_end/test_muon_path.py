@@ -45,11 +45,11 @@ def test_the_plan_names_what_updates_the_weights(
     checkout: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkout.pretraining("muon")
-    loads = []
+    estimated = []
 
-    def watch(model: nn.Module, encoder: RobertaModel, load: StepLoad) -> CostEstimate:
-        loads.append(load)
-        return estimate_cost(model, encoder, load)
+    def watch(model: nn.Module, encoder: RobertaModel, load: StepLoad, *, muon: bool) -> CostEstimate:
+        estimated.append(muon)
+        return estimate_cost(model, encoder, load, muon=muon)
 
     monkeypatch.setattr(plan, "estimate_cost", watch)
     expected = {
@@ -60,4 +60,4 @@ def test_the_plan_names_what_updates_the_weights(
         checkout.run(pretrain.main, "muon", "--dry-run", "--set", f"training.optimizer={optimizer}")
         printed = capsys.readouterr().out
         assert re.search(rf"^optimizer +{re.escape(line)}$", printed, flags=re.MULTILINE), printed
-    assert [load.muon for load in loads] == [False, True]
+    assert estimated == [False, True]

@@ -43,7 +43,6 @@ class StepLoad:
         attention_backend: see ``choose_attention_backend``.
         attention_dropout: whether attention weights are dropped.
         extra_layers: layers that run beside the encoder's own (the enhanced mask decoder's second pass).
-        muon: whether Muon updates the matrices of the layers.
     """
 
     sequence_length: float
@@ -58,7 +57,6 @@ class StepLoad:
     attention_backend: str
     attention_dropout: bool
     extra_layers: int = 0
-    muon: bool = False
 
     @property
     def tokens_per_pass(self) -> float:
@@ -107,26 +105,29 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * _MATMUL_SIZE**3 * repetitions / elapsed
 
 
-def estimate_cost(model: nn.Module, encoder: RobertaModel, load: StepLoad) -> CostEstimate:
+def estimate_cost(
+    model: nn.Module, encoder: RobertaModel, load: StepLoad, *, muon: bool = False
+) -> CostEstimate:
     """Estimate one optimizer step of a model, frozen as it is now.
 
     Args:
         model: the model; its tensors may be on the device "meta".
         encoder: the encoder in it.
         load: what goes through it.
+        muon: whether Muon updates the matrices of the layers.
 
     Returns:
         The estimate.
     """
     parameters = count_parameters([model])
     trainable = count_parameters([model], trainable_only=True)
-    one_moment = sum(p.numel() for p in layer_matrices(model).values()) if load.muon else 0
+    one_moment = sum(p.numel() for p in layer_matrices(model).values()) if muon else 0
     return CostEstimate(
         parameters=parameters,
         trainable_parameters=trainable,
         state_bytes=4 * parameters + 12 * trainable - 4 * one_moment,
         activation_bytes=int(_activation_bytes(encoder, load)),
-        step_flops=_step_flops(encoder, load) + (muon_flops(model) if load.muon else 0.0),
+        step_flops=_step_flops(encoder, load) + (muon_flops(model) if muon else 0.0),
     )
 
 

@@ -125,13 +125,15 @@ def _phases(
     ends = [*(phase.from_epoch for phase in phases[1:]), training.epochs]
     if not phases:
         rates = _learning_rates(task.model, training.learning_rate, task.layerwise_lr_decay)
-        yield PlannedPhase(0, training.epochs, rates, estimate_cost(task.model, encoder, load))
+        yield PlannedPhase(
+            0, training.epochs, rates, estimate_cost(task.model, encoder, load, muon=task.muon)
+        )
     for phase, end in zip(phases, ends, strict=False):
         train_only(task.model, phase.train, k=phase.k)
         rates = _learning_rates(
             task.model, phase.learning_rate or training.learning_rate, task.layerwise_lr_decay
         )
-        cost = estimate_cost(task.model, encoder, load)
+        cost = estimate_cost(task.model, encoder, load, muon=task.muon)
         yield PlannedPhase(phase.from_epoch, end - phase.from_epoch, rates, cost)
 
 

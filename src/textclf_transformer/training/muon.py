@@ -67,8 +67,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
 def layer_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the trainable matrices of an encoder's layers, by name: what Muon updates.
 
-    Not the embeddings and what projects onto the vocabulary, of which a step touches few rows; nor the head,
-    which finetuning leaves behind.
+    Not the embeddings and what projects onto the vocabulary, whose rows stand for single tokens; nor the
+    head, which finetuning leaves behind.
 
     Args:
         model: with its encoder as ``encoder``.
