@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -128,6 +129,47 @@ def test_torchscript_is_refused(path: Path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("data/constants.pkl", b"")
     refused(path, "TorchScript")
+
+
+@pytest.mark.parametrize(
+    "name", ["data/constants.PKL", "archive/DATA.pkl", "archive/Data/0", "archive/data.pkl"]
+)
+def test_names_are_compared_as_torch_does(path: Path, name: str) -> None:
+    """torch takes the first record whose name is the one it seeks, in capitals or not."""
+    torch.save({"x": torch.ones(1)}, path.with_name("archive.pt"))
+    path.with_name("archive.pt").rename(path)
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the one name that is really there twice
+        archive.writestr(name, pickle.dumps(1, protocol=2))
+    refused(path, "TorchScript" if "constants" in name else "same name")
+
+
+@pytest.mark.parametrize(
+    ("from_end", "what"), [(34, "locator"), (50, "start"), (58, "size"), (98, "mark of the 64-bit record")]
+)
+def test_a_directory_elsewhere_than_the_end_says_is_refused(path: Path, from_end: int, what: str) -> None:
+    torch.save({"x": torch.ones(1)}, path)
+    whole = bytearray(path.read_bytes())
+    whole[-from_end] ^= 1
+    path.write_bytes(bytes(whole))
+    refused(path, "where its end says")
+
+
+def test_bytes_behind_the_archive_are_refused(path: Path) -> None:
+    torch.save({"x": torch.ones(1)}, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"PK\x01\x02 another directory"
+    refused(path, "where its end says")
+
+
+def test_values_that_are_no_data_are_refused(path: Path) -> None:
+    for value in (torch.Size, torch._utils._rebuild_tensor_v2, torch.ones(2).untyped_storage()):
+        torch.save({"x": [value]}, path)
+        refused(path, "only tensors and plain Python")
+    dataset = TensorDataset(torch.ones(1))
+    dataset.more = torch.zeros(1).expand(10**15)  # type: ignore[attr-defined]
+    torch.save(dataset, path)
+    refused(path, "contiguous")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9, 0.999])

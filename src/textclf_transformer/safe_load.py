@@ -5,6 +5,10 @@ file has.
 open are closed here, before or right after it: records that unpack to more than the file holds, bytes that
 were flipped on the disk (torch does not compare the checksums of the records), and tensors whose shape is
 larger than their storage.
+
+What is checked must be what is loaded, but two programs read the zip: Python's ``zipfile`` here, miniz in
+torch. A file that they could read differently is refused: with bytes before or behind the archive, with a
+directory elsewhere than its end says, or with names that differ in capitals only.
 """
 
 from __future__ import annotations
@@ -12,7 +16,9 @@ from __future__ import annotations
 import os
 import pickletools
 import re
+import struct
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,6 +44,9 @@ ALLOWED_GLOBALS = frozenset(
     }
 )
 
+# A pickle may also hold the functions and classes that it may name, and bare storages: no use for data.
+CONTAINERS = frozenset({dict, OrderedDict, list, tuple, set, torch.Size, TensorDataset})
+PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
 
 OLDEST_SAFE_TORCH = (2, 10)  # CVE-2025-32434 and CVE-2026-24747 get past weights_only in older ones
 
@@ -62,7 +71,7 @@ def safe_load(path: Path, *, error: type[UserError] = DataError) -> Any:
             try:
                 _check_archive(stream)
                 value = _load_weights(stream)
-                _check_tensors(value)
+                _check_values(value)
             except OSError:
                 raise
             except _RefusedError as refused:
@@ -92,6 +101,11 @@ def _check_version(path: Path) -> None:
         )
 
 
+# Sizes of what a zip ends with: the end record, before it those two of a zip of the 64-bit kind.
+_END, _LOCATOR, _END_64 = 22, 20, 56
+_ENDS = _END_64 + _LOCATOR + _END
+
+
 class _RefusedError(Exception):
     """A finding about the file, in words for the user."""
 
@@ -103,10 +117,13 @@ def _first_line(fault: Exception) -> str:
 def _check_archive(stream: BinaryIO) -> None:
     """Refuse all but a zip of stored, unaltered records that together are no larger than the file."""
     file_size = os.fstat(stream.fileno()).st_size
-    if not zipfile.is_zipfile(stream):
+    # torch judges by these bytes alone, and without them reads an old pickle, whatever zip lies behind it.
+    stream.seek(0)
+    if stream.read(4) != b"PK\x03\x04" or not zipfile.is_zipfile(stream):
         raise _RefusedError(
             "this file is truncated, or was not written by torch.save in its zip format (torch >= 1.6)"
         )
+    _check_directory(stream, file_size)
     with zipfile.ZipFile(stream) as archive:
         records = archive.infolist()
         if any(record.compress_type != zipfile.ZIP_STORED for record in records):
@@ -116,18 +133,43 @@ def _check_archive(stream: BinaryIO) -> None:
             raise _RefusedError(
                 f"this file of {file_size} bytes declares {declared} bytes; it is truncated or forged"
             )
-        if len({record.filename for record in records}) != len(records):
+        # As torch seeks them: as they stand in the file, which zipfile may change, capitals or not.
+        names = [record.orig_filename.lower() for record in records]
+        if len(set(names)) != len(names):
             raise _RefusedError("this file holds two records of the same name")
-        if any(record.filename.endswith("/constants.pkl") for record in records):
+        if any(name.endswith("/constants.pkl") for name in names):
             raise _RefusedError("this file is a TorchScript program, not data")
         damaged = archive.testzip()
         if damaged is not None:
             raise _RefusedError(
                 f"the checksum of the record {damaged!r} does not match; the file was altered"
             )
-        for record in records:
-            if record.filename.endswith(".pkl"):
+        for name, record in zip(names, records, strict=True):
+            if name.endswith(".pkl"):
                 _check_globals(archive.read(record))
+
+
+def _check_directory(stream: BinaryIO, file_size: int) -> None:
+    """Refuse a zip whose directory is not at the place that the end of the file names.
+
+    zipfile looks right before the end, wherever the end says, and moves all places by the difference; torch
+    goes to the place named, where another directory may lie.
+    """
+    stream.seek(max(0, file_size - _ENDS))
+    tail = stream.read().rjust(_ENDS, b"\0")
+    (mark,) = struct.unpack_from("<4s", tail, _END_64 + _LOCATOR)
+    size, start, comment = struct.unpack_from("<LLH", tail, _END_64 + _LOCATOR + 12)
+    end = file_size - _END
+    right = mark == b"PK\x05\x06" and comment == 0
+    if tail[_END_64:].startswith(b"PK\x06\x07"):
+        end = file_size - _ENDS
+        right = right and tail.startswith(b"PK\x06\x06")
+        right = right and struct.unpack_from("<Q", tail, _END_64 + 8) == (end,)
+        size, start = struct.unpack_from("<QQ", tail, 40)
+    if not right or start + size != end:
+        raise _RefusedError(
+            "the directory of this file does not lie where its end says; it is damaged or forged"
+        )
 
 
 def _check_globals(pickled: bytes) -> None:
@@ -153,8 +195,8 @@ def _load_weights(stream: BinaryIO) -> Any:
         return torch.load(stream, map_location="cpu", weights_only=True)
 
 
-def _check_tensors(value: object) -> None:
-    """Refuse tensors that are larger than their storage; needs no recursion and survives cycles."""
+def _check_values(value: object) -> None:
+    """Refuse all but plain Python and tensors as large as their storage; no recursion, survives cycles."""
     pending: list[object] = [value]
     seen: set[int] = set()
     while pending:
@@ -162,15 +204,18 @@ def _check_tensors(value: object) -> None:
         if isinstance(item, torch.Tensor):
             _check_tensor(item)
             continue
-        if not isinstance(item, (dict, list, tuple, set, TensorDataset)) or id(item) in seen:
+        if type(item) in PLAIN or id(item) in seen:
             continue
+        if type(item) not in CONTAINERS:
+            found = f"{type(item).__module__}.{type(item).__qualname__}"
+            raise _RefusedError(f"this file holds a {found!r}; only tensors and plain Python are read")
         seen.add(id(item))
         if isinstance(item, dict):
             pending.extend(item.keys())
             pending.extend(item.values())
         elif isinstance(item, TensorDataset):
-            pending.append(getattr(item, "tensors", ()))
-        else:
+            pending.append(vars(item))
+        elif isinstance(item, (list, tuple, set)):
             pending.extend(item)
 
 

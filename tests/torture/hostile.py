@@ -64,7 +64,17 @@ def payloads(canary: Path) -> dict[str, object]:
 
 
 # these do harm of another kind, or need something beside them; all others make the canary sing by themselves
-SILENT = {"getattr", "an import", "a second load", "a second pickle in the zip", "a program of TorchScript"}
+SILENT = {
+    "getattr",
+    "an import",
+    "a second load",
+    "a second pickle in the zip",
+    "a program of TorchScript",
+    "a name in capitals",
+    "an old pickle before the zip",
+    "two directories",
+}
+MUCH = 50_000_000  # bytes that a pickle of thirty asks for; weights_only has nothing against it
 
 
 def hostile_files(folder: Path, canary: Path) -> dict[str, Path]:
@@ -89,7 +99,59 @@ def hostile_files(folder: Path, canary: Path) -> dict[str, Path]:
         archive.writestr("other.pkl", pickle.dumps(system, protocol=2))
     files["a program of TorchScript"] = folder / "script.pt"
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(files["a program of TorchScript"]))
-    return files
+    return files | two_faced_files(folder)
+
+
+def two_faced_files(folder: Path) -> dict[str, Path]:
+    """Write files that torch reads in another way than Python's zipfile, and that take much memory there."""
+    greedy, harmless = pickle.dumps(Calls(bytearray, MUCH), protocol=2), pickle.dumps({"x": 1}, protocol=2)
+    capitals = folder / "capitals.pt"
+    write_archive(capitals, "a/data.PKL", greedy)
+    before = folder / "before.pt"
+    write_archive(before, "a/data.pkl", harmless)
+    zipped = before.read_bytes()
+    torch.save(Calls(bytearray, MUCH), before, _use_new_zipfile_serialization=False)
+    before.write_bytes(before.read_bytes() + zipped)
+    two = folder / "two.pt"
+    write_two_directories(two, for_torch=greedy, for_zipfile=harmless)
+    return {
+        "a name in capitals": capitals,
+        "an old pickle before the zip": before,
+        "two directories": two,
+    }
+
+
+def write_archive(path: Path, name: str, pickled: bytes) -> None:
+    """Write what ``torch.save`` would, with this pickle under this name."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for record, content in ((name, pickled), ("a/version", b"3\n"), ("a/byteorder", b"little")):
+            archive.writestr(record, content)
+
+
+def write_two_directories(path: Path, *, for_torch: bytes, for_zipfile: bytes) -> None:
+    """Write two archives, one after the other, whose end names the directory of the first.
+
+    torch goes where the end says. zipfile takes the directory right before the end, and adds to all places by
+    how far that is from the one named.
+    """
+    bodies, directories = [], []
+    for pickled in (for_torch, for_zipfile):
+        write_archive(path, "a/data.pkl", pickled)
+        whole = path.read_bytes()
+        size, start = struct.unpack_from("<LL", whole, len(whole) - 10)
+        bodies.append(whole[:start])
+        directories.append(bytearray(whole[start : start + size]))
+    first = len(bodies[0]) + len(directories[0])
+    added = first + len(bodies[1]) - len(bodies[0])
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+    place = 0
+    for record in records:  # 46 bytes, then the name; at 42 the place of the record
+        struct.pack_into("<L", directories[1], place + 42, record.header_offset + first - added)
+        place += 46 + len(record.filename)
+    count = len(records)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, len(directories[0]), len(bodies[0]), 0)
+    path.write_bytes(bodies[0] + directories[0] + bodies[1] + directories[1] + end)
 
 
 @contextlib.contextmanager
