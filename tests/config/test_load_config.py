@@ -181,6 +181,11 @@ def test_key_of_the_other_kind(path: Path) -> None:
     assert line == "this key belongs to the config of finetuning; config.yaml:8, chunking; remove it"
     (line,) = problems(path, FINETUNING, "mlm_head.mask_p=0.1", kind="finetuning")
     assert "belongs to the config of pretraining; --set mlm_head.mask_p;" in line
+    # a single key of a section that both have
+    (line,) = problems(path, FINETUNING, "training.optimizer=muon", kind="finetuning")
+    assert "belongs to the config of pretraining; --set training.optimizer; remove it" in line
+    (line,) = problems(path, PRETRAINING, "training.class_weights=balanced")
+    assert "belongs to the config of finetuning; --set training.class_weights; remove it" in line
 
 
 @pytest.mark.parametrize(

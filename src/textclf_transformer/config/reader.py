@@ -198,7 +198,8 @@ def _unknown_key(key: str, kind: Kind) -> Problem:
     other: Kind = "finetuning" if kind == "pretraining" else "pretraining"
     if kind == "finetuning" and key.startswith("architecture.") and key in fields_of("pretraining"):
         return Problem(key, "finetuning takes this from the pretraining checkpoint", mend="remove this key")
-    if key.split(".")[0] in fields_of(other) and key.split(".")[0] not in fields_of(kind):
+    section = key.split(".")[0]
+    if key in fields_of(other) or (section in fields_of(other) and section not in fields_of(kind)):
         return Problem(key, f"this key belongs to the config of {other}", mend="remove it")
     words = key.rpartition(".")[2].lower().replace("-", "_").split("_")
     if words[-1] in SECRET_WORDS:
