@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from textclf_transformer.model import linear
+from textclf_transformer.model import chunk_groups, linear
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 
 M = 4  # chunks of a group
@@ -73,6 +73,21 @@ def test_dropout_of_a_group_computed_again_is_that_of_a_kept_one(
         assert torch.equal(found[name], gradient), name
     without = gradients_of(make_hierarchical(**WITHOUT_DROPOUT, **attention), counts)
     assert not torch.allclose(without["classifier.dense.weight"], expected["classifier.dense.weight"])
+
+
+def test_random_streams_are_kept_of_the_device_that_draws(monkeypatch) -> None:
+    """ids and mask stay on the CPU whatever the device, and streams of tensors' devices alone are kept."""
+    devices: list[set[str]] = []
+
+    def spy(function, *arguments, use_reentrant) -> Tensor:
+        devices.append({argument.device.type for argument in arguments})
+        return torch.zeros(len(arguments[0]), 3)
+
+    monkeypatch.setattr(chunk_groups, "checkpoint", spy)
+    ids, mask = make_documents([5])
+    settings = {"chunks_per_group": 2, "kept_groups": 0, "device": torch.device("meta")}
+    assert chunk_groups.encode_in_groups(lambda *_: ids, ids[0], mask[0], **settings).shape == (5, 3)
+    assert devices == [{"cpu", "meta"}] * 3
 
 
 @pytest.mark.parametrize("product", ["oneDNN", "torch"])

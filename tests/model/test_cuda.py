@@ -101,6 +101,27 @@ def test_a_training_step_waits_for_nothing() -> None:
             torch.cuda.set_sync_debug_mode("default")
 
 
+def test_dropout_of_a_group_computed_again_is_that_of_a_kept_one() -> None:
+    """Ids and mask on the CPU, as the training loop leaves them."""
+    documents, document_mask = make_documents([9, 2])
+    real = ~document_mask.all(dim=2)
+    gradients = []
+    for kept_groups in (3, 0):
+        model = make_hierarchical(
+            use_gradient_checkpointing=True,
+            kept_chunk_groups=kept_groups,
+            hidden_dropout_prob=0.3,
+            embedding_dropout_prob=0.3,
+            attention_backend="fused",
+        )
+        model.to(CUDA).train()
+        torch.manual_seed(11)
+        out = model.classify_chunks(documents[real], document_mask[real], real.sum(dim=1))
+        out["logits"].square().sum().backward()
+        gradients.append(model.encoder.layers[0].intermediate.weight.grad)
+    assert relative_error(gradients[1], gradients[0]) < 1e-4
+
+
 def test_the_loss_of_a_batch_on_the_host_reaches_the_gpu() -> None:
     model = RobertaForMaskedLM(make_encoder(attention_backend="fused")).to(CUDA)
     ids, mask = make_batch("right")

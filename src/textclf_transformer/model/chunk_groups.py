@@ -28,6 +28,7 @@ def encode_in_groups(
     *,
     chunks_per_group: int,
     kept_groups: int,
+    device: torch.device,
 ) -> Tensor:
     """Encode chunks group by group and keep the graph of the last few groups only.
 
@@ -42,17 +43,22 @@ def encode_in_groups(
         chunks_per_group: m. It decides, not the memory at hand, in which order dropout draws and gradients
             are added up.
         kept_groups: how many groups keep their graph; the others are computed twice, to the same bits.
+        device: where ``encode`` computes and draws; ids and mask may lie on the CPU all the same.
 
     Returns:
         (M, D).
     """
     groups = list(zip(input_ids.split(chunks_per_group), attention_mask.split(chunks_per_group), strict=True))
+    # ``checkpoint`` keeps the random streams of the devices where its tensors lie. With ids and mask on the
+    # CPU and nothing else, a group on a GPU would be computed again with other dropout.
+    on_device = torch.empty(0, device=device)
     vectors = []
     for number, group in enumerate(groups):
         if number >= len(groups) - kept_groups:
             vectors.append(encode(*group))
         else:
-            vectors.append(checkpoint(partial(_encode_after_release, encode), *group, use_reentrant=False))
+            again = partial(_encode_after_release, encode)
+            vectors.append(checkpoint(again, *group, on_device, use_reentrant=False))
         # Where torch multiplies (on a GPU, say), autocast would let all groups share its bf16 copies of the
         # weights, and their gradients would be added up in bf16: over 32 groups that doubles the rounding
         # error. Each group's own go to float32.
@@ -61,11 +67,12 @@ def encode_in_groups(
 
 
 def _encode_after_release(
-    encode: Callable[[Tensor, Tensor], Tensor], input_ids: Tensor, attention_mask: Tensor
+    encode: Callable[[Tensor, Tensor], Tensor], input_ids: Tensor, attention_mask: Tensor, on_device: Tensor
 ) -> Tensor:
     """Encode one of many groups, each of which leaves holes in the heap where the next one's do not fit.
 
     Without the release half as much again is held after 32 groups; the time is the same (LOG.md).
+    ``on_device`` is there for ``checkpoint`` alone.
     """
     release_free_memory()
     return encode(input_ids, attention_mask)

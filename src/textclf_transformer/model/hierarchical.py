@@ -239,6 +239,7 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
             attention_mask,
             chunks_per_group=self.chunks_per_group,
             kept_groups=self.kept_chunk_groups,
+            device=next(self.encoder.parameters()).device,
         )
 
     def _encode_group(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
