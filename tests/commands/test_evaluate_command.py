@@ -7,6 +7,7 @@ import json
 import random
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from textclf_transformer.data.text_files import Document
 from textclf_transformer.evaluation.baselines import LabelledTexts, tfidf_svm_predictions
 from textclf_transformer.evaluation.calibration import expected_calibration_error, reliability
 from textclf_transformer.evaluation.loaded_run import load_run
+from textclf_transformer.evaluation.paired import judge
 from textclf_transformer.evaluation.report_documents import shown_documents
 from textclf_transformer.evaluation.rivals import partial_readings
 from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
@@ -203,18 +205,28 @@ def test_the_same_twice_and_on_val(finetuned: Checkout) -> None:
     assert {row["name"] for row in val["scores"]} == ROWS - {"TF-IDF + linear SVM, train + val"}
 
 
-def test_data_that_the_user_names(finetuned: Checkout) -> None:
-    own = result_of("ft")
-    store = Store.open(finetuned.root / "store" / "test")
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_data_that_the_user_names(finetuned: Checkout, split: str) -> None:
+    """The run's own documents in another form are known again: val fits nothing that is judged on val."""
+    own = result_of("ft", "--split", split)
+    store = Store.open(finetuned.root / "store" / split)
     lines = [
         {"id": store.document_id(i), "text": store.text(i), "label": NAMES[store.labels[i]]}  # type: ignore[index]
         for i in range(len(store))
     ]
     Path("t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    for named in ("store/test", "store", "t.jsonl"):
-        again = result_of("ft", "--data", named)
+    for named, more in ((f"store/{split}", []), ("store", ["--split", split]), ("t.jsonl", [])):
+        again = result_of("ft", "--data", named, *more)
         assert {**again, "data": ""} == {**own, "data": ""}, named
-    assert result_of("ft", "--data", "store", "--split", "val")["data"] == "store/val"
+    assert result_of("ft", "--data", "store")["data"] == "store/test"
+
+
+def test_documents_of_the_training_data_are_a_note(finetuned: Checkout, noisy: str) -> None:
+    store = Store.open(finetuned.root / "store" / "train")
+    with Path(noisy).open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"text": store.text(0), "label": NAMES[0]}) + "\n")
+    notes = result_of("ft", "--data", noisy)["notes"]
+    assert "1 of the 61 documents stand in the run's training data as well" in notes
 
 
 def test_a_moved_run_says_what_it_cannot_compare(
@@ -297,6 +309,7 @@ def test_several_labels(pretrained: Checkout, capsys: pytest.CaptureFixture[str]
     assert result["multi_label"] and len(result["confusion"][0]) == 4
     scores = {row["name"]: row for row in result["scores"]}
     assert scores["this model"]["f1_macro"] > scores["majority"]["f1_macro"]
+    assert not judge(replace(load_run("ft"), thresholds=(1.0,) * 3)).predictions.any()
     capsys.readouterr()
     assert predict.main(["ft", "several.jsonl", "--format", "jsonl", "--explain"]) == 0
     for line in capsys.readouterr().out.splitlines():

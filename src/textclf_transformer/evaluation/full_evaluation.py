@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from textclf_transformer.data.chunking import tokens_read
-from textclf_transformer.data.documents import Documents, Int64Array, has_preset_chunks
+from textclf_transformer.data.documents import Documents, Int64Array, has_preset_chunks, overlap
 from textclf_transformer.data.text_documents import has_text
 from textclf_transformer.evaluation.bootstrap import bootstrap_intervals
 from textclf_transformer.evaluation.breakdowns import (
@@ -116,12 +116,22 @@ def _rivals(run: LoadedRun, documents: Documents, notes: list[str]) -> dict[str,
     if train is None:
         notes.append(f"no majority and no TF-IDF + linear SVM: {reason}")
         return rivals
+    if shared := overlap(documents, train):
+        notes.append(f"{shared} of the {len(documents)} documents stand in the run's training data as well")
     val, _ = try_own_split(run, "val")
-    if val is not None and val.fingerprint == documents.fingerprint:
+    if val is not None and _are_among(documents, val):
         val = None
     if not (has_text(train) and has_text(documents)):
         notes.append("no TF-IDF + linear SVM: the data keep no text (made with --no-text, or a .pt file)")
     return {**fitted_baselines(run, train, val, documents), **rivals}
+
+
+def _are_among(documents: Documents, others: Documents) -> bool:
+    """Whether most of ``documents`` are among ``others``: the same data, whatever file or store they lie in.
+
+    A few that two splits happen to share are no reason to do without the other split.
+    """
+    return 2 * overlap(documents, others) > len(documents)
 
 
 def _score_row(
@@ -165,7 +175,7 @@ def _calibration(
     if val is None:
         notes.append(f"no temperature: {reason}")
         return result
-    if val.fingerprint == documents.fingerprint:
+    if _are_among(documents, val):
         result["temperature"] = fit_temperature(logits, labels)
         notes.append("the temperature is fitted on these very documents, so its effect is not judged on them")
         return result

@@ -61,7 +61,8 @@ def judge(run: LoadedRun) -> Judged:
     documents = open_run_split(run, None)
     labels = align_labels(documents, run.label_names)
     assert labels is not None, "see run_data.check_labels"
-    predictions = predicted_labels(run.logits(run.batches(documents)), multi_label=run.multi_label)
+    logits = run.logits(run.batches(documents))
+    predictions = predicted_labels(logits, multi_label=run.multi_label, thresholds=run.thresholds)
     order = np.argsort(run.label_names)
     if run.multi_label:
         labels, predictions = labels[:, order], predictions[:, order]
