@@ -17,7 +17,7 @@ from textclf_transformer.allocator import settle_allocator
 from textclf_transformer.training.numerics import (
     choose_amp_dtype,
     deterministic_algorithms,
-    limit_kernel_cache,
+    settle_libraries,
 )
 from textclf_transformer.training.optim import build_adamw
 from textclf_transformer.training.step import train_step
@@ -26,7 +26,7 @@ from textclf_transformer.training.step import train_step
 def settle_process() -> None:
     """Prepare the process as the commands do; to be called before torch takes its first memory."""
     settle_allocator()
-    limit_kernel_cache()
+    settle_libraries()
 
 
 class OurStep:

@@ -51,12 +51,12 @@ def test_peak_memory_is_in_mebibytes() -> None:
         assert 50 < memory["memory_host_mib"] < 100_000  # torch alone takes more than 50
 
 
-KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+LIBRARIES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY", "CUBLAS_WORKSPACE_CONFIG")
 
 
 def run_python(script: str, **variables: str) -> str:
-    """Run in a process of its own, since the caches read their variables once; return what it prints."""
-    given = {name: value for name, value in os.environ.items() if name not in KERNEL_CACHES}
+    """Run in a process of its own, since libraries read their variables once; return what it prints."""
+    given = {name: value for name, value in os.environ.items() if name not in LIBRARIES}
     done = subprocess.run(
         [sys.executable, "-c", script], env=given | variables, capture_output=True, text=True
     )
@@ -64,15 +64,16 @@ def run_python(script: str, **variables: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_kernel_caches_are_limited_except_where_the_user_did() -> None:
+def test_libraries_are_settled_except_where_the_user_did() -> None:
     script = (
         "import os, torch\n"
         "from textclf_transformer.training.numerics import deterministic_algorithms\n"
         "with deterministic_algorithms(torch.device('cpu')):\n"
-        f"    print(*(os.environ[name] for name in {KERNEL_CACHES}))\n"
+        f"    print(*(os.environ[name] for name in {LIBRARIES}))\n"
     )
-    assert run_python(script) == "64 64"
-    assert run_python(script, ONEDNN_PRIMITIVE_CACHE_CAPACITY="7", LRU_CACHE_CAPACITY="8") == "7 8"
+    assert run_python(script) == "64 64 :4096:8"
+    own = dict(zip(LIBRARIES, ("7", "8", ":16:8"), strict=True))
+    assert run_python(script, **own) == "7 8 :16:8"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -81,8 +82,8 @@ def test_products_of_ever_new_sizes_keep_memory_flat() -> None:
     script = (
         "import torch\n"
         "from textclf_transformer.model.linear import Linear\n"
-        "from textclf_transformer.training.numerics import limit_kernel_cache\n"
-        "limit_kernel_cache()\n"
+        "from textclf_transformer.training.numerics import settle_libraries\n"
+        "settle_libraries()\n"
         "layer = Linear(256, 256)\n"
         "with torch.inference_mode(), torch.autocast('cpu', dtype=torch.bfloat16):\n"
         "    for rows in range(1201, 2401):\n"

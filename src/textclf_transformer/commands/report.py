@@ -79,9 +79,12 @@ def report_after_training(
     try:
         if not logging.report or _is_newer(run.report, run.run_json):
             return
-        trust_code = context.arguments.trust_code
         report = make_report(
-            run, documents=logging.report_documents, trust_code=trust_code, test_logits=test_logits
+            run,
+            documents=logging.report_documents,
+            trust_code=context.arguments.trust_code,
+            test_logits=test_logits,
+            device=context.config.training.device,
         )
         report.write(run.report)
     except Exception as error:

@@ -26,7 +26,7 @@ from textclf_transformer.data.opening import open_documents
 from textclf_transformer.errors import CheckpointError, ConfigError
 from textclf_transformer.experiment import RunFolder, RunLock
 from textclf_transformer.tokenizer.base import TokenizerWrapper
-from textclf_transformer.training.numerics import choose_amp_dtype
+from textclf_transformer.training.numerics import choose_amp_dtype, settle_libraries
 from textclf_transformer.utils import resolve_device
 
 ConfigT = TypeVar("ConfigT", PretrainingConfig, FinetuningConfig)
@@ -116,7 +116,10 @@ def open_run(
             expected=arguments.name,
         )
     training = config.training
+    settle_libraries()
     device = resolve_device(training.device)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # what a GPU can do is asked of the current one
     if training.num_threads is not None:
         torch.set_num_threads(training.num_threads)
     budget = training.tokens_per_micro_batch

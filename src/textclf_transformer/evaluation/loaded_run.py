@@ -30,7 +30,7 @@ from textclf_transformer.model.loading import check_fit, load_strict
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.building import attention_backend_of, build_classifier, build_encoder
 from textclf_transformer.training.checkpoint import load_checkpoint
-from textclf_transformer.training.numerics import available_amp_dtype, limit_kernel_cache
+from textclf_transformer.training.numerics import available_amp_dtype, settle_libraries
 from textclf_transformer.training.run_tokenizer import load_run_tokenizer
 from textclf_transformer.training.state import require_keys
 from textclf_transformer.utils import resolve_device
@@ -158,7 +158,9 @@ def check_finite(logits: FloatArray) -> None:
         raise NonFiniteError("a logit is NaN or infinite", where=f"document {faulty[0]} (from 0)")
 
 
-def load_run(run: str | os.PathLike[str], *, trust_code: bool = False, float32: bool = False) -> LoadedRun:
+def load_run(
+    run: str | os.PathLike[str], *, trust_code: bool = False, float32: bool = False, device: str = "auto"
+) -> LoadedRun:
     """Load the best weights of a finetuning run, or the last where there are no best ones.
 
     Args:
@@ -166,14 +168,15 @@ def load_run(run: str | os.PathLike[str], *, trust_code: bool = False, float32: 
         trust_code: whether a tokenizer class outside this package may be run.
         float32: whether to compute in float32 whatever the run was trained in; slower on some machines, and
             independent of how documents are batched to 1e-5.
+        device: where to compute: auto (a GPU where there is one), cpu, cuda or cuda:N.
 
     Raises:
-        ConfigError: there is no such run.
+        ConfigError: there is no such run, or no such device.
         CheckpointError: it has no checkpoint, one that cannot be read, or one of another kind.
         DataError: its tokenizer cannot be read.
         UsageError: the name is not allowed, or code is not trusted.
     """
-    limit_kernel_cache()
+    settle_libraries()
     folder = find_run(run)
     path = choose_checkpoint(folder)
     content = load_checkpoint(path)
@@ -187,16 +190,16 @@ def load_run(run: str | os.PathLike[str], *, trust_code: bool = False, float32: 
     require_keys(content, _CHECKPOINT_KEYS, what=str(path))
     architecture, head, chunking = read_sections(content, path)
     tokenizer = load_run_tokenizer(content["tokenizer"], folder.tokenizer_dir, trust_code=trust_code)
-    device = resolve_device("auto")
+    place = resolve_device(device)
     chunk_size = chunking.chunk_size or architecture.max_sequence_length
     data: Mapping[str, Any] = content["config"]["data"]
-    trained_amp_dtype, tokens_per_micro_batch = _numerics(content, path, device)
-    amp_dtype = None if float32 else available_amp_dtype(device, trained_amp_dtype)
+    trained_amp_dtype, tokens_per_micro_batch = _numerics(content, path, place)
+    amp_dtype = None if float32 else available_amp_dtype(place, trained_amp_dtype)
     # a backend that runs in both
     attention_backend = attention_backend_of(
-        architecture, device=device, amp_dtype=amp_dtype if trained_amp_dtype is not None else None
+        architecture, device=place, amp_dtype=amp_dtype if trained_amp_dtype is not None else None
     ).name
-    model = _load_model(content, path, architecture, head, tokenizer, device, attention_backend)
+    model = _load_model(content, path, architecture, head, tokenizer, place, attention_backend)
     return LoadedRun(
         run=folder,
         checkpoint=path,
@@ -212,7 +215,7 @@ def load_run(run: str | os.PathLike[str], *, trust_code: bool = False, float32: 
         max_chunks=chunking.max_chunks,
         seed=content["config"]["experiment"]["seed"],
         data_paths={split: Path(part["dataset_path"]) for split, part in data.items() if part is not None},
-        device=device,
+        device=place,
         amp_dtype=amp_dtype,
         trained_amp_dtype=trained_amp_dtype,
         tokens_per_micro_batch=tokens_per_micro_batch,

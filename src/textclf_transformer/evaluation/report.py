@@ -122,6 +122,7 @@ def make_report(
     documents: int,
     trust_code: bool = False,
     test_logits: FloatArray | None = None,
+    device: str = "auto",
 ) -> Report:
     """Judge a run as far as its folder and its data allow.
 
@@ -135,6 +136,7 @@ def make_report(
         trust_code: whether a tokenizer class outside this package may be run.
         test_logits: what the run's best weights give for its test documents, (documents, L), where it is
             known already.
+        device: where to compute, see ``load_run``.
 
     Raises:
         ConfigError: the folder is not a run's, or its config cannot be read.
@@ -146,7 +148,7 @@ def make_report(
         report.notes.append("no curves: the run has logged nothing yet")
     try:
         if record.kind == "finetuning":
-            loaded = load_run(run.root, trust_code=trust_code)
+            loaded = load_run(run.root, trust_code=trust_code, device=device)
             report.tokenizer = _tokenizer_facts(loaded.tokenizer)
             _judge(report, loaded, documents=documents, test_logits=test_logits)
             tokens = {part.split: part.tokens for part in record.facts.data}

@@ -70,13 +70,15 @@ def autocast(device: torch.device, amp_dtype: torch.dtype | None) -> AbstractCon
     return torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None)
 
 
-def limit_kernel_cache() -> None:
-    """Keep fewer of the kernels that are compiled for each new shape; call it before the first product.
+def settle_libraries() -> None:
+    """Set what oneDNN and cuBLAS read when they first start, unless the user has; to be called before that.
 
-    Micro-batches have ever new numbers of tokens, and by default a thousand kernels with their buffers are
-    kept twice, by oneDNN and by torch's layer above it (ideep): more than a gigabyte, at no gain in speed
-    (LOG.md, 2026-11-21).
+    Fewer kernels are kept of those that are compiled for each new shape: micro-batches have ever new numbers
+    of tokens, and by default a thousand kernels with their buffers are kept twice, by oneDNN and by torch's
+    layer above it (ideep), more than a gigabyte at no gain in speed (LOG.md, 2026-11-21). And cuBLAS gets a
+    fixed workspace, without which it does not repeat itself.
     """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
 
@@ -88,10 +90,7 @@ def deterministic_algorithms(device: torch.device) -> Iterator[None]:
     Without it the backward pass of an embedding, for one, adds up repeated rows in the order in which threads
     arrive. A CUDA operation that has no such kernel warns and goes on; on a CPU it is an error.
     """
-    if device.type == "cuda":
-        # cuBLAS reads this when it first starts, and repeats itself only with a fixed workspace
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    limit_kernel_cache()
+    settle_libraries()
     memory: Any = torch.utils.deterministic  # a module with properties, which its type does not tell
     was_enabled = torch.are_deterministic_algorithms_enabled()
     was_warning = torch.is_deterministic_algorithms_warn_only_enabled()
