@@ -112,8 +112,13 @@ RECIPES: dict[str, Recipe] = {
             "training.learning_rate": 5e-4,
             "chunking.max_chunks": 400,
         },
-        variants={PRETRAINED: {}, FIRST_CHUNK: {"chunking.max_chunks": 1}, FROM_SCRATCH: WITHOUT},
-        seeds={PRETRAINED: (1,), FIRST_CHUNK: (1, 2, 3)},
+        variants={
+            PRETRAINED: {},
+            FIRST_CHUNK: {"chunking.max_chunks": 1},
+            FROM_SCRATCH: WITHOUT,
+            WITH_MUON: {},
+        },
+        seeds={PRETRAINED: (1,), FIRST_CHUNK: (1, 2, 3), WITH_MUON: (1, 2, 3)},
     ),
 }
 
