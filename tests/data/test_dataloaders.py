@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -78,6 +80,29 @@ def test_labels_follow_their_texts(tokenizer: TokenizerWrapper) -> None:
     assert sorted(next(iter(numbers))["labels"].tolist()) == list(range(20))
 
 
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([0, 2, 2], ("0", "1", "2")),
+        (np.array([0, 2, 2]), ("0", "1", "2")),
+        (list(np.array([0, 2, 2])), ("0", "1", "2")),
+        (torch.tensor([0, 2, 2]), ("0", "1", "2")),
+        (list(torch.tensor([0, 2, 2])), ("0", "1", "2")),
+        ([False, True, True], ("false", "true")),
+        (np.array([False, True, True]), ("false", "true")),
+        (list(np.array([False, True, True])), ("false", "true")),
+        (np.array(["a", "b", "b"]), ("a", "b")),
+    ],
+)
+def test_labels_count_for_what_they_are_wherever_they_come_from(
+    tokenizer: TokenizerWrapper, labels: Any, names: tuple[str, ...]
+) -> None:
+    loader = create_classification_dataloader(TEXTS[:3], labels, tokenizer, batch_size=3)
+    assert loader.label_names == names
+    last = len(names) - 1
+    assert sorted(next(iter(loader))["labels"].tolist()) == [0, last, last]
+
+
 def test_chunks_of_a_document_stand_in_their_order_before_padding_chunks(tokenizer: TokenizerWrapper) -> None:
     texts = [TEXTS[0], " ".join(TEXTS)]
     loader = create_classification_dataloader(
@@ -106,10 +131,12 @@ def test_what_is_not_read_is_said(tokenizer: TokenizerWrapper, caplog: pytest.Lo
         ("ab", ["x", "y"], "one string"),
         (["a", "b"], ["x"], "one label"),
         (["a", "b"], ["x", "z"], "z"),
+        (["a", "b"], ["x", None], r"labels\[1\].*null"),
+        (["a", "b"], np.ones((2, 2)), r"labels\[0\].*list"),
     ],
 )
 def test_faulty_texts_and_labels(
-    tokenizer: TokenizerWrapper, texts: list[str], labels: list[str], message: str
+    tokenizer: TokenizerWrapper, texts: list[str], labels: Any, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
         create_classification_dataloader(texts, labels, tokenizer, batch_size=2, label_names=["x", "y"])

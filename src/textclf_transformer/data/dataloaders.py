@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from textclf_transformer.data.batches import DocumentBatches, MlmBatches
 from textclf_transformer.data.chunking import SPECIAL_TOKENS_PER_ROW
 from textclf_transformer.data.collate import DocumentBatch
+from textclf_transformer.data.tables import one_label
 from textclf_transformer.data.text_documents import TextDocuments
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import DataError
@@ -107,7 +111,7 @@ def create_mlm_dataloader(
 
 def create_classification_dataloader(
     texts: Sequence[str],
-    labels: Sequence[str] | Sequence[int],
+    labels: Sequence[str] | Sequence[int] | Sequence[bool] | NDArray[Any] | Tensor,
     tokenizer: TokenizerWrapper,
     batch_size: int,
     *,
@@ -121,7 +125,8 @@ def create_classification_dataloader(
 
     Args:
         texts: none of them empty.
-        labels: one for each text: names, or numbers from 0.
+        labels: one for each text, in a list, an array or a tensor (N,): names, numbers from 0, or False and
+            True, which are called ``false`` and ``true`` as in a store.
         tokenizer: see ``get_tokenizer``.
         batch_size: texts of a batch, B; the last of an epoch may have fewer.
         chunk_size: tokens of the longest row, [CLS] and [SEP] included.
@@ -138,19 +143,12 @@ def create_classification_dataloader(
 
     Raises:
         DataError: a text is empty, no string, or has no tokens; there are more or fewer labels than texts; or
-            a label is not among ``label_names``.
+            a label is of another type, or not among ``label_names``.
         ConfigError: chunk size, stride and number of chunks do not fit together.
     """
-    if len(labels) != len(texts):
-        raise DataError(
-            "each text needs one label", found=f"{len(labels)} labels", expected=f"{len(texts)} labels"
-        )
-    if label_names is None and labels and all(isinstance(label, int) for label in labels):
-        label_names = [str(number) for number in range(max(int(label) for label in labels) + 1)]
+    own, numbers = _names_of(labels, texts=len(texts))
     batches = DocumentBatches(
-        TextDocuments.read(
-            _documents(texts, [str(label) for label in labels]), tokenizer, multi_label=False, path="texts"
-        ),
+        TextDocuments.read(_documents(texts, own), tokenizer, multi_label=False, path="texts"),
         cls_token_id=tokenizer.cls_token_id,
         sep_token_id=tokenizer.sep_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -160,7 +158,7 @@ def create_classification_dataloader(
         samples_per_step=batch_size,
         tokens_per_micro_batch=_NO_BUDGET,
         seed=seed,
-        label_names=label_names,
+        label_names=numbers if label_names is None else label_names,
     )
     if dropped := batches.coverage.tokens_dropped:
         _log.warning("%d of %d tokens of the texts are not read", dropped, batches.coverage.tokens)
@@ -170,6 +168,21 @@ def create_classification_dataloader(
         return _model_inputs(documents, pad_token_id=tokenizer.pad_token_id, in_chunks=max_chunks is not None)
 
     return EpochLoader(steps=batches.steps_per_epoch, batch=batch, label_names=batches.label_names)
+
+
+def _names_of(labels: Any, *, texts: int) -> tuple[list[str], list[str] | None]:
+    """Return the labels as a store names them, and the names of all numbers from 0 if they are numbers."""
+    if len(labels) != texts:
+        raise DataError(
+            "each text needs one label", found=f"{len(labels)} labels", expected=f"{texts} labels"
+        )
+    given = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    # What is taken out of an array is no int and no bool of Python.
+    values: list[Any] = [v.item() if isinstance(v, (np.generic, Tensor)) else v for v in given]
+    names = [one_label(value, f"labels[{place}]", "label") for place, value in enumerate(values)]
+    if values and all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        return names, [str(number) for number in range(max(values) + 1)]
+    return names, None
 
 
 def _model_inputs(batch: DocumentBatch, *, pad_token_id: int, in_chunks: bool) -> dict[str, Tensor]:

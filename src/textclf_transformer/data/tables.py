@@ -153,14 +153,19 @@ def _check_header(header: list[str], columns: Columns, where: str) -> None:
 def _label(value: Any, where: str, column: str) -> str | tuple[str, ...]:
     """Return the label as text: 3 is "3", true is "true"; a list of such is a tuple."""
     if isinstance(value, list):
-        labels = tuple(_one_label(item, where, column) for item in value)
+        labels = tuple(one_label(item, where, column) for item in value)
         if len(set(labels)) < len(labels):
             raise DataError("a label stands twice", where=f"{where}: {column}", found=repr(value))
         return labels
-    return _one_label(value, where, column)
+    return one_label(value, where, column)
 
 
-def _one_label(value: Any, where: str, column: str) -> str:
+def one_label(value: Any, where: str, column: str) -> str:
+    """Return the label as text, by which a store knows it: 3 is "3", true is "true".
+
+    Raises:
+        DataError: it is no string, integer or bool; the message names ``where`` and the ``column``.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
