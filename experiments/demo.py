@@ -27,7 +27,8 @@ from textclf_transformer.experiment import CHECKOUT, Kind, RunFolder
 TOKENIZER = CHECKOUT / "tokenizers" / "demo"
 STORE = CHECKOUT / "stores" / "demo"
 CORPUS = CHECKOUT / "stores" / "demo.jsonl"
-VERSIONS = STORE / "versions.json"
+# Beside the store: a folder with a file of anyone else in it is never replaced.
+VERSIONS = STORE.with_suffix(".versions.json")
 
 # Small enough for minutes on two cores; the templates' defaults are what a real run starts from.
 PRETRAINING = {
@@ -89,7 +90,8 @@ def settings(values: dict[str, object]) -> list[str]:
 def prepare_data() -> None:
     """Learn the tokenizer and prepare the store, unless they are there and the libraries are the same."""
     versions = json.dumps({library: version(library) for library in LIBRARIES}, indent=2)
-    if VERSIONS.is_file() and VERSIONS.read_text(encoding="utf-8") == versions:
+    there = all(path.exists() for path in (TOKENIZER, STORE, VERSIONS))
+    if there and VERSIONS.read_text(encoding="utf-8") == versions:
         print(
             f"tokenizer and data are there: {TOKENIZER.relative_to(CHECKOUT)}, {STORE.relative_to(CHECKOUT)}"
         )
@@ -98,6 +100,7 @@ def prepare_data() -> None:
     lines = (json.dumps({"text": d.text, "label": d.label, "id": d.id}) for d in documentation_documents())
     CORPUS.parent.mkdir(exist_ok=True)
     atomic_write_text(CORPUS, "".join(f"{line}\n" for line in lines))
+    (STORE / "versions.json").unlink(missing_ok=True)  # where an earlier demo kept them
     run("textclf", "train-tokenizer", CORPUS, "--out", TOKENIZER, "--vocab-size", 8000, "--overwrite")
     split = ["--split", "0.8/0.1/0.1", "--seed", 42, "--overwrite"]
     run("textclf", "prepare", CORPUS, "--out", STORE, "--tokenizer", TOKENIZER, *split)
