@@ -198,3 +198,17 @@ def test_finetuning_follows_the_output_dir_of_the_pretraining_run(
     for name in ("one", "two"):
         text = config_of(checkout, "finetuning", name).read_text(encoding="utf-8")
         assert f"path: {checkout / 'scratch' / 'pre'}\n" in text
+
+
+def test_an_output_dir_in_the_home_folder_is_the_one_of_training(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(checkout / "home"))
+    assert pretraining(["pre", "--set", "experiment.output_dir=~/runs"]) == 0
+    results = checkout / "home" / "runs" / "pre"
+    results.mkdir(parents=True)
+    (results / "model.ckpt").touch()
+    assert finetuning(["ft", "pre"]) == 0
+    assert capsys.readouterr().err == ""
+    text = config_of(checkout, "finetuning", "ft").read_text(encoding="utf-8")
+    assert f"path: {results}\n" in text

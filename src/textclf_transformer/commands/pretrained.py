@@ -19,6 +19,7 @@ from textclf_transformer.config import (
     FinetuningDropoutsSection,
     config_to_dict,
 )
+from textclf_transformer.config.results import results_folder
 from textclf_transformer.errors import CheckpointError, ConfigError
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.model.encoder import RobertaModel
@@ -101,7 +102,7 @@ def load_pretrained(config: FinetuningConfig, *, trust_code: bool) -> Pretrained
         pretrained = read_published(source.from_hf)
     else:
         assert source.path is not None  # the section sees to it
-        run = RunFolder.at(Path(source.path))
+        run = results_folder(RunFolder.at(Path(source.path)), by_name=False)
         pretrained = _read_run(run, source.checkpoint, trust_code=trust_code)
     architecture = _with_dropouts(pretrained.architecture, config.architecture.dropouts)
     return replace(pretrained, architecture=architecture)

@@ -10,11 +10,12 @@ from textclf_transformer.atomic import atomic_write_text
 from textclf_transformer.config.editing import set_in_text
 from textclf_transformer.config.keys import fields_of
 from textclf_transformer.config.overrides import parse_overrides
-from textclf_transformer.config.reader import check_config, read_document
+from textclf_transformer.config.reader import check_config
+from textclf_transformer.config.results import results_folder
 from textclf_transformer.config.template import template_path
 from textclf_transformer.config.writing import in_line, pretraining_folder
 from textclf_transformer.errors import ConfigError, UsageError
-from textclf_transformer.experiment import Kind, RunFolder, RunLock
+from textclf_transformer.experiment import RUN_NAME, Kind, RunFolder, RunLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +99,8 @@ def find_pretraining_run(name_or_path: str) -> RunFolder:
         ConfigError: its config cannot be read.
     """
     run = RunFolder.at(pretraining_folder(name_or_path, Path.cwd()))
-    if run.config.is_file():
-        # The config may send the results to another disk; a --set at training time cannot be seen from here.
-        experiment = read_document(run.config).data.get("experiment")
-        output_dir = experiment.get("output_dir") if isinstance(experiment, dict) else None
-        return run if output_dir is None else RunFolder.locate("pretraining", run.name, Path(str(output_dir)))
-    if run.resolved_config.is_file() or run.has_checkpoint():
-        return run
+    if run.config.is_file() or run.resolved_config.is_file() or run.has_checkpoint():
+        return results_folder(run, by_name=RUN_NAME.fullmatch(name_or_path) is not None)
     raise UsageError(
         "there is no such pretraining run",
         where=str(run.root),

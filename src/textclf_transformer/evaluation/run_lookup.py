@@ -6,19 +6,22 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from textclf_transformer.config.results import results_folder
 from textclf_transformer.errors import CheckpointError, ConfigError, UsageError
 from textclf_transformer.experiment import Kind, RunFolder
 
 
 def find_run(run: str | os.PathLike[str], kinds: Sequence[Kind] = ("finetuning",)) -> RunFolder:
-    """Return the folder of a run, by its name or, with a slash in it, by its path.
+    """Return the folder with a run's results, by its name or, with a slash in it, by its path.
+
+    Where it was not trained yet, the folder that configures it.
 
     Args:
         run: the name or the path.
         kinds: where a name is looked for.
 
     Raises:
-        ConfigError: there is no such folder, or it is not a run's.
+        ConfigError: there is no such folder, it is not a run's, or its config cannot be read.
         UsageError: the name is not allowed, there is a run of each kind with it, or the folder is a symbolic
             link.
     """
@@ -39,7 +42,8 @@ def find_run(run: str | os.PathLike[str], kinds: Sequence[Kind] = ("finetuning",
         )
     if there:
         _check_is_run(there[0])
-        return there[0]
+        results = results_folder(there[0], by_name=not is_path)
+        return results if results.root.is_dir() else there[0]
     kind = f"{kinds[0]} " if len(kinds) == 1 else ""
     raise ConfigError(
         f"there is no such {kind}run",
