@@ -16,6 +16,7 @@ from textclf_transformer.config import (
     load_config,
 )
 from textclf_transformer.config.keys import fill_in_defaults
+from textclf_transformer.config.schema import MlmHeadSection
 from textclf_transformer.config.section import Section
 from textclf_transformer.errors import ConfigError, StorageError
 from textclf_transformer.experiment import Kind
@@ -229,9 +230,13 @@ def test_key_of_the_other_kind(path: Path) -> None:
         ("logging.train_csv=model.ckpt/a.csv", "name of another file"),
         ("logging.train_csv='Tokenizer\\a.csv'", "name of another file"),
         ("logging.train_csv=metrics/eval/metrics.csv", "two files"),
+        ("logging.train_csv=./metrics//eval/./metrics.csv", "two files"),
+        ("logging.train_csv=Metrics/eval/METRICS.csv", "two files"),
+        ("logging.train_csv='metrics\\eval/metrics.csv'", "two files"),
         ('logging.wandb_entity="a\\tb"', "control characters"),
         ("mlm_head.mask_p=0", "above 0"),
         ("mlm_head.mask_token_p=0.95", "at most 1"),
+        ("mlm_head.mask_token_p=0.9000000005", "at most 1"),
         ("architecture.attention.num_heads=3", "multiple of num_heads"),
         ("architecture.attention.kind=flash", "standard"),
         ("architecture.dropouts.hidden=1", "below 1"),
@@ -252,6 +257,8 @@ def test_shares_that_add_up_to_one_are_allowed(path: Path) -> None:
     for shares in (("0.9", "0.1"), ("0.7", "0.3"), ("1", "0"), ("0", "1")):
         mask, random = shares
         assert load(path, PRETRAINING, f"mlm_head.mask_token_p={mask}", f"mlm_head.random_token_p={random}")
+    for thousandths in range(1001):
+        assert MlmHeadSection(mask_token_p=thousandths / 1000, random_token_p=(1000 - thousandths) / 1000)
 
 
 @pytest.mark.parametrize(

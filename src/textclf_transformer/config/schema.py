@@ -78,8 +78,7 @@ class MlmHeadSection(Section):
         return self
 
     def _problems(self) -> Iterator[Problem]:
-        # The two shares are given as decimals, whose sum may miss 1 by a rounding: 0.7 + 0.2 + 0.1 does.
-        if self.mask_token_p + self.random_token_p > 1 + 1e-9:
+        if self.mask_token_p + self.random_token_p > 1:
             yield Problem(
                 "mlm_head.random_token_p",
                 "mask_token_p and random_token_p are shares of the same tokens",

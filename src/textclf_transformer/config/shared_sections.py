@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PureWindowsPath
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -82,7 +83,8 @@ class LoggingSection(Section):
         return self
 
     def _problems(self) -> Iterator[Problem]:
-        if self.train_csv == self.eval_csv:
+        # Windows' rules: m.csv, ./m.csv and M.csv are one file there, and no loss elsewhere.
+        if PureWindowsPath(self.train_csv) == PureWindowsPath(self.eval_csv):
             yield Problem(
                 "logging.eval_csv",
                 "both metrics files are the same",
