@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from textclf_transformer.data import folders
 from textclf_transformer.data.folders import building_folder
+from textclf_transformer.errors import StorageError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks on folders there")
 
@@ -83,6 +85,46 @@ def test_an_old_folder_that_was_replaced_goes(tmp_path: Path) -> None:
     (tmp_path / ".out.0123456789abcdef.old").mkdir()
     make(tmp_path / "out")
     assert names(tmp_path) == ["out"]
+
+
+def failing_fsync(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    """Let fsync of the folder whose name begins with ``name`` fail with the errno ``number``."""
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name.startswith(name):
+            raise OSError(number, os.strerror(number))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of open folders come from /proc")
+@pytest.mark.parametrize("failing", [".out.", "part"])
+def test_a_disk_that_does_not_keep_the_folder_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    make(tmp_path / "out")
+    failing_fsync(monkeypatch, failing, errno.EIO)
+    with (
+        pytest.raises(StorageError, match="Input/output"),
+        building_folder(tmp_path / "out", overwrite=True, is_ours=lambda folder: True) as folder,
+    ):
+        (folder / "part").mkdir()
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == ["whole"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of open folders come from /proc")
+def test_a_folder_above_that_the_disk_does_not_keep_is_no_success_but_one_that_cannot_be_flushed_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_fsync(monkeypatch, tmp_path.name, errno.EIO)
+    with pytest.raises(StorageError, match="Input/output"):
+        make(tmp_path / "out")
+    failing_fsync(monkeypatch, tmp_path.name, errno.EINVAL)  # as some network disks say
+    make(tmp_path / "out")
+    assert names(tmp_path / "out") == ["whole"]
 
 
 def test_files_of_others_stay(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from textclf_transformer.atomic import storage_errors
+from textclf_transformer.atomic import flush_folder, storage_errors
 from textclf_transformer.errors import UsageError
 
 try:
@@ -38,7 +38,7 @@ def building_folder(target: Path, *, overwrite: bool, is_ours: Callable[[Path], 
 
     Raises:
         UsageError: ``target`` is there and may not be replaced.
-        StorageError: no folder can be made there.
+        StorageError: no folder can be made there, or the disk does not keep it.
     """
     if target.is_symlink():
         raise UsageError("the folder to write must not be a symbolic link", where=str(target))
@@ -53,8 +53,10 @@ def building_folder(target: Path, *, overwrite: bool, is_ours: Callable[[Path], 
     try:
         with _terminated_as_exit(), _held(temporary):
             yield temporary
-            _flush(temporary)
-            _put_in_place(temporary, target, old=old)
+            with storage_errors(target):
+                for folder in (*(path for path in temporary.rglob("*") if path.is_dir()), temporary):
+                    flush_folder(folder)
+                _put_in_place(temporary, target, old=old)
     finally:
         # Gone if all went well; what is half made must not stay.
         shutil.rmtree(temporary, ignore_errors=True)
@@ -132,7 +134,7 @@ def _put_in_place(temporary: Path, target: Path, *, old: Path) -> None:
             raise
     else:
         temporary.rename(target)
-    _flush(target.parent)
+    flush_folder(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -151,13 +153,3 @@ def _terminated_as_exit() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _flush(folder: Path) -> None:
-    """Put a folder's list of files on the disk, where the system can."""
-    with suppress(OSError):  # Windows does not open folders
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
