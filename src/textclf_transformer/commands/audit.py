@@ -16,7 +16,6 @@ from textclf_transformer.config import ArchitectureSection, ChunkingSection
 from textclf_transformer.data.audit import Chunking, audit
 from textclf_transformer.data.audit_findings import findings
 from textclf_transformer.data.audit_input import (
-    WHOLE,
     AuditInput,
     StoreInput,
     TensorInput,
@@ -26,11 +25,11 @@ from textclf_transformer.data.audit_input import (
 from textclf_transformer.data.chunking import check_chunking
 from textclf_transformer.data.corpus import FORMATS
 from textclf_transformer.data.opening import TENSOR_SUFFIX
-from textclf_transformer.data.splitting import SPLITS
+from textclf_transformer.data.splitting import SPLITS, WHOLE
 from textclf_transformer.data.text_files import plain_stem
 from textclf_transformer.errors import DataError, UsageError
 from textclf_transformer.tokenizer.base import TokenizerWrapper
-from textclf_transformer.tokenizer.loading import load_tokenizer, tokenizer_kind
+from textclf_transformer.tokenizer.loading import get_tokenizer
 
 _SPLIT_STEMS = {*SPLITS, "valid", "validation", "dev"}
 
@@ -126,8 +125,7 @@ def _parts(arguments: argparse.Namespace) -> dict[str, AuditInput]:
         return _stores(stores, arguments)
     tokenizer = None
     if arguments.tokenizer is not None:
-        kind = tokenizer_kind(arguments.tokenizer)
-        tokenizer = load_tokenizer(kind, arguments.tokenizer, trust_code=arguments.trust_code)
+        tokenizer = get_tokenizer(arguments.tokenizer)
     if len(arguments.inputs) > 1 and _SPLIT_STEMS.intersection(map(plain_stem, arguments.inputs)):
         warn(
             "these files are counted as one data set; for what stands in two splits, and for labels by "

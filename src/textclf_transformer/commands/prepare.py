@@ -16,8 +16,8 @@ from textclf_transformer.commands.text_input import (
 )
 from textclf_transformer.data.corpus import FORMATS
 from textclf_transformer.data.folders import building_folder
-from textclf_transformer.data.preparing import WHOLE, cut, is_store_folder, write_documents
-from textclf_transformer.data.splitting import SPLITS, are_shares
+from textclf_transformer.data.preparing import cut, is_store_folder, write_documents
+from textclf_transformer.data.splitting import SPLITS, WHOLE, are_shares
 from textclf_transformer.data.store import Store
 from textclf_transformer.data.store_format import HEADER, Header
 from textclf_transformer.data.tensor_export import write_tensors

@@ -1,4 +1,4 @@
-"""What the two commands that read text share: the flags for columns, and the corpus they describe."""
+"""What the commands that read text share: the flags for columns, and the corpus they describe."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from textclf_transformer.data.corpus import Corpus
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.data.encoding import encode_stream
 from textclf_transformer.data.opening import open_documents
-from textclf_transformer.data.splitting import SPLITS
+from textclf_transformer.data.splitting import SPLITS, WHOLE
 from textclf_transformer.data.store import Store
 from textclf_transformer.data.store_format import HEADER
 from textclf_transformer.data.store_labels import labels_of
@@ -22,9 +22,6 @@ from textclf_transformer.data.text_files import Document
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 
 Unit = Literal["tokens", "words"]
-
-WHOLE = "data"
-"""Name of the only part where there are no splits."""
 
 
 @dataclass(frozen=True, slots=True)

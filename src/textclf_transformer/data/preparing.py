@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from textclf_transformer.data.folders import building_folder
 from textclf_transformer.data.records import Records
-from textclf_transformer.data.splitting import SPLITS, are_shares, stratified_split
+from textclf_transformer.data.splitting import SPLITS, WHOLE, are_shares, stratified_split
 from textclf_transformer.data.store_format import HEADER, Header, all_files
 from textclf_transformer.data.store_labels import labels_of, sorted_names
 from textclf_transformer.data.store_writer import write_store
@@ -20,9 +20,6 @@ from textclf_transformer.tokenizer.loading import load_tokenizer, tokenizer_kind
 
 if TYPE_CHECKING:
     import pandas
-
-WHOLE = "data"
-"""Name of the only part where there are no splits."""
 
 
 def prepare(
@@ -35,20 +32,18 @@ def prepare(
     seed: int = 42,
     multi_label: bool = False,
     overwrite: bool = False,
-    trust_code: bool = False,
 ) -> Path:
     """Write the store that ``textclf prepare`` writes, from texts in memory.
 
     Args:
         texts: strings, or a DataFrame with a column ``text`` and maybe ``label``, ``id`` and ``group``.
         out: the folder to write.
-        tokenizer: folder of the tokenizer.
+        tokenizer: folder of the tokenizer, as ``get_tokenizer`` takes it.
         labels: one for each string; None: no labels. A DataFrame brings its own.
         split: shares of train, val and test, say ``(0.8, 0.1, 0.1)``; None: one store without splits.
         seed: of the split.
         multi_label: whether a label is a list of any number of labels.
         overwrite: whether a store that is there may be replaced.
-        trust_code: whether a tokenizer class outside this package may be run.
 
     Returns:
         ``out``.
@@ -62,7 +57,7 @@ def prepare(
         raise UsageError("not a split", found=split, expected="three shares that add up to 1")
     kind = tokenizer_kind(Path(tokenizer))
     shared: Mapping[str, Any] = {
-        "tokenizer": load_tokenizer(kind, Path(tokenizer), trust_code=trust_code),
+        "tokenizer": load_tokenizer(kind, Path(tokenizer)),
         "tokenizer_kind": kind,
         "keep_text": True,
         "multi_label": multi_label,

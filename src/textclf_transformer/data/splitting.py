@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from textclf_transformer.errors import DataError
 
 SPLITS = ("train", "val", "test")
+WHOLE = "data"
+"""Name of the only part where there are no splits."""
 
 
 def are_shares(fractions: Sequence[float]) -> bool:

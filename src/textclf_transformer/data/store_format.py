@@ -6,11 +6,12 @@ A store is a folder of flat little-endian arrays, one element or one row for eac
     tokens.bin             uint16, or uint32 for more than 65,536 tokens: (T,) content tokens of all documents
     document_offsets.bin   int64 (N + 1,): document i is tokens[offsets[i] : offsets[i + 1]]
     labels.bin             int64 (N,), or uint8 0/1 (N, L) where documents carry several labels
-    ids.bin  groups.bin    UTF-8, one after the other, with int64 (N + 1,) byte offsets in ids_offsets.bin and
-                           groups_offsets.bin
+    ids.bin  groups.bin    UTF-8, one after the other
     spans.bin              uint32 (T, 2): first character of each token in its document's text, and the one
-    after its last text.bin               each document's UTF-8 text as a zlib stream, with byte offsets in
-    text_offsets.bin
+                           after its last
+    text.bin               each document's UTF-8 text as a zlib stream, one after the other
+    ids_offsets.bin  groups_offsets.bin  text_offsets.bin
+                           int64 (N + 1,): document i has the bytes [offsets[i] : offsets[i + 1]] of the file
 
 ``labels.bin``, the two files of groups, and ``spans.bin`` with the two files of the text, are there only
 where documents have them.
