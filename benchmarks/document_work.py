@@ -16,13 +16,13 @@ from benchmarks.workloads import (
     chunk_flops,
     make_tokenizer,
 )
-from textclf_transformer.commands.training_run import AUTO_MICRO_BATCH_TOKENS
 from textclf_transformer.config import ClassificationHeadSection
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.collate import DocumentBatch
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.training.building import attention_backend_of, build_classifier, build_encoder
 from textclf_transformer.training.numerics import choose_amp_dtype
+from textclf_transformer.utils import AUTO_MICRO_BATCH_TOKENS
 
 LABEL_NAMES = ("0", "1", "2")
 

@@ -30,12 +30,12 @@ from benchmarks.workloads import (
     document_lengths,
     make_tokenizer,
 )
-from textclf_transformer.commands.training_run import AUTO_MICRO_BATCH_TOKENS
 from textclf_transformer.data.batches import MlmBatches
 from textclf_transformer.data.encoding import EncodedBatch
 from textclf_transformer.data.opening import open_documents
 from textclf_transformer.data.store_writer import StoreWriter
 from textclf_transformer.data.text_files import Document
+from textclf_transformer.utils import AUTO_MICRO_BATCH_TOKENS
 
 CPU = torch.device("cpu")
 TOKENS_PER_DOCUMENT = 500

@@ -31,13 +31,13 @@ from benchmarks.workloads import (
     make_tokenizer,
     mlm_step_flops,
 )
-from textclf_transformer.commands.training_run import AUTO_MICRO_BATCH_TOKENS
 from textclf_transformer.data.batches import MlmBatches
 from textclf_transformer.data.collate import MlmBatch
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.training.building import attention_backend_of, build_masked_lm
 from textclf_transformer.training.losses import masked_lm_loss
 from textclf_transformer.training.numerics import autocast, choose_amp_dtype
+from textclf_transformer.utils import AUTO_MICRO_BATCH_TOKENS
 
 
 @dataclass(frozen=True, slots=True)

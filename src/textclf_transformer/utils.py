@@ -35,6 +35,10 @@ ARCHITECTURE_NAMES = {
     "dropouts.embedding": "embedding_dropout_prob",
 }
 
+# Padded tokens computed at once where nothing else is said, by the kind of device: enough to keep the matrix
+# units busy. Fixed and not taken from free memory, so that a run repeats itself.
+AUTO_MICRO_BATCH_TOKENS = {"cpu": 16_384, "cuda": 65_536}
+
 
 def derive_seed(*parts: int | str) -> int:
     """Return a seed in 0 .. 2**63 - 1 that depends on the parts, their order and their types, and on nothing

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
@@ -207,11 +208,11 @@ def test_too_little_memory_is_for_the_user_to_mend(capsys: pytest.CaptureFixture
 def test_warnings_of_the_package_are_one_line_each_text_once(
     capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
-    from textclf_transformer.evaluation.metrics import classification_metrics
+    from textclf_transformer.evaluation.metrics import label_metrics
 
     def body(arguments: argparse.Namespace) -> None:
         for _ in range(2):
-            classification_metrics(torch.tensor([[1.0, 0, 0]]), torch.tensor([0]))
+            label_metrics(np.array([0]), np.array([0]), num_labels=3)
         warnings.warn("of somebody else", stacklevel=1)
 
     assert run(body) == 0

@@ -3,11 +3,13 @@ from __future__ import annotations
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
 from textclf_transformer.errors import NonFiniteError
-from textclf_transformer.evaluation.evaluate import evaluate_masked_lm
+from textclf_transformer.evaluation import evaluate as evaluation
+from textclf_transformer.evaluation.evaluate import evaluate_documents, evaluate_masked_lm
 
 
 class Rows:
@@ -57,3 +59,37 @@ def test_data_without_a_masked_token_has_no_loss_and_says_so():
 def test_a_loss_that_is_not_finite_is_an_error_and_not_a_row(loss):
     with pytest.raises(NonFiniteError, match=r"the loss of the evaluation is not finite.*4 targets"):
         evaluate(loss=loss, targets=4)
+
+
+class LabelledBatches:
+    """Stands for ``DocumentBatches``: three documents of two labels."""
+
+    labels = np.array([0, 1, 0])
+    label_names = ("a", "b")
+
+
+def document_metrics(logits: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    monkeypatch.setattr(evaluation, "document_logits", lambda *_, **__: logits)
+    return evaluate_documents(
+        torch.nn.Identity(),
+        LabelledBatches(),
+        device=torch.device("cpu"),
+        amp_dtype=None,
+        should_stop=lambda: False,
+    )
+
+
+def test_documents_have_the_metrics_of_the_largest_logit(monkeypatch):
+    logits = np.array([[2, 0], [0, 1], [0, 3]], dtype=np.float32)
+    result = document_metrics(logits, monkeypatch)
+    assert result["accuracy"] == pytest.approx(2 / 3)
+    # of the true label's logit, how far the other lies above it
+    assert result["loss"] == pytest.approx(np.log1p(np.exp([-2, -1, 3])).mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_logit_that_is_not_finite_is_named(value, monkeypatch):
+    logits = np.zeros((3, 2), dtype=np.float32)
+    logits[1, 0] = value
+    with pytest.raises(NonFiniteError, match="document 1"):
+        document_metrics(logits, monkeypatch)

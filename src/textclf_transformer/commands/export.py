@@ -16,9 +16,9 @@ from textclf_transformer.commands.model_card import FAMILIES, classifier_card, m
 from textclf_transformer.config import ArchitectureSection
 from textclf_transformer.config.schema import MlmHeadSection
 from textclf_transformer.data.folders import building_folder
-from textclf_transformer.errors import CheckpointError, UsageError
+from textclf_transformer.errors import UsageError
 from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
-from textclf_transformer.evaluation.run_lookup import find_run
+from textclf_transformer.evaluation.run_lookup import choose_checkpoint, find_run
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.model.classifier_heads import SequenceHead
 from textclf_transformer.model.freezing import count_parameters
@@ -66,9 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _export(arguments: argparse.Namespace) -> None:
     folder = find_run(arguments.run, ("pretraining", "finetuning"))
-    path = folder.best_checkpoint if folder.best_checkpoint.exists() else folder.checkpoint
-    if not path.exists():
-        raise CheckpointError("the run has no checkpoint", where=str(path), mend="train it first")
+    path = choose_checkpoint(folder)
     content = load_checkpoint(path)
     require_keys(content, ("model", "architecture", "tokenizer", "config"), what=str(path))
     with building_folder(arguments.out, overwrite=arguments.overwrite, is_ours=_is_export) as out:

@@ -27,13 +27,9 @@ from textclf_transformer.errors import CheckpointError, ConfigError
 from textclf_transformer.experiment import RunFolder, RunLock
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.numerics import choose_amp_dtype, settle_libraries
-from textclf_transformer.utils import resolve_device
+from textclf_transformer.utils import AUTO_MICRO_BATCH_TOKENS, resolve_device
 
 ConfigT = TypeVar("ConfigT", PretrainingConfig, FinetuningConfig)
-
-# Tokens computed at once when the config says "auto": enough to keep the matrix units busy. Fixed per kind of
-# device and not taken from free memory, so that a run repeats itself.
-AUTO_MICRO_BATCH_TOKENS = {"cpu": 16_384, "cuda": 65_536}
 
 
 @dataclass(frozen=True, slots=True)

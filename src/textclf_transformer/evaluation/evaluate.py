@@ -16,7 +16,8 @@ from textclf_transformer.data.prefetch import prefetch
 from textclf_transformer.data.vector_batches import VectorBatches
 from textclf_transformer.errors import NonFiniteError
 from textclf_transformer.evaluation.inference import document_logits, evaluation_mode
-from textclf_transformer.evaluation.metrics import IntArray, classification_metrics
+from textclf_transformer.evaluation.loaded_run import check_finite
+from textclf_transformer.evaluation.metrics import IntArray, label_metrics
 from textclf_transformer.evaluation.probabilities import predicted_labels
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
@@ -80,7 +81,7 @@ def evaluate_documents(
     observe: Callable[[IntArray, IntArray], None] = lambda labels, predictions: None,
     keep_logits: Callable[[NDArray[np.float32]], None] = lambda logits: None,
 ) -> dict[str, float]:
-    """Return ``loss`` (mean over documents, nats) and the metrics of ``classification_metrics``.
+    """Return ``loss`` (mean over documents, nats) and the metrics of ``label_metrics``.
 
     ``thresholds`` are those of ``predicted_labels``. ``observe`` is shown the labels and the predictions,
     (documents,) or 0/1 of (documents, L), and ``keep_logits`` the logits, (documents, L).
@@ -94,8 +95,11 @@ def evaluate_documents(
         raise ValueError("the documents have no labels")
     scores = document_logits(model, batches, device=device, amp_dtype=amp_dtype, should_stop=should_stop)
     logits, labels = torch.from_numpy(scores), torch.from_numpy(batches.labels)
+    check_finite(scores)
     keep_logits(scores)
     decided = predicted_labels(scores, multi_label=labels.ndim == 2, thresholds=thresholds)
-    metrics = classification_metrics(logits, labels, label_names=batches.label_names, decided=decided)
+    metrics = label_metrics(
+        batches.labels, decided, num_labels=scores.shape[1], label_names=batches.label_names
+    )
     observe(batches.labels, decided)
     return {"loss": float(label_loss(logits, labels)) / len(labels), **metrics}

@@ -33,12 +33,9 @@ from textclf_transformer.training.checkpoint import load_checkpoint
 from textclf_transformer.training.numerics import available_amp_dtype, settle_libraries
 from textclf_transformer.training.run_tokenizer import load_run_tokenizer
 from textclf_transformer.training.state import require_keys
-from textclf_transformer.utils import resolve_device
+from textclf_transformer.utils import AUTO_MICRO_BATCH_TOKENS, resolve_device
 
 FloatArray = NDArray[np.floating]
-
-MICRO_BATCH_TOKENS = {"cpu": 16_384, "cuda": 65_536}
-"""Padded tokens computed at once on another kind of device than in training; only rounding depends on it."""
 
 _CHECKPOINT_KEYS = ("model", "architecture", "tokenizer", "config", "labels", "multi_label", "environment")
 _AMP_DTYPES = {"None": None, "torch.bfloat16": torch.bfloat16, "torch.float16": torch.float16}
@@ -236,7 +233,8 @@ def _numerics(content: Mapping[str, Any], path: Path, device: torch.device) -> t
             found=str(error),
             mend="use the version of textclf_transformer that wrote it",
         ) from error
-    return trained_amp_dtype, MICRO_BATCH_TOKENS[device.type]
+    # another kind of device than in training; only rounding depends on it
+    return trained_amp_dtype, AUTO_MICRO_BATCH_TOKENS[device.type]
 
 
 def _load_model(

@@ -8,46 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
-from torch import Tensor
-
-from textclf_transformer.errors import NonFiniteError
 
 IntArray = NDArray[np.integer]
 
 _NAMED = 20  # labels in a warning
-
-
-def classification_metrics(
-    logits: Tensor,
-    labels: Tensor,
-    *,
-    label_names: Sequence[str] | None = None,
-    decided: IntArray | None = None,
-) -> dict[str, float]:
-    """Return accuracy and macro-F1 of predictions from ``logits``; see ``label_metrics``.
-
-    Args:
-        logits: floating (documents, L); the largest is predicted or, where documents carry several labels,
-            those above 0 (a probability above one half).
-        labels: (documents,) of 0 … L − 1, or 0/1 of (documents, L).
-        label_names: what warnings call the labels; None: by their numbers.
-        decided: what is predicted instead, of the shape of ``labels``.
-
-    Raises:
-        NonFiniteError: a logit is NaN or infinite; its document is named.
-    """
-    scores = logits.detach().double().cpu().numpy()
-    faulty = np.flatnonzero(~np.isfinite(scores).all(axis=1))
-    if faulty.size:
-        raise NonFiniteError("a logit is NaN or infinite", where=f"document {faulty[0]} (from 0)")
-    if decided is None:
-        decided = scores.argmax(axis=1) if labels.ndim == 1 else (scores > 0).astype(np.int64)
-    return label_metrics(
-        labels.cpu().numpy().astype(np.int64),
-        decided,
-        num_labels=scores.shape[1],
-        label_names=label_names,
-    )
 
 
 def label_metrics(
@@ -75,7 +39,7 @@ def label_metrics(
             f"labels {_listed([names[label] for label in absent])} are neither present nor predicted "
             "in this split; "
             f"f1_macro is the mean over the other {num_labels - len(absent)}",
-            stacklevel=2,
+            stacklevel=1,
         )
     return {"accuracy": float(accuracy_score(labels, predictions)), "f1_macro": float(f1_macro)}
 

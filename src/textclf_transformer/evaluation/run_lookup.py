@@ -74,6 +74,6 @@ def choose_checkpoint(folder: RunFolder) -> Path:
         raise CheckpointError(
             "the run has no checkpoint",
             where=str(path),
-            mend=f"train it first: python finetune.py {folder.name}",
+            mend=f"train it first, with pretrain.py or finetune.py {folder.name}",
         )
     return path
