@@ -6,7 +6,7 @@ scores for their scale and one for their padding. Here groups write into their p
 again.
 
 b sequences of a group, s the longest of them, n its real tokens, N real tokens of the batch, N' those whose
-output is wanted, H heads, K head dim.
+output is wanted, H heads, K head dim, P parts of a token (query, key, value) that stand together.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _scaled_product(left: Tensor, right: Tensor, scale: float, *, out: Tensor | 
 
 
 def _hide_padding(scores: Tensor, group: SequenceGroup) -> None:
-    """Set the scores (b·H, s, s) of keys that are padding to minus infinity."""
+    """Set the scores (b·H, queries, s) of keys that are padding to minus infinity."""
     if not group.is_padded:
         return
     by_sequence = scores.view(group.num_sequences, -1, *scores.shape[1:])
@@ -134,7 +134,7 @@ def _hide_padding(scores: Tensor, group: SequenceGroup) -> None:
 
 
 def _to_heads(tokens: Tensor, group: SequenceGroup) -> Tensor:
-    """Spread (n, C, H, K) tokens of a group over (C, b·H, s, K), zeros on padding."""
+    """Spread (n, P, H, K) tokens of a group over (P, b·H, s, K), zeros on padding."""
     _, parts, num_heads, head_dim = tokens.shape
     if not group.is_padded:
         by_sequence = tokens.view(group.num_sequences, group.length, parts, num_heads, head_dim)
@@ -148,7 +148,7 @@ def _to_heads(tokens: Tensor, group: SequenceGroup) -> Tensor:
 
 
 def _to_tokens(heads: Tensor, group: SequenceGroup, *, out: Tensor) -> None:
-    """Collect the real tokens of (C, b·H, s, K) in ``out``, (n, C, H, K)."""
+    """Collect the real tokens of (P, b·H, s, K) in ``out``, (n, P, H, K)."""
     parts, _, length, head_dim = heads.shape
     by_sequence = heads.view(parts, group.num_sequences, -1, length, head_dim).permute(1, 3, 0, 2, 4)
     if not group.is_padded:
