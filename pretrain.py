@@ -21,7 +21,8 @@ from textclf_transformer.commands.training_run import (
     run_facts,
     training_parser,
 )
-from textclf_transformer.commands.training_session import Evaluation, Task, train
+from textclf_transformer.commands.training_session import train
+from textclf_transformer.commands.training_task import Evaluation, Task
 from textclf_transformer.config import PretrainingConfig
 from textclf_transformer.data.batches import MlmBatches
 from textclf_transformer.data.documents import Documents

@@ -24,6 +24,9 @@ ALLOWED = {
     "commands": BASE | {"tokenizer", "data", "model", "training", "evaluation"},
 }
 
+# A third of it is the list of a model's settings, one a line.
+LONGER = {("model/hierarchical.py", "__init__"): 66}
+
 
 def modules() -> Iterator[Path]:
     return PACKAGE.rglob("*.py")
@@ -88,11 +91,32 @@ def test_one_door_for_loading() -> None:
 @pytest.mark.parametrize("path", sorted(modules()), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_and_functions_stay_short(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert text.count("\n") <= 330
+    assert text.count("\n") <= 300
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
-            limit = 130 if node.name == "run" and path.name == "loop.py" else 80
-            assert node.end_lineno - node.lineno <= limit, node.name
+        if isinstance(node, ast.FunctionDef):
+            limit = LONGER.get((path.relative_to(PACKAGE).as_posix(), node.name), 60)
+            assert lines_without_docstring(node) <= limit, node.name
+
+
+def lines_without_docstring(function: ast.FunctionDef) -> int:
+    """Lines from ``def`` to the end, of which those of the docstring do not count."""
+    first = function.body[0]
+    described = ast.get_docstring(function, clean=False) is not None
+    documentation = first.end_lineno - first.lineno + 1 if described else 0
+    return function.end_lineno - function.lineno + 1 - documentation
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("def f():\n    return 1\n", 2),
+        ('def f():\n    """One.\n\n    Two.\n    """\n    return 1\n', 2),
+        ("def f(\n    a,\n):\n\n    # why\n    return a\n", 6),
+    ],
+)
+def test_a_docstring_makes_no_function_long(source: str, lines: int) -> None:
+    (function,) = ast.parse(source).body
+    assert lines_without_docstring(function) == lines
 
 
 def test_every_text_file_is_opened_as_utf8() -> None:

@@ -165,7 +165,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "a resume begins anew, without a word",
-        ((SESSION, "        saved = checkpointer.load()\n", "        saved = None\n"),),
+        ((SESSION, "    saved = checkpointer.load()\n", "    saved = None\n"),),
         _pretraining_kills,
     ),
     Sabotage(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from textclf_transformer.commands.labelled_documents import coverage_report
 from textclf_transformer.commands.pretrained import PretrainedEncoder
 from textclf_transformer.commands.training_run import RunContext, run_facts
-from textclf_transformer.commands.training_session import Evaluation, Task
+from textclf_transformer.commands.training_task import Evaluation, Task
 from textclf_transformer.config import FinetuningConfig
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.documents import Documents

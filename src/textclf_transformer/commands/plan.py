@@ -18,7 +18,7 @@ from textclf_transformer.commands.estimate import (
     matmul_rate,
 )
 from textclf_transformer.commands.training_run import RunContext
-from textclf_transformer.commands.training_session import Task
+from textclf_transformer.commands.training_task import Task
 from textclf_transformer.config import config_to_dict, dump_yaml
 from textclf_transformer.model.attention import BackendChoice, choose_attention_backend
 from textclf_transformer.model.encoder import RobertaModel

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any
 
-import torch
 from torch import nn
 
 from textclf_transformer.atomic import atomic_write_json
@@ -21,18 +20,16 @@ from textclf_transformer.commands.run_files import (
     write_run_files,
 )
 from textclf_transformer.commands.training_run import RunContext
+from textclf_transformer.commands.training_task import Task
 from textclf_transformer.config import config_to_dict
 from textclf_transformer.config.keys import fill_in_defaults
 from textclf_transformer.model.freezing import parameters_in_words
 from textclf_transformer.model.loading import load_strict
-from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.building import build_optimizer
 from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
 from textclf_transformer.training.checkpointer import Checkpointer
-from textclf_transformer.training.freezing import FreezeSchedule
-from textclf_transformer.training.frozen_cache import FrozenEncoderCache, remove_vectors
-from textclf_transformer.training.health import Health
-from textclf_transformer.training.loop import StepBatches, TrainingLoop
+from textclf_transformer.training.frozen_cache import remove_vectors
+from textclf_transformer.training.loop import TrainingLoop
 from textclf_transformer.training.metrics_log import TRAIN_COLUMNS, MetricsLog, eval_columns
 from textclf_transformer.training.progress import Progress
 from textclf_transformer.training.resume import check_resume
@@ -40,56 +37,6 @@ from textclf_transformer.training.run_log import RunLog
 from textclf_transformer.training.schedule import cosine_with_warmup, warmup_steps
 from textclf_transformer.training.signals import EvaluationInterrupted, StopSignal
 from textclf_transformer.training.wandb_log import WandbLog
-
-ModelT = TypeVar("ModelT", bound=nn.Module)
-
-# (model, should_stop, thresholds of several labels) -> metrics, "loss" among them
-Evaluation = Callable[[Any, Callable[[], bool], Sequence[float] | None], dict[str, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Task(Generic[ModelT]):
-    """What tells pretraining from finetuning.
-
-    Attributes:
-        model: on the run's device.
-        tokenizer: copied into the run folder.
-        loss: the loss sum of a micro-batch.
-        batches: the training data.
-        metric_names: columns of the evaluation log.
-        evaluate_val: the validation metrics, or None without validation data.
-        evaluate_test: the test metrics, or None without test data.
-        best_mode: whether a lower or a higher ``training.best_metric`` is better.
-        facts: what the checkpoints carry besides config and environment: architecture, labels, tokenizer and
-            fingerprints.
-        data_report: what is known of each split, for run.json.
-        health: watches the run and warns in words.
-        freeze: what is trained from which epoch on; None: everything throughout.
-        muon: whether Muon updates the matrices of the layers; in pretraining alone.
-        layerwise_lr_decay: factor on the learning rate per layer below the head.
-        frozen_cache: filled before the first step of a run that begins with a frozen encoder.
-        choose_thresholds: of (model, should_stop), those of the best weights; None where documents have one
-            label, or without validation data.
-        test_logits: float32 (documents, L), added by each ``evaluate_test``; empty in pretraining.
-    """
-
-    model: ModelT
-    tokenizer: TokenizerWrapper
-    loss: Callable[[Any, Any], torch.Tensor]
-    batches: StepBatches[Any]
-    metric_names: tuple[str, ...]
-    evaluate_val: Evaluation | None
-    evaluate_test: Evaluation | None
-    best_mode: Literal["min", "max"]
-    facts: Mapping[str, Any]
-    data_report: Mapping[str, Any]
-    health: Health
-    freeze: FreezeSchedule | None = None
-    muon: bool = False
-    layerwise_lr_decay: float = 1.0
-    frozen_cache: FrozenEncoderCache | None = None
-    choose_thresholds: Callable[[Any, Callable[[], bool]], list[float]] | None = None
-    test_logits: Sequence[Any] = ()
 
 
 def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
@@ -104,38 +51,32 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
         UserError: the run cannot be resumed, the loss is not finite, or the disk refuses.
         SystemExit: a signal came; the state is saved.
     """
-    config, run = context.config, context.run
-    config_dict = config_to_dict(config)
+    logging, run = context.config.logging, context.run
+    config_dict = config_to_dict(context.config)
     current = {"config": config_dict, "environment": environment_facts(context), **task.facts}
     progress = Progress(quiet=context.arguments.quiet, health=task.health)
     checkpointer = Checkpointer(run, extra=current, warn=warn)
     with (
         StopSignal() as stop_signal,
-        MetricsLog(run.inside(config.logging.train_csv), TRAIN_COLUMNS, warn=warn) as train_log,
-        MetricsLog(
-            run.inside(config.logging.eval_csv), eval_columns(task.metric_names), warn=warn
-        ) as eval_log,
+        MetricsLog(run.inside(logging.train_csv), TRAIN_COLUMNS, warn=warn) as train_log,
+        MetricsLog(run.inside(logging.eval_csv), eval_columns(task.metric_names), warn=warn) as eval_log,
     ):
-        saved = checkpointer.load()
-        if saved is not None:
-            known = {**saved, "config": fill_in_defaults(saved["config"], type(config))}
-            for line in check_resume(known, current, allow_changed=context.arguments.allow_changed):
-                progress.message(line)
+        saved = _load_state(context, checkpointer, current, message=progress.message)
         log = RunLog(
             train_log=train_log, eval_log=eval_log, progress=progress, warn=warn, device=context.device
         )
         loop = _build_loop(context, task, checkpointer, log, stop_signal)
-        if saved is not None:
+        if saved is None:
+            progress.message(parameters_in_words(task.model))
+        else:
             loop.load_state_dict(saved)
-            if loop.finished and (results := _standing_results(context, task, loop, eval_log)) is not None:
+            if loop.finished and (standing := _standing_results(context, task, loop, eval_log)) is not None:
                 progress.message(f"nothing left to do: the run is finished, at step {loop.state.step}")
-                return {k: math.nan if v is None else v for k, v in (results["test"] or {}).items()} or None
+                return {k: math.nan if v is None else v for k, v in (standing["test"] or {}).items()} or None
             if loop.finished:
                 log.cut()
             else:
                 progress.message(f"going on after step {loop.state.step}")
-        else:
-            progress.message(parameters_in_words(task.model))
         log.wandb_log = wandb_log = _open_wandb(context, config_dict, saved)
         report = {**begin_report(context, task.model, task.facts), "data": dict(task.data_report)}
         write_run_files(run, config_dict, task.tokenizer, report)
@@ -143,22 +84,29 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
         loop.run()
         if task.frozen_cache is not None:
             task.frozen_cache.remove()
-        try:
-            thresholds = _settle_best(context, task, loop, stop_signal)
-            test_metrics = _evaluate_test(task, loop, thresholds, eval_log, stop_signal)
-        except EvaluationInterrupted:
-            raise SystemExit(stop_signal.requested) from None
-        _mirror_test(wandb_log, task, test_metrics, step=loop.state.step)
+        results = _judge_best(context, task, loop, eval_log)
+        _mirror_test(wandb_log, task, results.test, step=loop.state.step)
         eval_log.sync()
-    report["elapsed_seconds"] = round(loop.state.elapsed_seconds, 1)
-    report["step"] = loop.state.step
-    report["best"] = {"step": loop.state.best_step, config.training.best_metric: loop.state.best_metric}
-    report["thresholds"] = thresholds
-    report["test"] = None if test_metrics is None else {k: json_number(v) for k, v in test_metrics.items()}
-    atomic_write_json(run.run_json, {**report, "status": "finished"})
+    _finish_report(context, loop, report, results)
     if wandb_log is not None:
         wandb_log.finish()
-    return test_metrics
+    return results.test
+
+
+def _load_state(
+    context: RunContext[Any],
+    checkpointer: Checkpointer,
+    current: Mapping[str, Any],
+    *,
+    message: Callable[[str], None],
+) -> dict[str, Any] | None:
+    """Return the state to go on from, None for a run that begins; what differs is refused or said."""
+    saved = checkpointer.load()
+    if saved is not None:
+        known = {**saved, "config": fill_in_defaults(saved["config"], type(context.config))}
+        for line in check_resume(known, current, allow_changed=context.arguments.allow_changed):
+            message(line)
+    return saved
 
 
 def _build_loop(
@@ -227,9 +175,31 @@ def _fill_frozen_cache(context: RunContext[Any], task: Task[Any], loop: Training
     loop.state.elapsed_seconds += time.monotonic() - started
 
 
-def _settle_best(
-    context: RunContext[Any], task: Task[Any], loop: TrainingLoop[Any], stop_signal: StopSignal
-) -> list[float] | None:
+@dataclass(frozen=True, slots=True)
+class _Results:
+    """What the weights that the run ends with are worth.
+
+    Attributes:
+        thresholds: of several labels; see ``Task.choose_thresholds``.
+        test: the metrics; None without test data.
+    """
+
+    thresholds: list[float] | None
+    test: dict[str, float] | None
+
+
+def _judge_best(
+    context: RunContext[Any], task: Task[Any], loop: TrainingLoop[Any], eval_log: MetricsLog
+) -> _Results:
+    """Evaluate the best weights, or the last where there is no best; a stop signal leaves in between."""
+    try:
+        thresholds = _settle_best(context, task, loop)
+        return _Results(thresholds, _evaluate_test(task, loop, thresholds, eval_log))
+    except EvaluationInterrupted:
+        raise SystemExit(loop.stop_signal.requested) from None
+
+
+def _settle_best(context: RunContext[Any], task: Task[Any], loop: TrainingLoop[Any]) -> list[float] | None:
     """Put the best weights into the model, where there are some; choose and save what belongs to them."""
     if loop.state.best_step is None:
         return None
@@ -237,7 +207,7 @@ def _settle_best(
     content = load_checkpoint(best)
     load_strict(task.model, content["model"], source=str(best))
     if task.choose_thresholds is not None and "thresholds" not in content:
-        thresholds = task.choose_thresholds(task.model, lambda: stop_signal.requested is not None)
+        thresholds = task.choose_thresholds(task.model, lambda: loop.stop_signal.requested is not None)
         content["thresholds"] = thresholds
         save_checkpoint(best, content)
     return content.get("thresholds")
@@ -248,13 +218,12 @@ def _evaluate_test(
     loop: TrainingLoop[Any],
     thresholds: list[float] | None,
     eval_log: MetricsLog,
-    stop_signal: StopSignal,
 ) -> dict[str, float] | None:
-    """Evaluate the best weights, or the last where there is no best, on test, and log the row once."""
+    """Evaluate the weights that are in the model on test, and log the row once."""
     if task.evaluate_test is None:
         return None
     step = loop.state.step if loop.state.best_step is None else loop.state.best_step
-    metrics = task.evaluate_test(task.model, lambda: stop_signal.requested is not None, thresholds)
+    metrics = task.evaluate_test(task.model, lambda: loop.stop_signal.requested is not None, thresholds)
     epoch = round(step / task.batches.steps_per_epoch, 4)
     eval_log.append({"step": step, "epoch": epoch, "split": "test", **metrics})
     return metrics
@@ -271,6 +240,23 @@ def _mirror_test(
     if task.health.confusion is not None and task.health.label_names is not None:
         split = "val" if test_metrics is None else "test"
         wandb_log.add_confusion(split, task.health.confusion, task.health.label_names)
+
+
+def _finish_report(
+    context: RunContext[Any], loop: TrainingLoop[Any], report: Mapping[str, Any], results: _Results
+) -> None:
+    """Write run.json with its results, which make the run a finished one."""
+    state, test = loop.state, results.test
+    finished = {
+        **report,
+        "elapsed_seconds": round(state.elapsed_seconds, 1),
+        "step": state.step,
+        "best": {"step": state.best_step, context.config.training.best_metric: state.best_metric},
+        "thresholds": results.thresholds,
+        "test": None if test is None else {k: json_number(v) for k, v in test.items()},
+        "status": "finished",
+    }
+    atomic_write_json(context.run.run_json, finished)
 
 
 def _standing_results(

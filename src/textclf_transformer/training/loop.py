@@ -64,8 +64,7 @@ class TrainingLoop(Generic[BatchT]):
         checkpointer: where states go.
         log: where the rows of training and evaluation go.
         stop_signal: read after each step.
-        may_shrink: whether micro-batches are halved where the memory does not suffice; if not, that ends the
-            run.
+        may_shrink: whether micro-batches are halved where the memory does not suffice; if not, the run ends.
         freeze: changes what is trained at the beginning of epochs, and with it the optimizer and the peak;
             None: everything throughout.
         state: where the run stands.
