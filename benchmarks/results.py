@@ -67,6 +67,7 @@ class Recipe:
 
 PRETRAINED = "pretrained on the training text, then finetuned"
 WITH_MUON = "pretrained with Muon, then finetuned"
+WITH_MUON_LONGER = "pretrained with Muon, finetuned for six epochs"
 FROM_SCRATCH = "the same model without pretraining"
 FIRST_CHUNK = "pretrained, first chunk only"
 WITHOUT: Settings = {"pretrained_experiment.load_weights": "false"}
@@ -117,6 +118,7 @@ RECIPES: dict[str, Recipe] = {
             FIRST_CHUNK: {"chunking.max_chunks": 1},
             FROM_SCRATCH: WITHOUT,
             WITH_MUON: {},
+            WITH_MUON_LONGER: {"training.epochs": 6},
         },
         seeds={PRETRAINED: (1,), FIRST_CHUNK: (1, 2, 3), WITH_MUON: (1, 2, 3)},
     ),
@@ -149,7 +151,9 @@ def measure(name: str, data: Path) -> dict[str, Any]:
     result: dict[str, Any] = {"baselines": baselines(store), "pretraining_seconds": {}, "rows": {}}
     for number, (variant, extra) in enumerate(recipe.variants.items()):
         optimizer, source = (
-            ("Muon", f"results-{name}-muon") if variant == WITH_MUON else ("AdamW", f"results-{name}")
+            ("Muon", f"results-{name}-muon")
+            if variant in (WITH_MUON, WITH_MUON_LONGER)
+            else ("AdamW", f"results-{name}")
         )
         pretraining = train("pretraining", source, {**values, **MUON} if optimizer == "Muon" else values)
         result["pretraining_seconds"][optimizer] = seconds_of(pretraining)
