@@ -71,9 +71,10 @@ def choose_checkpoint(folder: RunFolder) -> Path:
     """
     path = folder.best_checkpoint if folder.best_checkpoint.exists() else folder.checkpoint
     if not path.exists():
+        command = "pretrain.py" if folder.root.parent.name == "pretraining" else "finetune.py"
         raise CheckpointError(
             "the run has no checkpoint",
             where=str(path),
-            mend=f"train it first, with pretrain.py or finetune.py {folder.name}",
+            mend=f"train it first: python {command} {folder.name}",
         )
     return path
