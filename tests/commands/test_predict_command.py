@@ -271,3 +271,26 @@ def test_a_dirty_input_stream_is_named(
     give_stdin(monkeypatch, '{"text": "soil"}\n{"text": \n')
     code, message = fails(capsys, "ft", "-")
     assert code == 3 and "-:2" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "warnings"),
+    [
+        ("id;text\r\n1;a ship\r\n", [], 1),
+        ("id;text\r\n1;a ship\r\n", ["--stdin-format", "txt"], 0),
+        ('{"text": "soil"}\n', [], 0),
+    ],
+)
+def test_a_guess_at_plain_text_is_told(
+    finetuned: Checkout,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    more: list[str],
+    warnings: int,
+) -> None:
+    give_stdin(monkeypatch, text)
+    capsys.readouterr()
+    assert predict.main(["ft", "-", *more]) == 0
+    error = capsys.readouterr().err
+    assert error.count("warning: ") == error.count("--stdin-format") == warnings

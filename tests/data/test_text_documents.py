@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import sys
 from pathlib import Path
 
@@ -57,6 +60,11 @@ def test_no_documents(checkout: Checkout) -> None:
         TextDocuments.read(Corpus([path]), tokenizer, multi_label=False, path=str(path))
 
 
+def give_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    stream = io.BufferedReader(io.BytesIO(content))  # type: ignore[arg-type]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream, encoding="utf-8"))
+
+
 @pytest.mark.parametrize(
     ("text", "stdin_format", "found"),
     [
@@ -69,11 +77,37 @@ def test_no_documents(checkout: Checkout) -> None:
 def test_stdin_is_an_input_where_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, text: str, stdin_format: str, found: list[str]
 ) -> None:
-    stream = io.BufferedReader(io.BytesIO(text.encode("utf-8")))  # type: ignore[arg-type]
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream, encoding="utf-8"))
+    give_stdin(monkeypatch, text.encode("utf-8"))
     documents = list(Corpus([Path("-")], label_column=None, stdin_format=stdin_format))
     assert [document.text for document in documents] == found
     assert documents[0].id == "stdin:1"
+
+
+@pytest.mark.parametrize(
+    ("content", "stdin_format", "words"),
+    [
+        (b'[{"text": "a"}]', "auto", "JSON array.*one JSON object a line.*jq.*--stdin-format txt"),
+        (b'\xef\xbb\xbf\n[\n  {"text": "a"}]', "auto", "JSON array"),
+        (gzip.compress(b"a", mtime=0), "auto", r"compressed with gzip.*zcat FILE \|"),
+        (gzip.compress(b"a", mtime=0), "jsonl", "compressed with gzip"),
+        (bz2.compress(b"a"), "auto", "bzip2.*bzcat"),
+        (lzma.compress(b"a"), "auto", "xz.*xzcat"),
+    ],
+)
+def test_what_stdin_cannot_be_is_refused(
+    monkeypatch: pytest.MonkeyPatch, content: bytes, stdin_format: str, words: str
+) -> None:
+    give_stdin(monkeypatch, content)
+    with pytest.raises(DataError, match=words):
+        list(Corpus([Path("-")], label_column=None, stdin_format=stdin_format))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("text", ["[1] a footnote", "[see {a}]", "BZh9 is no bzip2"])
+def test_text_said_to_be_text_is_read(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    give_stdin(monkeypatch, text.encode())
+    (document,) = Corpus([Path("-")], label_column=None, stdin_format="txt")
+    assert document.text == text
 
 
 def test_elsewhere_stdin_is_no_input() -> None:

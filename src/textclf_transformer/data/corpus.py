@@ -10,7 +10,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,12 @@ JSONL_SUFFIXES = (".jsonl", ".ndjson")
 TEXT_SUFFIXES = (".txt", ".text")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _PARQUET_SUFFIX = ".parquet"
+_COMPRESSED = {
+    rb"\x1f\x8b": ("gzip", "zcat"),
+    rb"\xfd7zXZ\x00": ("xz", "xzcat"),
+    rb"BZh[1-9]1AY&SY": ("bzip2", "bzcat"),
+}
+"""Patterns of how compressed streams begin, and what unpacks them."""
 STDIN_FORMATS = ("auto", "jsonl", "csv", "tsv", "txt")
 FORMATS = ".jsonl, .csv, .tsv, .parquet, .txt (also with .gz, .bz2 or .xz), or a folder of .txt files"
 
@@ -46,7 +54,7 @@ class Corpus:
         skip_empty: whether documents without text are left out, and counted, instead of being an error.
         stdin_format: one of ``STDIN_FORMATS``, of the input ``-``, which can be read once; ``auto`` takes it
             for JSONL where it begins with a brace, for CSV or TSV where its first line names the column of
-            the text, else for plain text. None: ``-`` is not read.
+            the text, else, with a warning, for plain text. None: ``-`` is not read.
 
     Attributes:
         skipped: documents left out in the last pass.
@@ -100,7 +108,7 @@ class Corpus:
 
 def _read_input(path: Path, columns: Columns, stdin_format: str | None) -> Iterator[Document]:
     if str(path) == STDIN and stdin_format is not None:
-        suffix = f".{_stdin_format(columns.text) if stdin_format == 'auto' else stdin_format}"
+        suffix = f".{_stdin_format(columns.text, stdin_format)}"
     elif path.is_dir():
         return _read_folder(path, with_labels=columns.label is not None)
     else:
@@ -124,17 +132,40 @@ def _file_suffix(path: Path) -> str:
     raise DataError("unknown format", where=str(path), found=repr(path.name), expected=FORMATS)
 
 
-def _stdin_format(text_column: str) -> str:
-    """Return the format that standard input begins like; nothing of it is consumed."""
+def _stdin_format(text_column: str, given: str) -> str:
+    """Return the format of standard input, with ``auto`` the one it begins like; nothing of it is consumed.
+
+    Raises:
+        DataError: it is compressed, or begins like a JSON array and ``given`` is ``auto``.
+    """
     stream = sys.stdin.buffer
     begin = stream.peek(io.DEFAULT_BUFFER_SIZE) if isinstance(stream, io.BufferedReader) else b""
+    for pattern, (kind, command) in _COMPRESSED.items():
+        if re.match(pattern, begin):
+            mend = f"unpack it on the way: {command} FILE | textclf predict …"
+            raise DataError(f"standard input is compressed with {kind}", where=STDIN, mend=mend)
+    if given != "auto":
+        return given
     begin = begin.lstrip(b"\xef\xbb\xbf \t\r\n")
     if begin.startswith(b"{"):
         return "jsonl"
+    if begin.startswith(b"[") and begin[1:].lstrip().startswith(b"{"):
+        raise DataError(
+            "standard input begins like a JSON array",
+            where=STDIN,
+            expected="one JSON object a line",
+            mend="convert it, e.g. with `jq -c '.[]'`; if it is plain text, add --stdin-format txt",
+        )
     first_line = begin.partition(b"\n")[0].decode("utf-8", errors="replace").rstrip("\r")
     for suffix, delimiter in _DELIMITERS.items():
         if text_column in next(csv.reader([first_line], delimiter=delimiter), []):
             return suffix.removeprefix(".")
+    if begin:
+        warnings.warn(
+            "standard input is read as plain text, a document between blank lines; "
+            "say what it is with --stdin-format",
+            stacklevel=2,
+        )
     return "txt"
 
 
