@@ -233,7 +233,12 @@ def test_an_input_that_is_not_there_is_named_before_the_model_is_loaded(
         (["ft", "bad.jsonl"], 3, "bad.jsonl:1"),
         (["ft", "-", "-"], 2, "standard input"),
         (["ft", "corpus.jsonl", "--out", "./corpus.jsonl"], 2, "replace an input"),
-        (["ft", "corpus.jsonl", "--out", "nowhere/out.csv"], 6, "nowhere"),
+        (
+            ["nobody", "corpus.jsonl", "--out", "nowhere/out.csv"],
+            2,
+            "no such folder to write",
+        ),
+        (["nobody", "corpus.jsonl", "--out", "store"], 2, "this is a folder; --out store"),
         (["ft", "corpus.jsonl", "--format", "xml"], 2, "xml"),
         (["ft"], 2, "INPUT"),
     ],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from textclf_transformer.atomic import atomic_write_json
 from textclf_transformer.commands.audit_tables import plot_lengths, print_audit
-from textclf_transformer.commands.common import command_parser, run_command, warn
+from textclf_transformer.commands.common import check_output, command_parser, run_command, warn
 from textclf_transformer.commands.text_input import add_column_flags, add_label_flags, labelled_corpus
 from textclf_transformer.config import ArchitectureSection, ChunkingSection
 from textclf_transformer.data.audit import Chunking, audit
@@ -106,8 +106,7 @@ def _audit(arguments: argparse.Namespace) -> int:
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
     for flag, path in (("--json", arguments.json), ("--plot", arguments.plot)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError("there is no such folder to write to", where=f"{flag} {path}")
+        check_output(flag, path)
     if arguments.plot is not None and arguments.plot.suffix not in {".png", ".svg", ".pdf"}:
         raise UsageError(
             "unknown kind of picture", where=f"--plot {arguments.plot}", expected=".png, .svg or .pdf"

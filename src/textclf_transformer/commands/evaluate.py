@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textclf_transformer.atomic import atomic_write_json
-from textclf_transformer.commands.common import command_parser, run_command
+from textclf_transformer.commands.common import check_output, command_parser, run_command
 from textclf_transformer.commands.evaluation_tables import print_evaluation
 from textclf_transformer.commands.predict import RUN_HELP, add_float32_flag
 from textclf_transformer.commands.text_input import add_column_flags
 from textclf_transformer.data.corpus import FORMATS, Corpus
 from textclf_transformer.data.documents import Documents
-from textclf_transformer.errors import DataError, UsageError
+from textclf_transformer.errors import DataError
 from textclf_transformer.evaluation.full_evaluation import evaluate_run
 from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
 from textclf_transformer.evaluation.run_data import JUDGED_SPLITS, open_given, open_run_split
@@ -49,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
-        raise UsageError("there is no such folder to write to", where=f"--json {arguments.json}")
+    check_output("--json", arguments.json)
     for path in arguments.data or ():
         if not path.exists():
             raise DataError("there is no such file or folder", where=f"--data {path}")

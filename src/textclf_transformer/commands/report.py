@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textclf_transformer.commands.common import (
+    check_output,
     command_parser,
     describe_error,
     print_result,
@@ -54,8 +55,7 @@ def _report(arguments: argparse.Namespace) -> None:
         )
     run = find_run(arguments.run, ("finetuning", "pretraining"))
     out = arguments.out or run.report
-    if not out.absolute().parent.is_dir():
-        raise UsageError("there is no such folder to write to", where=f"--out {out}")
+    check_output("--out", out)
     report = make_report(run, documents=arguments.documents, trust_code=arguments.trust_code)
     report.write(out)
     written = {"report": out.absolute()}
