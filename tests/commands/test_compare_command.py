@@ -67,6 +67,19 @@ def test_without_predictions_and_with_hostile_values(
     assert "<script" not in page and "&lt;script&gt;" in page
 
 
+def test_a_run_named_twice_is_no_further_seed(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied(finetuned, "other", epochs="99")
+    named = ["ft", "./experiments/finetuning/ft", "other"]
+    capsys.readouterr()
+    assert compare.main([*named, "--no-predictions", "--json", "out.json"]) == 0
+    assert "note: a run that is named more than once counts once" in capsys.readouterr().out
+    result = json.loads(Path("out.json").read_text(encoding="utf-8"))
+    assert [setting["runs"] for setting in result["settings"]] == [["ft"], ["other"]]
+    assert result["scores"]["test accuracy"][0]["deviation"] is None
+
+
 def test_pretraining_runs(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
     copied(pretrained, "pre2", kind="pretraining", source="pre", mask_p="0.4")
     capsys.readouterr()

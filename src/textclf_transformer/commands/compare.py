@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from textclf_transformer.atomic import atomic_write, atomic_write_json
-from textclf_transformer.commands.common import command_parser, run_command
+from textclf_transformer.commands.common import check_output, command_parser, run_command
 from textclf_transformer.commands.tables import WIDTH_ELSEWHERE, add_row, new_table, number_or_dash
 from textclf_transformer.errors import UsageError, UserError, printable
 from textclf_transformer.evaluation.comparison import Comparison, Pairing, compare_records, group_runs
@@ -46,13 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _compare(arguments: argparse.Namespace) -> None:
     for flag, path in (("--html", arguments.html), ("--json", arguments.json)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError("there is no such folder to write to", where=f"{flag} {path}")
-    folders = [find_run(run, KINDS) for run in arguments.runs]
-    roots = [folder.root.resolve() for folder in folders]
-    if len(set(roots)) < 2:
+        check_output(flag, path)
+    named = [find_run(run, KINDS) for run in arguments.runs]
+    folders = {folder.root.resolve(): folder for folder in named}
+    if len(folders) < 2:
         raise UsageError("nothing to compare", found="one run", expected="two or more")
-    records = [read_record(folder) for folder in folders]
+    records = [read_record(folder) for folder in folders.values()]
     if len({record.kind for record in records}) > 1:
         raise UsageError(
             "these runs do different things",
@@ -61,6 +60,8 @@ def _compare(arguments: argparse.Namespace) -> None:
         )
     groups = group_runs(records)
     comparison = compare_records(groups)
+    if len(folders) < len(named):
+        comparison.notes.append("a run that is named more than once counts once")
     if records[0].kind == "finetuning" and not arguments.no_predictions and len(groups) > 1:
         _pair(comparison, groups, arguments)
     if arguments.json is not None:
