@@ -58,6 +58,16 @@ def test_runs_that_differ_in_seed_are_one_setting(tmp_path: Path) -> None:
     json.dumps(comparison.to_dict())
 
 
+def test_a_section_that_one_run_leaves_out_differs_in_its_keys_only(tmp_path: Path) -> None:
+    without = record(tmp_path, "without", seed=1, test=0.5, ema="null", emaciated="null")
+    with_it = record(tmp_path, "with", seed=1, test=0.5, ema="{decay: 0.9}", emaciated=1)
+    comparison = compare_records(group_runs([without, with_it]))
+    assert comparison.differences == {
+        "training.ema.decay": [MISSING, "0.9"],
+        "training.emaciated": ["None", "1"],
+    }
+
+
 def test_val_scores_are_those_of_the_best_evaluation(tmp_path: Path) -> None:
     by_f1 = record(tmp_path, "f1", seed=1, test=0.5)
     by_loss = record(tmp_path, "loss", seed=1, test=0.5, val=(0.2, 0.6, 0.4), best_metric="loss")

@@ -126,7 +126,11 @@ def compare_records(groups: Sequence[Sequence[RunRecord]]) -> Comparison:
     names = list(dict.fromkeys(name for group in results for run in group for name in run))
     return Comparison(
         settings=[_setting(letters(place), group) for place, group in enumerate(groups)],
-        differences={key: values for key, values in differences.items() if len(set(values)) > 1},
+        differences={
+            key: values
+            for key, values in differences.items()
+            if len(set(values)) > 1 and not _is_left_out(key, values, keys)
+        },
         scores={
             name: [_score([run[name] for run in group if name in run]) for group in results] for name in names
         },
@@ -142,6 +146,11 @@ def letters(place: int) -> str:
 def _decisive(record: RunRecord) -> dict[str, str]:
     flat = flatten(record.config)
     return {key: str(value) for key, value in flat.items() if not key.startswith(_NO_DIFFERENCE)}
+
+
+def _is_left_out(key: str, values: Sequence[str], keys: Sequence[str]) -> bool:
+    """Whether ``key`` is a section that is null in some configs: in the others its keys say what differs."""
+    return set(values) <= {MISSING, str(None)} and any(other.startswith(f"{key}.") for other in keys)
 
 
 def _setting(name: str, group: Sequence[RunRecord]) -> Setting:
