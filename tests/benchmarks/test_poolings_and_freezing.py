@@ -38,4 +38,5 @@ def test_the_two_tables_share_one_row_and_no_other() -> None:
 
 
 def test_every_way_of_freezing_can_be_given_on_the_command_line() -> None:
-    assert parse_overrides([f"training.freeze={phases}" for phases in FREEZING.values() if phases])[1] == []
+    settings = [f"training.freeze={phases}" for phases in FREEZING.values() if phases]
+    assert parse_overrides(settings, "finetuning")[1] == []

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import numpy as np
 import pytest
 
 from textclf_transformer.commands.prepare import main
+from textclf_transformer.config.generate import fill_template
+from textclf_transformer.config.yaml_reader import read_mapping
 from textclf_transformer.data.store import Store
 from textclf_transformer.safe_load import safe_load
 from textclf_transformer.tokenizer.loading import load_tokenizer
@@ -57,6 +61,18 @@ def test_one_input_makes_one_store(
         "generate_pretraining_experiment.py",
     ):
         assert any(shown in word for word in printed)
+
+
+def test_what_to_type_next_names_the_folder_whatever_it_is_called(
+    tmp_path: Path, tokenizer_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = jsonl(tmp_path / "in.jsonl")
+    out = tmp_path / "it's 50 % #1: new"
+    assert main([str(path), "--out", str(out), "--tokenizer", str(tokenizer_dir)]) == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    overrides = [word for flag, word in pairwise(words) if flag == "--set"]
+    text, _ = fill_template("pretraining", {"experiment.name": "new"}, overrides)
+    assert read_mapping(text).data["data"]["train"]["dataset_path"] == str(out)
 
 
 def test_given_splits_share_the_labels_of_train(tmp_path: Path, tokenizer_dir: Path) -> None:

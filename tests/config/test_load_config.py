@@ -117,6 +117,53 @@ def test_names_that_look_like_other_things_stay_text(path: Path) -> None:
     assert config.logging.wandb_entity == "yes"
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("st/a #1/train", "st/a #1/train"),
+        ("#1", "#1"),
+        ("2024", "2024"),
+        ("true", "true"),
+        ("t: ok", "t: ok"),
+        ("[a]", "[a]"),
+        ("null", "null"),
+        ("it's", "it's"),
+        ("'a' or 'b", "'a' or 'b"),
+        ("'a' or 'b'", "'a' or 'b'"),
+        ("'st/a #1'", "st/a #1"),
+        ("'it''s'", "it's"),
+        ('"caf\\xe9"', "café"),
+    ],
+)
+def test_a_text_on_the_command_line_is_taken_as_typed(path: Path, typed: str, meant: str) -> None:
+    keys = ("data.train.dataset_path", "logging.wandb_project")
+    config = load(path, PRETRAINING, *(f"{key}={typed}" for key in keys))
+    assert (config.data.train.dataset_path, config.logging.wandb_project) == (Path(meant), meant)
+
+
+def test_only_where_null_is_allowed_it_is_no_text(path: Path) -> None:
+    overrides = [f"{key}=null" for key in ("experiment.output_dir", "logging.wandb_entity")]
+    config = load(path, PRETRAINING, *overrides)
+    assert (config.experiment.output_dir, config.logging.wandb_entity) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "training.epochs=3 # more",
+        "training.epochs=#3",
+        "training.best_metric=loss #1",
+        "training.class_weights=[1, 2] # by hand",
+        "training.class_weights=[] #",
+        "training.class_weights=- 1\n- 2 # by hand",
+        "training.freeze=[{from_epoch: 0, train: all}] # all",
+    ],
+)
+def test_a_comment_behind_a_value_is_refused(path: Path, override: str) -> None:
+    (line,) = problems(path, FINETUNING, override, kind="finetuning")
+    assert "lost as a comment" in line and f"--set {override.partition('=')[0]};" in line
+
+
 def test_config_is_frozen(path: Path) -> None:
     config = load(path, PRETRAINING)
     with pytest.raises(ValueError, match="frozen"):
@@ -220,7 +267,7 @@ def test_key_of_the_other_kind(path: Path) -> None:
         ("experiment.seed=9223372036854775808", "9223372036854775807"),
         ("experiment.name=a/b", "letters"),
         ("experiment.output_dir=''", "text"),
-        ("tokenizer.vocab_dir=3", "text"),
+        ("tokenizer.vocab_dir=", "text"),
         ("tokenizer.wrapper_path=bpe", "wordpiece, byte_bpe"),
         ("logging.train_csv=../a.csv", "inside the run folder"),
         ("logging.train_csv=/a.csv", "inside the run folder"),

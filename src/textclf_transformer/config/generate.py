@@ -72,7 +72,7 @@ def fill_template(
         ConfigError: an override, or the template itself, is wrong.
     """
     path = template_path(kind)
-    parsed, problems = parse_overrides(overrides)
+    parsed, problems = parse_overrides(overrides, kind)
     for override in parsed:
         if override.key in given:
             problems += UsageError(

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from textclf_transformer.config.keys import allowed_values, fields_of
 from textclf_transformer.config.rules import Problem
 from textclf_transformer.config.yaml_reader import YamlError, read_value
 from textclf_transformer.errors import ConfigError
+from textclf_transformer.experiment import Kind
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_-]*)*")
+_QUOTED = re.compile(r"'(?:[^']|'')*'" + r'|"(?:[^"\\]|\\.)*"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +23,20 @@ class Override:
 
     Attributes:
         key: the dotted key.
-        value: the value, read as YAML.
+        value: the value; a text as it was typed, all else read as YAML.
     """
 
     key: str
     value: Any
 
 
-def parse_overrides(texts: Sequence[str]) -> tuple[list[Override], list[str]]:
-    """Return the overrides that can be read, and a line, without the value, for each that cannot."""
+def parse_overrides(texts: Sequence[str], kind: Kind) -> tuple[list[Override], list[str]]:
+    """Return the overrides that can be read, and a line, without the value, for each that cannot.
+
+    Args:
+        texts: ``KEY=VALUE`` each; text is taken as it stands, unless quotes make it YAML.
+        kind: the config they are for, whose schema knows which keys hold text.
+    """
     overrides: list[Override] = []
     problems: list[str] = []
     for text in texts:
@@ -40,12 +48,21 @@ def parse_overrides(texts: Sequence[str]) -> tuple[list[Override], list[str]]:
             problems += error.lines
             continue
         try:
-            overrides.append(Override(key, read_value(value)))
+            overrides.append(Override(key, _read(key, value, kind)))
         except YamlError as error:
             problems += ConfigError(
-                str(error), where=f"--set {key}", mend="put quotes around the value"
+                str(error), where=f"--set {key}", mend="put text in quotes, leave comments out"
             ).lines
     return overrides, problems
+
+
+def _read(key: str, value: str, kind: Kind) -> Any:
+    allowed = allowed_values(key, kind) if key in fields_of(kind) else ""
+    # YAML would cut the folder "a #1", refuse "a: b" and make "2024" a number.
+    is_text = allowed == "text" or (allowed == "text or null" and value != "null")
+    if is_text and _QUOTED.fullmatch(value) is None:
+        return value
+    return read_value(value)
 
 
 def apply_overrides(data: dict[str, Any], overrides: Iterable[Override]) -> list[Problem]:

@@ -67,7 +67,7 @@ def check_config(
         StorageError: as ``load_config``.
     """
     document = read_document(path)
-    parsed, problems = parse_overrides(overrides)
+    parsed, problems = parse_overrides(overrides, kind)
     origins = _Origins(path, document.lines, parsed)
     problems += [origins.describe(Problem(key, what), line=line) for key, line, what in document.problems]
     problems += [origins.describe(problem) for problem in apply_overrides(document.data, parsed)]

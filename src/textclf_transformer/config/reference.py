@@ -16,7 +16,9 @@ _HEAD = """# Every key of config.yaml
 
 Made from the code by `python -m textclf_transformer.config.template`. The same text stands as comments in the
 config that a generator stamps out. A key is set in the file or with `--set KEY=VALUE`; the command line goes
-before the file, the file before the default. Keys of optional sections (`data.val` …) are listed with a dot.
+before the file, the file before the default. Behind `=` a text or a path is taken as it stands, also with `#`
+or `: ` in it; in quotes it is read as YAML, as every other value is; `null` stays null where null is allowed.
+Keys of optional sections (`data.val` …) are listed with a dot.
 """
 
 

@@ -89,9 +89,13 @@ def read_value(text: str) -> Any:
     """Read one scalar, or one list of scalars or of flat sections, as on the command line.
 
     Raises:
-        YamlError: as for ``read_mapping``; or the value is a section, nested deeper, or has faulty keys.
+        YamlError: as for ``read_mapping``; or the value is a section, nested deeper, has faulty keys, or a
+            comment behind it.
     """
     node = compose(text)
+    # Behind the last scalar no # can be anything else; on a command line it was hardly meant as a comment.
+    if "#" in text[_last_end(node) :]:
+        raise YamlError("what follows # would be lost as a comment", 1)
     if node is None:
         return None
     items = node.value if isinstance(node, SequenceNode) else [node]
@@ -105,6 +109,14 @@ def read_value(text: str) -> Any:
         _, line, what = document.problems[0]
         raise YamlError(what, line)
     return value
+
+
+def _last_end(node: Node | None) -> int:
+    """Return where the last scalar, or empty list, ends in the text."""
+    while isinstance(node, SequenceNode | MappingNode) and node.value:
+        last = node.value[-1]
+        node = last[1] if isinstance(last, tuple) else last
+    return 0 if node is None else int(node.end_mark.index)
 
 
 def _values(node: Node) -> list[Node]:
