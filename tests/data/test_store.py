@@ -177,6 +177,19 @@ def test_several_labels(tmp_path: Path, tokenizer: TokenizerWrapper) -> None:
     assert store.labels.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1], [1, 0, 0]]
 
 
+def test_names_may_hold_what_means_nothing_there(tmp_path: Path, tokenizer: TokenizerWrapper) -> None:
+    odd = ["[draft]|b", "[1", "[1] note"]
+    store = store_of(
+        tmp_path / "several",
+        [Document("cat", label, "", None, "in:1") for label in odd],
+        tokenizer,
+        multi_label=True,
+    )
+    assert store.label_names == ("[1", "[1] note", "[draft]", "b")
+    one = [Document("cat", label, "", None, "in:1") for label in ("a|b", '["a"]')]
+    assert store_of(tmp_path / "one", one, tokenizer).label_names == ('["a"]', "a|b")
+
+
 def test_whole_numbers_are_sorted_by_value() -> None:
     assert sorted_names(["10", "9", "-1", "0"]) == ("-1", "0", "9", "10")
     assert sorted_names(["10", "9", "007"]) == ("007", "10", "9")
@@ -189,6 +202,11 @@ def test_whole_numbers_are_sorted_by_value() -> None:
         ("", {}, "in:1"),
         ("a||b", {"multi_label": True}, "label is empty.*in:1"),
         ("a|a", {"multi_label": True}, "twice.*in:1"),
+        ('["a", "b"]', {"multi_label": True}, r"a list in one cell; in:1; found .*write a\|b"),
+        ("['a', 'b']", {"multi_label": True}, "a list in one cell; in:1"),
+        ("[1, 2]", {"multi_label": True}, "a list in one cell; in:1"),
+        ("[]", {"multi_label": True}, "a list in one cell; in:1"),
+        (("a", "b|c"), {"multi_label": True}, r"holds '\|'.*in:1; found 'b\|c'; rename"),
         ("z", {"label_names": ("a", "b")}, "in:1; found 'z', expected 'a', 'b'"),
         (None, {"label_names": ("a", "b")}, "others have none.*in:1"),
     ],

@@ -15,6 +15,9 @@ from textclf_transformer.errors import DataError
 SEPARATOR = "|"
 """Between the labels of one document in a cell: ``politics|law``."""
 
+_MAX_SHOWN = 60
+_LIST = r"""\[(\s*["'].*["']\s*|[\s\d,-]*)\]"""
+
 
 def sorted_names(names: Iterable[str]) -> tuple[str, ...]:
     """Return label names in their order: by value where all are whole numbers, else by their characters."""
@@ -28,7 +31,8 @@ def labels_of(document: Document, *, multi_label: bool) -> tuple[str, ...] | Non
     """Return the labels of a document, None if it was read without one.
 
     Raises:
-        DataError: the label is empty, stands twice, or there are several and ``multi_label`` is off.
+        DataError: the label is empty, stands twice, or there are several and ``multi_label`` is off; with it,
+            a cell holds a list, or a name the separator.
     """
     if document.label is None:
         return None
@@ -44,12 +48,33 @@ def labels_of(document: Document, *, multi_label: bool) -> tuple[str, ...] | Non
     elif isinstance(document.label, tuple):
         labels = document.label
     else:
+        _refuse_list_in_cell(document.label, document.source)
         labels = tuple(document.label.split(SEPARATOR)) if document.label else ()
+    if multi_label and (unclear := [label for label in labels if SEPARATOR in label]):
+        raise DataError(
+            f"a label holds {SEPARATOR!r}, which stands between labels in tables of predictions",
+            where=document.source,
+            found=repr(unclear[0]),
+            mend="rename it, or give several labels as several items of the list",
+        )
     if any(not label or label.isspace() for label in labels):
         raise DataError("a label is empty", where=document.source, found=repr(document.label))
     if len(set(labels)) < len(labels):
         raise DataError("a label stands twice", where=document.source, found=repr(document.label))
     return labels
+
+
+def _refuse_list_in_cell(cell: str, where: str) -> None:
+    """Raise DataError where a cell of several labels is a list as JSON or Python writes it, which would be
+    taken for one name.
+    """
+    if re.fullmatch(_LIST, cell.strip(), flags=re.DOTALL):
+        raise DataError(
+            "the label is a list in one cell",
+            where=where,
+            found=repr(cell[:_MAX_SHOWN]),
+            mend=f"write a{SEPARATOR}b in a cell",
+        )
 
 
 class LabelCodes:
