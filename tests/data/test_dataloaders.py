@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from textclf_transformer import create_classification_dataloader, create_mlm_dataloader, get_tokenizer
-from textclf_transformer.errors import DataError
+from textclf_transformer.errors import ConfigError, DataError
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.byte_bpe_tokenizer_wrapper import ByteLevelBPETokenizerWrapper
 from textclf_transformer.tokenizer.training import train_byte_level_bpe
@@ -103,6 +103,14 @@ def test_labels_count_for_what_they_are_wherever_they_come_from(
     assert sorted(next(iter(loader))["labels"].tolist()) == [0, last, last]
 
 
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_holds_a_text_at_least(tokenizer: TokenizerWrapper, batch_size: int) -> None:
+    with pytest.raises(ConfigError, match="batch_size; found"):
+        create_mlm_dataloader(TEXTS, tokenizer, batch_size=batch_size)
+    with pytest.raises(ConfigError, match="batch_size; found"):
+        create_classification_dataloader(TEXTS, [0] * len(TEXTS), tokenizer, batch_size=batch_size)
+
+
 def test_chunks_of_a_document_stand_in_their_order_before_padding_chunks(tokenizer: TokenizerWrapper) -> None:
     texts = [TEXTS[0], " ".join(TEXTS)]
     loader = create_classification_dataloader(
@@ -132,7 +140,7 @@ def test_what_is_not_read_is_said(tokenizer: TokenizerWrapper, caplog: pytest.Lo
         (["a", "b"], ["x"], "one label"),
         (["a", "b"], ["x", "z"], "z"),
         (["a", "b"], ["x", None], r"labels\[1\].*null"),
-        (["a", "b"], np.ones((2, 2)), r"labels\[0\].*list"),
+        (["a", "b"], np.ones((2, 2)), r"of shape \(2, 2\)"),
     ],
 )
 def test_faulty_texts_and_labels(

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from end_to_end.conftest import Checkout
 
 import textclf_transformer
@@ -52,6 +54,31 @@ def test_a_list_with_labels_and_without(checkout: Checkout) -> None:
 
 
 @pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (np.array([0, 1, 1]), ("0", "1")),
+        (list(np.array([0, 1, 1])), ("0", "1")),
+        (torch.tensor([0, 1, 1]), ("0", "1")),
+        (list(torch.tensor([0, 1, 1])), ("0", "1")),
+        (np.array([False, True, True]), ("false", "true")),
+        (np.array(["a", "b", "b"]), ("a", "b")),
+    ],
+)
+def test_labels_of_arrays_and_tensors(checkout: Checkout, labels: Any, names: tuple[str, ...]) -> None:
+    out = textclf_transformer.prepare(["soil", "ship", "rope"], "one", tokenizer="tokenizer", labels=labels)
+    store = Store.open(out)
+    assert store.label_names == names
+    assert store.labels is not None and store.labels.tolist() == [0, 1, 1]
+
+
+def test_numbers_of_arrays_in_lists_of_labels(checkout: Checkout) -> None:
+    labels = [[np.int64(3)], [], [np.int64(3), np.int64(5)]]
+    texts = ["soil", "ship", "rope"]
+    out = textclf_transformer.prepare(texts, "s", tokenizer="tokenizer", labels=labels, multi_label=True)
+    assert Store.open(out).label_names == ("3", "5")
+
+
+@pytest.mark.parametrize(
     ("texts", "more", "error", "words"),
     [
         ("one", {}, TypeError, "put it into a list"),
@@ -59,6 +86,7 @@ def test_a_list_with_labels_and_without(checkout: Checkout) -> None:
         (["a", " "], {}, DataError, r"empty; texts\[1\]"),
         (["a", 5], {}, DataError, r"texts\[1\]: text"),
         (["a"], {"labels": ["x", "y"]}, DataError, "2 for 1 texts"),
+        (["a"], {"labels": np.array([[0, 1]]), "multi_label": True}, DataError, r"of shape \(1, 2\)"),
         (["a"], {"labels": [["x"]]}, DataError, "label is a list"),
         (["a"], {"split": (0.5, 0.5)}, UsageError, "three shares"),
         (["a"], {"tokenizer": "nowhere"}, UserError, "nowhere"),

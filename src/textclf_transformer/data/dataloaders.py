@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,10 +16,10 @@ from torch import Tensor
 from textclf_transformer.data.batches import DocumentBatches, MlmBatches
 from textclf_transformer.data.chunking import SPECIAL_TOKENS_PER_ROW
 from textclf_transformer.data.collate import DocumentBatch
-from textclf_transformer.data.tables import one_label
+from textclf_transformer.data.tables import one_label, plain_values
 from textclf_transformer.data.text_documents import TextDocuments
 from textclf_transformer.data.text_files import Document
-from textclf_transformer.errors import DataError
+from textclf_transformer.errors import ConfigError, DataError
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 
 _log = logging.getLogger(__name__)
@@ -88,8 +87,9 @@ def create_mlm_dataloader(
 
     Raises:
         DataError: a text is empty, no string, or has no tokens.
-        ConfigError: ``max_sequence_length`` is below 3.
+        ConfigError: ``max_sequence_length`` is below 3, or ``batch_size`` below 1.
     """
+    _check_batch_size(batch_size)
     batches = MlmBatches(
         TextDocuments.read(_documents(texts, None), tokenizer, multi_label=False, path="texts"),
         tokenizer,
@@ -144,8 +144,10 @@ def create_classification_dataloader(
     Raises:
         DataError: a text is empty, no string, or has no tokens; there are more or fewer labels than texts; or
             a label is of another type, or not among ``label_names``.
-        ConfigError: chunk size, stride and number of chunks do not fit together.
+        ConfigError: chunk size, stride and number of chunks do not fit together, or ``batch_size`` is
+            below 1.
     """
+    _check_batch_size(batch_size)
     own, numbers = _names_of(labels, texts=len(texts))
     batches = DocumentBatches(
         TextDocuments.read(_documents(texts, own), tokenizer, multi_label=False, path="texts"),
@@ -170,15 +172,20 @@ def create_classification_dataloader(
     return EpochLoader(steps=batches.steps_per_epoch, batch=batch, label_names=batches.label_names)
 
 
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ConfigError(
+            "the batch holds no text", where="batch_size", found=batch_size, expected="1 or more"
+        )
+
+
 def _names_of(labels: Any, *, texts: int) -> tuple[list[str], list[str] | None]:
     """Return the labels as a store names them, and the names of all numbers from 0 if they are numbers."""
-    if len(labels) != texts:
+    values = plain_values(labels)
+    if len(values) != texts:
         raise DataError(
-            "each text needs one label", found=f"{len(labels)} labels", expected=f"{texts} labels"
+            "each text needs one label", found=f"{len(values)} labels", expected=f"{texts} labels"
         )
-    given = labels.tolist() if hasattr(labels, "tolist") else list(labels)
-    # What is taken out of an array is no int and no bool of Python.
-    values: list[Any] = [v.item() if isinstance(v, (np.generic, Tensor)) else v for v in given]
     names = [one_label(value, f"labels[{place}]", "label") for place, value in enumerate(values)]
     if values and all(isinstance(value, int) and not isinstance(value, bool) for value in values):
         return names, [str(number) for number in range(max(values) + 1)]

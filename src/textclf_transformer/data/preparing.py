@@ -20,6 +20,8 @@ from textclf_transformer.tokenizer.loading import load_tokenizer, tokenizer_kind
 
 if TYPE_CHECKING:
     import pandas
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 
 def prepare(
@@ -27,7 +29,7 @@ def prepare(
     out: str | os.PathLike[str],
     *,
     tokenizer: str | os.PathLike[str],
-    labels: Sequence[Any] | None = None,
+    labels: Sequence[Any] | NDArray[Any] | Tensor | None = None,
     split: Sequence[float] | None = None,
     seed: int = 42,
     multi_label: bool = False,
@@ -39,7 +41,8 @@ def prepare(
         texts: strings, or a DataFrame with a column ``text`` and maybe ``label``, ``id`` and ``group``.
         out: the folder to write.
         tokenizer: folder of the tokenizer, as ``get_tokenizer`` takes it.
-        labels: one for each string; None: no labels. A DataFrame brings its own.
+        labels: one for each string, in a list, an array or a tensor (N,); None: no labels. A
+            DataFrame brings its own.
         split: shares of train, val and test, say ``(0.8, 0.1, 0.1)``; None: one store without splits.
         seed: of the split.
         multi_label: whether a label is a list of any number of labels.

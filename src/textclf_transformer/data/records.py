@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from textclf_transformer.data.tables import Columns, row_document
+from textclf_transformer.data.tables import Columns, plain_values, row_document
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 COLUMNS = ("text", "label", "id", "group")
 
@@ -26,7 +30,11 @@ class Records:
 
     @classmethod
     def of(
-        cls, texts: Any, *, labels: Sequence[Any] | None = None, columns: Sequence[str] = COLUMNS
+        cls,
+        texts: Any,
+        *,
+        labels: Sequence[Any] | NDArray[Any] | Tensor | None = None,
+        columns: Sequence[str] = COLUMNS,
     ) -> Records:
         """Take strings with their labels, if they have any, or the ``columns`` of a DataFrame.
 
@@ -43,10 +51,11 @@ class Records:
             return cls(_frame_rows(frame, columns))
         if labels is None:
             return cls([{"text": text} for text in texts])
-        if len(labels) != len(texts):
-            found = f"{len(labels)} for {len(texts)} texts"
+        values = plain_values(labels)
+        if len(values) != len(texts):
+            found = f"{len(values)} for {len(texts)} texts"
             raise DataError("one label for each text is needed", found=found)
-        return cls([{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)])
+        return cls([{"text": text, "label": label} for text, label in zip(texts, values, strict=True)])
 
     def __iter__(self) -> Iterator[Document]:
         """Yield the documents; DataError, with its place, where a text is empty or a value is faulty."""
@@ -72,5 +81,5 @@ def _frame_rows(frame: Any, wanted: Sequence[str]) -> list[dict[str, Any]]:
     if "text" not in columns:
         found = ", ".join(map(repr, frame.columns))
         raise DataError("the DataFrame has no column 'text'", found=found or "no columns")
-    lists = {name: frame[name].tolist() for name in columns}
+    lists = {name: plain_values(frame[name]) for name in columns}
     return [dict(zip(columns, values, strict=True)) for values in zip(*lists.values(), strict=True)]

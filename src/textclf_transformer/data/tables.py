@@ -176,6 +176,28 @@ def one_label(value: Any, where: str, column: str) -> str:
     return value
 
 
+def plain_values(values: Any) -> list[Any]:
+    """Return the items of a list, array, tensor or column as Python's own ints, bools, floats and strings.
+
+    Raises:
+        DataError: it is an array or tensor of more than one dimension.
+    """
+    if getattr(values, "ndim", 1) != 1:
+        raise DataError(
+            "a value for each text is needed",
+            found=f"an array of shape {tuple(values.shape)}",
+            expected="one dimension, or a list",
+        )
+    return [_plain(value) for value in (values.tolist() if hasattr(values, "tolist") else values)]
+
+
+def _plain(value: Any) -> Any:
+    """Return what is taken out of an array or tensor, which is no int and no bool of Python, as one."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
 def _short_text(value: Any, where: str, column: str) -> str:
     """Return an id or group as text, "" where there is none."""
     if value is None:
