@@ -86,7 +86,8 @@ def read_csv(path: Path, columns: Columns, *, delimiter: str) -> Iterator[Docume
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            raise DataError("the row cannot be read", where=where, found=str(error)) from error
+            mend = _csv_mend(str(error))
+            raise DataError("the row cannot be read", where=where, found=str(error), mend=mend) from error
         if cells is None:
             break
         if not cells:
@@ -107,6 +108,15 @@ def read_csv(path: Path, columns: Columns, *, delimiter: str) -> Iterator[Docume
         yield row_document(record, columns, where=where, default_id=f"{stem}:{row}")
     if header is None:
         raise DataError("the file is empty", where=str(path), expected="a header row")
+
+
+def _csv_mend(fault: str) -> str | None:
+    """Return what to do about what the csv module found, None where it is not known."""
+    if "universal-newline" in fault:
+        return "end the lines with \\n: tr '\\r' '\\n' < OLD > NEW"
+    if "expected after" in fault or "unexpected end" in fault:
+        return 'a cell that begins with a quote ends with one; double those inside it: "he said ""no"""'
+    return None
 
 
 def read_parquet(path: Path, columns: Columns) -> Iterator[Document]:
