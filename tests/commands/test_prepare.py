@@ -75,6 +75,16 @@ def test_what_to_type_next_names_the_folder_whatever_it_is_called(
     assert read_mapping(text).data["data"]["train"]["dataset_path"] == str(out)
 
 
+def test_names_with_spaces_at_their_ends_are_quoted(
+    tmp_path: Path, tokenizer_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\nthe cat,a\nthe dog,a \nthe cat, b\n", encoding="utf-8")
+    assert main([str(path), "--out", str(tmp_path / "s"), "--tokenizer", str(tokenizer_dir)]) == 0
+    rows = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    assert {"' b'", "a", "'a '"} <= {cell for row in rows for cell in row}
+
+
 def test_given_splits_share_the_labels_of_train(tmp_path: Path, tokenizer_dir: Path) -> None:
     train = jsonl(tmp_path / "train.jsonl")
     val = jsonl(tmp_path / "val.jsonl", 2, label="c")

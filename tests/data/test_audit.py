@@ -121,6 +121,7 @@ def test_groups_in_two_splits_fail() -> None:
         (["a"] * 300, "fail", "same label"),
         (["a"] * 290 + ["b"] * 10, "warn", "97% of train"),
         (["a", "b"] * 150 + ["c"] * 3, "warn", "fewer than 10 documents in train: c (3)"),
+        (["a", "b", " A", "b "] * 75, "warn", "capitals only: ' A' = 'a', 'b' = 'b '"),
         (["a", "b"] * 50, "warn", "only 100 documents"),
         (["a", "b"] * 150 + [None], "fail", "without a label: 1 of 301"),
     ],

@@ -82,7 +82,7 @@ def _print_labels(splits: list[Split]) -> None:
     rows: list[tuple[str, ...]] = [("label", "name", *(split.name for split in splits))]
     for index, name in enumerate(names[:MAX_LABELS_SHOWN]):
         counts = [str(split.label_counts[index]) for split in splits if split.label_counts is not None]
-        rows.append((str(index), printable(name), *counts))
+        rows.append((str(index), printable(name if name == name.strip() else repr(name)), *counts))
     _print_aligned(rows, left=2)
     if len(names) > MAX_LABELS_SHOWN:
         print(f"… and {len(names) - MAX_LABELS_SHOWN} more")

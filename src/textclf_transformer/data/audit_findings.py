@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,6 +109,7 @@ def _labels(audit: Audit) -> Iterator[Finding]:
                 f"{split.name} has no document of: {_shown(missing)}",
                 "nothing will be known about these labels; use more documents or another cut",
             )
+    yield from _alike(first.labels)
     rare = [f"{name} ({count})" for name, count in first.labels.items() if count < FEW_OF_A_LABEL]
     if rare:
         yield Finding(
@@ -127,6 +128,19 @@ def _labels(audit: Audit) -> Iterator[Finding]:
     elif not rare:
         yield Finding(
             "good", f"{len(first.labels)} labels, the rarest with {min(first.labels.values()):,} documents"
+        )
+
+
+def _alike(names: Iterable[str]) -> Iterator[Finding]:
+    by_key: dict[str, list[str]] = {}
+    for name in names:
+        by_key.setdefault(name.strip().casefold(), []).append(name)
+    alike = [" = ".join(map(repr, same)) for same in by_key.values() if len(same) > 1]
+    if alike:
+        yield Finding(
+            "warn",
+            f"labels that differ by spaces at their ends or by capitals only: {_shown(alike)}",
+            "write them alike if they mean the same; they count as different labels",
         )
 
 
