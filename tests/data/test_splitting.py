@@ -19,6 +19,28 @@ def test_every_label_is_divided_by_the_fractions() -> None:
     assert counts == {"a": [80, 10, 10], "b": [24, 3, 3], "c": [8, 1, 1]}
 
 
+@pytest.mark.parametrize("documents", [5, 15])
+def test_rare_labels_are_shared_out_between_val_and_test(documents: int) -> None:
+    """A tenth of them is half a document too much or too little; not all of them go the same way."""
+    labels = [("common",)] * 200 + [(f"rare {number}",) for number in range(20)] * documents
+    part = stratified_split(labels, [None] * len(labels), fractions=FRACTIONS, seed=4)
+    total = np.bincount(part)
+    assert total.tolist() == [len(labels) * 0.8, len(labels) * 0.1, len(labels) * 0.1]
+    for rare in range(20):
+        own = part[[label == f"rare {rare}" for (label,) in labels]]
+        assert np.abs(np.bincount(own, minlength=3) - documents * np.array(FRACTIONS)).max() < 0.51
+
+
+def test_train_knows_every_label() -> None:
+    labels = [(str(number),) for number in range(30)] + [("a", "b"), ("a",), ("b",)]
+    for seed in range(20):
+        with_more = [*labels, *labels[-2:] * 20]
+        part = stratified_split(with_more, [None] * len(with_more), fractions=(0.6, 0.2, 0.2), seed=seed)
+        assert {label for index in np.flatnonzero(part == 0) for label in with_more[index]} == {
+            label for document in labels for label in document
+        }
+
+
 def test_the_seed_decides() -> None:
     labels = [("a",), ("b",)] * 100
     groups: list[str | None] = [None] * 200

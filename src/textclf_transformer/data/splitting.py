@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from textclf_transformer.errors import DataError
 
 SPLITS = ("train", "val", "test")
+# What an empty part weighs beside missing all of what a group holds: enough to settle what rounding leaves.
+_OF_SIZE = 0.5
+
 WHOLE = "data"
 """Name of the only part where there are no splits."""
 
@@ -31,9 +34,11 @@ def stratified_split(
 
     Each part gets its fraction of every label as nearly as whole documents allow. Groups, largest first and
     in random order among equals, go one by one to the part that misses most of what the group holds; a
-    document without a group is one of its own, so that without groups the counts are the fractions rounded.
-    (scikit-learn's StratifiedGroupKFold works alike but makes parts of equal size, and its
-    ``train_test_split`` knows no groups and refuses a label that occurs once.)
+    document without a group is one of its own, so that without groups the counts are the fractions, rounded
+    up or down. Which way, the parts' sizes decide: of many labels with few documents each, all of them would
+    otherwise be rounded to the same side and leave one part without. The first of each label goes to part 0,
+    train, which must know every label. (scikit-learn's StratifiedGroupKFold works alike but makes parts of
+    equal size, and its ``train_test_split`` knows no groups and refuses a label that occurs once.)
 
     Args:
         labels: the labels of each document: one, several, or none.
@@ -54,13 +59,22 @@ def stratified_split(
     # A document without labels counts for a label of its own, None.
     counts = Counter(label for document in labels for label in (document or (None,)))
     missing = [{label: fraction * count for label, count in counts.items()} for fraction in fractions]
+    still_empty = np.ones(
+        len(fractions)
+    )  # share of its documents that a part lacks; below 0 if it is too large
+    known: set[Hashable] = set()  # to part 0
     part_of = np.zeros(len(labels), dtype=np.int8)
     for unit in order:
         held = Counter(label for index in members[unit] for label in (labels[index] or (None,)))
-        scores = [sum(count * part[label] for label, count in held.items()) for part in missing]
-        chosen = scores.index(max(scores))
+        whole = sum(count * count for count in held.values())
+        missed = [sum(count * part[label] for label, count in held.items()) / whole for part in missing]
+        is_known = held.keys() <= known
+        chosen = int(np.argmax(np.array(missed) + _OF_SIZE * still_empty)) if is_known else 0
+        if chosen == 0:
+            known |= held.keys()
         for label, count in held.items():
             missing[chosen][label] -= count
+        still_empty[chosen] -= len(members[unit]) / (fractions[chosen] * len(labels))
         part_of[members[unit]] = chosen
     sizes = np.bincount(part_of, minlength=len(fractions))
     if not sizes.all():
