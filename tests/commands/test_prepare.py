@@ -204,7 +204,7 @@ def test_a_store_is_replaced_only_with_overwrite(
     assert main(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert (out / "tokens.bin").read_bytes() == before
-    assert main([*arguments, "--overwrite", "--split", "0.4/0.3/0.3"]) == 3  # a part would be empty
+    assert main([*arguments, "--overwrite", "--split", "0.98/0.01/0.01"]) == 3  # a part would be empty
     assert (out / "tokens.bin").read_bytes() == before
     assert main([*arguments, "--overwrite"]) == 0
     assert len(Store.open(out)) == 5
