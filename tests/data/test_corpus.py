@@ -194,7 +194,7 @@ def test_bad_utf8_is_named_with_line_and_byte(tmp_path: Path, name: str) -> None
         ('text,label\n"a\nb",c\nd\n', "a.csv:4; found 1, expected 2"),
         ('text,label\n"a,b\n', "a.csv:2.*unexpected end.*double those inside"),
         ('text,label\n"a" said he,b\n', "a.csv:2.*expected after.*double those inside"),
-        ("text,label\ra,b\rc,d\r", r"a.csv:1.*end the lines with .*tr '"),
+        ("text,label\ra,b\rc,d\r", r"a.csv:1; found a CR.*end the lines with .*tr '"),
         ("text,text,label\na,b,c\n", "a.csv:1"),
         ("body,label\na,b\n", "no column 'text'; .*a.csv:1; found 'body', 'label'"),
         ("", "file is empty"),

@@ -86,8 +86,8 @@ def read_csv(path: Path, columns: Columns, *, delimiter: str) -> Iterator[Docume
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            mend = _csv_mend(str(error))
-            raise DataError("the row cannot be read", where=where, found=str(error), mend=mend) from error
+            found, mend = _csv_fault(str(error))
+            raise DataError("the row cannot be read", where=where, found=found, mend=mend) from error
         if cells is None:
             break
         if not cells:
@@ -110,13 +110,16 @@ def read_csv(path: Path, columns: Columns, *, delimiter: str) -> Iterator[Docume
         raise DataError("the file is empty", where=str(path), expected="a header row")
 
 
-def _csv_mend(fault: str) -> str | None:
-    """Return what to do about what the csv module found, None where it is not known."""
-    if "universal-newline" in fault:
-        return "end the lines with \\n: tr '\\r' '\\n' < OLD > NEW"
+def _csv_fault(fault: str) -> tuple[str, str | None]:
+    """Return what the csv module found and what to do about it, None where that is not known."""
+    if "universal-newline" in fault:  # its own text asks for an argument of Python's open()
+        return "a CR that ends no line", "end the lines with \\n: tr '\\r' '\\n' < OLD > NEW"
     if "expected after" in fault or "unexpected end" in fault:
-        return 'a cell that begins with a quote ends with one; double those inside it: "he said ""no"""'
-    return None
+        return (
+            fault,
+            'a cell that begins with a quote ends with one; double those inside it: "he said ""no"""',
+        )
+    return fault, None
 
 
 def read_parquet(path: Path, columns: Columns) -> Iterator[Document]:
