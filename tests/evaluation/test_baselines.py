@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
@@ -77,6 +79,14 @@ def test_several_labels_are_learned_one_by_one():
     predictions = tfidf_svm_predictions(LabelledTexts(TRAIN.texts, several), TEST.texts)
     for column in range(2):
         assert predictions[:, column].tolist() == svm_by_hand(TRAIN.texts, several[:, column]).tolist()
+
+
+def test_a_label_of_all_training_documents_or_none_is_no_warning():
+    several = np.stack([TRAIN.labels == 0, TRAIN.labels >= 0, TRAIN.labels < 0], axis=1).astype(np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predictions = tfidf_svm_predictions(LabelledTexts(TRAIN.texts, several), TEST.texts)
+    assert predictions[:, 1].all() and not predictions[:, 2].any()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.metrics import (
@@ -46,6 +48,17 @@ def test_ordered_labels_have_the_kappa_of_scikit_learn():
     assert label_scores(*gap, num_labels=5, ordered=True)["quadratic_kappa"] == expected
     same = np.ones(4, dtype=np.int64)
     assert np.isnan(label_scores(same, same, num_labels=3, ordered=True)["quadratic_kappa"])
+
+
+@pytest.mark.parametrize(
+    "labels", [np.array([2]), np.ones((1, 5), dtype=np.int64), np.zeros((3, 5), dtype=np.int64)]
+)
+def test_where_all_labels_are_one_there_is_a_score_and_no_warning(labels):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = label_scores(labels, labels, num_labels=5, ordered=False)
+    with pytest.warns(UserWarning, match="A single label was found"):
+        assert scores["mcc"] == matthews_corrcoef(labels.ravel(), labels.ravel())
 
 
 def test_several_labels_equal_scikit_learn():

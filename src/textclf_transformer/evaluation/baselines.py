@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -78,6 +79,9 @@ def tfidf_svm_predictions(train: LabelledTexts, texts: Sequence[str]) -> IntArra
     svm = LinearSVC(random_state=0)
     classifier = OneVsRestClassifier(svm) if train.labels.ndim == 2 else svm
     pipeline = make_pipeline(vectorizer, classifier)
-    pipeline.fit(train.texts, train.labels)
+    with warnings.catch_warnings():
+        # a label that all training documents carry, or none, is predicted so for all; that is as it should be
+        warnings.filterwarnings("ignore", message=r"Label .* is present in all training examples")
+        pipeline.fit(train.texts, train.labels)
     predictions: IntArray = pipeline.predict(texts)
     return predictions

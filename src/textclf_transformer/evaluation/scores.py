@@ -45,9 +45,10 @@ def label_scores(
     for average in ("macro", "micro", "weighted"):
         value = f1_score(labels, predictions, labels=range(num_labels), average=average, zero_division=np.nan)
         scores[f"f1_{average}"] = float(value)
-    scores["mcc"] = float(matthews_corrcoef(labels.ravel(), predictions.ravel()))
+    is_one = len(np.union1d(labels, predictions)) == 1
+    # where all are the same one scikit-learn says 0 as well, and warns of a matrix that nobody sees
+    scores["mcc"] = 0.0 if is_one else float(matthews_corrcoef(labels.ravel(), predictions.ravel()))
     if ordered:
-        is_one = len(np.union1d(labels, predictions)) == 1
         options = {"labels": range(num_labels), "weights": "quadratic"}
         scores[KAPPA] = np.nan if is_one else float(cohen_kappa_score(labels, predictions, **options))
     return scores
