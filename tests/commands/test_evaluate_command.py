@@ -27,8 +27,10 @@ from textclf_transformer.evaluation.baselines import LabelledTexts, tfidf_svm_pr
 from textclf_transformer.evaluation.calibration import expected_calibration_error, reliability
 from textclf_transformer.evaluation.loaded_run import load_run
 from textclf_transformer.evaluation.paired import judge
+from textclf_transformer.evaluation.report import make_report
 from textclf_transformer.evaluation.report_documents import shown_documents
 from textclf_transformer.evaluation.rivals import partial_readings
+from textclf_transformer.experiment import RunFolder
 from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
 
 NAMES = ["garden", "harbour", "kitchen"]
@@ -310,9 +312,23 @@ def test_several_labels(pretrained: Checkout, capsys: pytest.CaptureFixture[str]
     scores = {row["name"]: row for row in result["scores"]}
     assert scores["this model"]["f1_macro"] > scores["majority"]["f1_macro"]
     assert not judge(replace(load_run("ft"), thresholds=(1.0,) * 3)).predictions.any()
+    unlabelled = {"text": " ".join(TOPICS.values()), "label": []}
+    Path("empty.jsonl").write_text(json.dumps(unlabelled) + "\n", encoding="utf-8")
     capsys.readouterr()
+    assert evaluate.main(["ft", "--data", "empty.jsonl", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    table = out.partition("labels, each given above")[2]
+    assert "given above" in table.partition("\n")[2] and "(no label)" in out
+    for name, least in zip(NAMES, result["thresholds"], strict=True):
+        assert re.search(rf"{name}.* {least:.4f}\b", table)
+    assert (
+        "given above</th>" in make_report(RunFolder.at(Path("experiments/finetuning/ft")), documents=0).html()
+    )
     assert predict.main(["ft", "several.jsonl", "--format", "jsonl", "--explain"]) == 0
-    for line in capsys.readouterr().out.splitlines():
+    out, err = capsys.readouterr()
+    told = [f"{name} {least:.3f}" for name, least in zip(NAMES, result["thresholds"], strict=True)]
+    assert f"labels are given above these probabilities: {', '.join(told)}\n" in err
+    for line in out.splitlines():
         row = json.loads(line)
         probs = {name: row[f"prob_{name}"] for name in NAMES}
         likely = [
@@ -321,6 +337,8 @@ def test_several_labels(pretrained: Checkout, capsys: pytest.CaptureFixture[str]
         assert row["label"] == "|".join(likely)
         decided = [prob if name in likely else 1 - prob for name, prob in probs.items()]
         assert row["confidence"] == pytest.approx(min(decided))
+    assert predict.main(["ft", "empty.jsonl", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
     prepare_one = ["corpus.jsonl", "--out", "one", "--tokenizer", "tokenizer"]
     assert prepare.main(prepare_one) == 0
     capsys.readouterr()

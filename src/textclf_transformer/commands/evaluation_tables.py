@@ -16,6 +16,7 @@ from textclf_transformer.errors import printable
 from textclf_transformer.evaluation.scores import KAPPA, SCORE_NAMES
 
 MAX_LABELS_IN_MATRIX = 20
+NO_LABEL = "(no label)"
 
 _PERSON_TAKES = 0.85  # the first row that decides fewer documents is spelt out
 
@@ -73,11 +74,16 @@ def _scores(result: Mapping[str, Any]) -> tuple[str, Table]:
 
 
 def _classes(result: Mapping[str, Any]) -> tuple[str, Table]:
-    table = new_table(["label"], ["precision", "recall", "F1", "AUC", "documents"])
-    for row in result["classes"]:
+    thresholds = result["thresholds"]
+    given_above = [] if thresholds is None else ["given above"]
+    table = new_table(["label"], ["precision", "recall", "F1", "AUC", "documents", *given_above])
+    for place, row in enumerate(result["classes"]):
         cells = [number_or_dash(row[name]) for name in ("precision", "recall", "f1", "auc")]
-        add_row(table, [row["label"], *cells, f"{row['documents']:,}"])
-    return "labels", table
+        cells.append(f"{row['documents']:,}")
+        if thresholds is not None:
+            cells.append(number_or_dash(thresholds[place]))
+        add_row(table, [row["label"], *cells])
+    return "labels" if thresholds is None else "labels, each given above a probability chosen on val", table
 
 
 def _confusion(result: Mapping[str, Any]) -> tuple[str, Table]:
@@ -146,7 +152,8 @@ def _coverage(result: Mapping[str, Any]) -> tuple[str, Table]:
 def _mistakes(result: Mapping[str, Any]) -> tuple[str, Table]:
     table = new_table(["id", "true", "predicted"], ["confidence"])
     for row in result["worst_mistakes"]:
-        add_row(table, [row["id"], row["true"], row["predicted"], number_or_dash(row["confidence"])])
+        names = [row[key] or NO_LABEL for key in ("true", "predicted")]
+        add_row(table, [row["id"], *names, number_or_dash(row["confidence"])])
     return "worst mistakes" if table.row_count else "no mistakes", table
 
 
@@ -166,7 +173,8 @@ def _evidence(console: Console, result: Mapping[str, Any]) -> None:
     for row in rows:
         by_attention, by_occlusion = row["by_attention"], row["by_occlusion"]
         console.print()
-        console.print(Text(printable(f"{row['id']}: {row['true']}, taken for {row['predicted']}")))
+        true, predicted = (row[key] or NO_LABEL for key in ("true", "predicted"))
+        console.print(Text(printable(f"{row['id']}: {true}, taken for {predicted}")))
         if by_occlusion is not None and by_attention["chunk"] == by_occlusion["chunk"]:
             _passage(console, "attention and occlusion", by_attention)
             continue

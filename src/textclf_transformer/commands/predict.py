@@ -19,6 +19,7 @@ from textclf_transformer.evaluation.loaded_run import load_run
 from textclf_transformer.evaluation.predict import Prediction, predict_documents
 
 SECONDS_BETWEEN_LINES = 10.0
+THRESHOLDS_TOLD = 20  # at most, on their one line
 RUN_HELP = "name of a finetuning run, or the path of its folder (with a / in it)"
 
 
@@ -71,6 +72,8 @@ def _predict(arguments: argparse.Namespace) -> None:
     for corpus in corpora:
         corpus.check_inputs()
     run = load_run(arguments.run, trust_code=arguments.trust_code, float32=arguments.float32)
+    if run.thresholds is not None and not arguments.quiet:
+        _tell_thresholds(run.label_names, run.thresholds)
     documents = _documents(arguments.inputs, corpora)
     count = _Count(to_screen=arguments.out is None and sys.stdout.isatty(), quiet=arguments.quiet)
     predictions = count.watch(predict_documents(run, documents, explain=arguments.explain))
@@ -131,6 +134,13 @@ def _check(arguments: argparse.Namespace) -> None:
     check_output("--out", arguments.out)
     if arguments.out is not None and arguments.out.resolve() in {p.resolve() for p in arguments.inputs}:
         raise UsageError("the output would replace an input", where=f"--out {arguments.out}")
+
+
+def _tell_thresholds(names: Sequence[str], thresholds: Sequence[float]) -> None:
+    told = [f"{name} {least:.3f}" for name, least in zip(names, thresholds, strict=True)][:THRESHOLDS_TOLD]
+    more = " …" if len(names) > len(told) else ""
+    line = f"labels are given above these probabilities: {', '.join(told)}{more}"
+    print(printable(line), file=sys.stderr)
 
 
 def _format(arguments: argparse.Namespace) -> str:
