@@ -329,6 +329,18 @@ def test_rules_of_finetuning(path: Path, override: str, word: str) -> None:
     assert word in line and f"--set {override.partition('=')[0]};" in line
 
 
+def test_labels_that_are_integers_are_read_as_their_text(path: Path) -> None:
+    key = "classification_head.ordinal_labels"
+    config = load(path, FINETUNING, f"{key}=[1, two, -3]", kind="finetuning")
+    assert config.classification_head.ordinal_labels == ["1", "two", "-3"]
+    for wrong in ("[1, true]", "[1, 2.5]", "[1, null]", "[1, '']", "5"):
+        (line,) = problems(path, FINETUNING, f"{key}={wrong}", kind="finetuning")
+        assert f"--set {key};" in line and "true or false" not in line
+        assert "expected a list of texts, or null" in line or wrong == "[1, '']"
+    (line,) = problems(path, FINETUNING, f"{key}=[1, '1']", kind="finetuning")
+    assert "a label stands twice" in line
+
+
 def test_a_stride_that_skips_tokens_is_refused(path: Path) -> None:
     assert load(path, FINETUNING, "chunking.chunk_size=10", "chunking.stride=8", kind="finetuning")
     (line,) = problems(path, FINETUNING, "chunking.chunk_size=10", "chunking.stride=9", kind="finetuning")

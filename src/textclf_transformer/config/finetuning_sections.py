@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from textclf_transformer.config.rules import Problem, raise_problems
-from textclf_transformer.config.section import Count, Dropout, Section, Text
+from textclf_transformer.config.section import Count, Dropout, LabelName, Section
 from textclf_transformer.config.shared_sections import (
     BEST_METRIC,
     BatchSize,
@@ -204,7 +204,7 @@ class ClassificationHeadSection(Section):
         Field(description="Add a learned vector for a chunk's place in its document; not for mean and cls."),
     ] = False
     ordinal_labels: Annotated[
-        Annotated[list[Text], Field(min_length=2)] | None,
+        Annotated[list[LabelName], Field(min_length=2)] | None,
         Field(
             description="All labels in their order, lowest first, e.g. [General, Teen, Mature]: they are "
             "predicted as steps of one scale; null: labels without an order."

@@ -96,7 +96,9 @@ def _section_schema(here: dict[str, Any], root: dict[str, Any]) -> dict[str, Any
 
 def _in_words(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
-        return " or ".join(_in_words(option) for option in schema["anyOf"])
+        options = [_in_words(option) for option in schema["anyOf"]]
+        # behind a list, "or null" would read as a word about its items
+        return (", or " if any(map(_is_list, schema["anyOf"])) else " or ").join(options)
     if "const" in schema:
         return str(schema["const"])
     if "enum" in schema:
@@ -109,8 +111,16 @@ def _in_words(schema: dict[str, Any]) -> str:
         return words[kind]
     if kind == "array":
         items = schema["items"]
-        return "a list of sections" if "$ref" in items else f"a list, each {_in_words(items)}"
+        if "$ref" in items:
+            return "a list of sections"
+        # an integer is read as its text
+        kinds = {option.get("type") for option in items.get("anyOf", [items])}
+        return "a list of texts" if "string" in kinds else f"a list, each {_in_words(items)}"
     return {"integer": "an integer", "number": "a number"}[str(kind)] + _range_in_words(schema)
+
+
+def _is_list(schema: dict[str, Any]) -> bool:
+    return schema.get("type") == "array"
 
 
 def _range_in_words(schema: dict[str, Any]) -> str:

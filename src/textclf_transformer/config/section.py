@@ -36,6 +36,10 @@ def _to_path(value: Any) -> Any:
     return Path(_printable(value)) if isinstance(value, str) else value
 
 
+def _to_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _run_name(name: str) -> str:
     try:
         return validate_run_name(name)
@@ -68,6 +72,7 @@ def _device(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_printable), Field(max_length=1000)]
+LabelName = Annotated[Text, BeforeValidator(_to_text, json_schema_input_type=str | int)]
 RunName = Annotated[str, AfterValidator(_run_name)]
 PathValue = Annotated[Path, BeforeValidator(_to_path, json_schema_input_type=str)]
 CsvInRun = Annotated[str, AfterValidator(_printable), AfterValidator(_inside)]
