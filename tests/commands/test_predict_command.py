@@ -182,7 +182,7 @@ def test_a_terminal_is_not_driven_by_an_id(
 def test_empty_documents_are_an_error_or_are_left_out(
     finetuned: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("in.jsonl").write_text('{"text": "soil"}\n{"text": " "}\n{"text": "ship"}\n', encoding="utf-8")
+    Path("in.jsonl").write_text('{"text": "soil"}\n{"text": "\\u200b"}\n{"text": "ship"}\n', encoding="utf-8")
     code, message = fails(capsys, "ft", "in.jsonl")
     assert code == 3 and "in.jsonl:2" in message and "--skip-empty" in message
     capsys.readouterr()

@@ -242,6 +242,20 @@ def test_a_corpus_can_be_read_again_and_counts_what_it_skips(tmp_path: Path) -> 
         assert corpus.skipped == 4
 
 
+@pytest.mark.parametrize(
+    "text", ["\u200b", "\ufeff \u00ad\u200d", "\x01\x7f", "\ufffd\ufffd", "\u3000\u2028"]
+)
+def test_characters_that_show_nothing_are_no_text(tmp_path: Path, text: str) -> None:
+    shown = ["\u200bx", "…", "\U0001f600\ufe0f", "\u0915\u094d\u200d"]
+    records = [{"text": text, "label": "a"} for text in (*shown, text)]
+    path = write_jsonl(tmp_path / "a.jsonl", records)
+    corpus = Corpus([path], skip_empty=True)
+    assert [document.text for document in corpus] == shown
+    assert corpus.skipped == 1
+    with pytest.raises(DataError, match=r"the text is empty; .*a\.jsonl:5: text.*add --skip-empty"):
+        list(Corpus([path]))
+
+
 def test_reading_is_lazy(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", '{"text": "x", "label": "a"}\n{broken\n')
     assert next(iter(Corpus([path]))).text == "x"

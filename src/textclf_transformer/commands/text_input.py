@@ -14,7 +14,11 @@ def add_column_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text-column", default="text", metavar="NAME", help="column of the text (default: text)"
     )
-    parser.add_argument("--skip-empty", action="store_true", help="leave out documents without text")
+    parser.add_argument(
+        "--skip-empty",
+        action="store_true",
+        help="leave out documents without text, or with invisible characters only",
+    )
 
 
 def add_label_flags(parser: argparse.ArgumentParser) -> None:

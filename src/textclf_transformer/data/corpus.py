@@ -12,6 +12,7 @@ import io
 import json
 import re
 import sys
+import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,6 +40,10 @@ _COMPRESSED = {
 }
 """Patterns of how compressed streams begin, and what unpacks them."""
 STDIN_FORMATS = ("auto", "jsonl", "csv", "tsv", "txt")
+# Spaces, control and format characters (a zero-width space, a byte order mark): a WordPiece tokenizer drops
+# them, and the mark of bytes that could not be decoded.
+_SHOWS_NOTHING = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf"})
+_UNDECODED = "\N{REPLACEMENT CHARACTER}"
 FORMATS = ".jsonl, .csv, .tsv, .parquet, .txt (also with .gz, .bz2 or .xz), or a folder of .txt files"
 
 
@@ -51,7 +56,8 @@ class Corpus:
         label_column: that of the label; None: labels are not read. Plain text files have none.
         id_column: that of the id, which must be there; None: ``id`` where there is one.
         group_column: that of the group, which must be there; None: ``group`` where there is one.
-        skip_empty: whether documents without text are left out, and counted, instead of being an error.
+        skip_empty: whether documents without text, or with characters that show nothing only, are left out,
+            and counted, instead of being an error.
         stdin_format: one of ``STDIN_FORMATS``, of the input ``-``, which can be read once; ``auto`` takes it
             for JSONL where it begins with a brace, for CSV or TSV where its first line names the column of
             the text, else, with a warning, for plain text. None: ``-`` is not read.
@@ -94,7 +100,7 @@ class Corpus:
         self.skipped = 0
         for path in self._inputs:
             for document in _read_input(path, self._columns, self._stdin_format):
-                if document.text and not document.text.isspace():
+                if _shows_something(document.text):
                     yield document
                 elif self._skip_empty:
                     self.skipped += 1
@@ -102,8 +108,16 @@ class Corpus:
                     raise DataError(
                         "the text is empty",
                         where=f"{document.source}: {self._columns.text}",
+                        found=ascii(document.text[:40]) if document.text.strip() else None,
                         mend="take the document out, or add --skip-empty",
                     )
+
+
+def _shows_something(text: str) -> bool:
+    return any(
+        unicodedata.category(character) not in _SHOWS_NOTHING and character != _UNDECODED
+        for character in text
+    )
 
 
 def _read_input(path: Path, columns: Columns, stdin_format: str | None) -> Iterator[Document]:
