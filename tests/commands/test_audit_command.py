@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,22 @@ def test_ids_cannot_drive_the_terminal(checkout: Checkout, capsys: pytest.Captur
     audit.main(["--train", "evil.jsonl", "--test", "evil.jsonl"])
     out = capsys.readouterr().out
     assert "\x1b" not in out and "[red]x" in out
+
+
+def test_a_folder_of_tensors_says_how_to_read_it(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ("corpus.jsonl", "--tokenizer", "tokenizer", "--format", "pt", "--out")
+    checkout.run(prepare.main, *common, "splits", "--split", "0.8/0.1/0.1")
+    checkout.run(prepare.main, *common, "whole")
+    for name in ("splits", "whole"):
+        capsys.readouterr()
+        assert audit.main([name]) == audit.main(["--train", name]) == 2
+        first, second = capsys.readouterr().err.splitlines()
+        assert first == second and f"; {name}; " in first
+        flags = shlex.split(first.rpartition("; ")[2].replace("FOLDER", "tokenizer"))
+        audit.main([*flags, "--quiet"])
+        assert "findings" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

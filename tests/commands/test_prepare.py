@@ -164,11 +164,17 @@ def test_several_labels_and_skipped_documents(
 
 
 @pytest.mark.parametrize("split", [[], ["--split", "0.8/0.1/0.1"]])
-def test_tensors_hold_the_same_tokens(tmp_path: Path, tokenizer_dir: Path, split: list[str]) -> None:
+def test_tensors_hold_the_same_tokens(
+    tmp_path: Path, tokenizer_dir: Path, split: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     path = jsonl(tmp_path / "in.jsonl")
     common = [str(path), "--tokenizer", str(tokenizer_dir), *split]
     assert main([*common, "--out", str(tmp_path / "pt"), "--format", "pt"]) == 0
+    assert "label names are not kept" in capsys.readouterr().out
     assert main([*common, "--out", str(tmp_path / "s")]) == 0
+    assert "label names are not kept" not in capsys.readouterr().out
+    unlabelled = [*common, "--no-labels", "--out", str(tmp_path / "unlabelled"), "--format", "pt"]
+    assert main(unlabelled) == 0 and "label names are not kept" not in capsys.readouterr().out
     names = {"train": "train", "val": "val", "test": "test"} if split else {"data": "."}
     assert sorted(path.name for path in (tmp_path / "pt").iterdir()) == sorted(f"{name}.pt" for name in names)
     for name, folder in names.items():

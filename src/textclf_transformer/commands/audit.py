@@ -150,6 +150,8 @@ def _stores(stores: dict[str, Path], arguments: argparse.Namespace) -> dict[str,
 def _files(
     inputs: dict[str, list[Path]], tokenizer: TokenizerWrapper | None, arguments: argparse.Namespace
 ) -> dict[str, AuditInput]:
+    for folder in (path for paths in inputs.values() for path in paths if path.is_dir()):
+        _refuse_tensors_in(folder)
     numbers: dict[str, int] = {}
     # empty documents are something to report, not to stop at
     flags = argparse.Namespace(**vars(arguments) | {"skip_empty": True})
@@ -165,6 +167,19 @@ def _files(
         )
         for name, paths in inputs.items()
     }
+
+
+def _refuse_tensors_in(folder: Path) -> None:
+    """Say how the .pt files in ``folder``, as ``textclf prepare --format pt`` writes them, are read."""
+    found = {path.stem: path for path in sorted(folder.glob(f"*{TENSOR_SUFFIX}"))}
+    if not found:
+        return
+    splits = [f"--{split} {found[split]}" for split in SPLITS if split in found]
+    raise UsageError(
+        "the .pt files of a folder are named one by one",
+        where=str(folder),
+        mend=f"{' '.join(splits) or next(iter(found.values()))} --tokenizer FOLDER",
+    )
 
 
 def _tensors(paths: list[Path], tokenizer: TokenizerWrapper | None) -> TensorInput:

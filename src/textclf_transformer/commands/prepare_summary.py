@@ -69,6 +69,8 @@ def print_summary(splits: list[Split], *, out: Path, tokenizer_dir: Path, tensor
     skipped = sum(split.skipped for split in splits)
     if skipped:
         print(f"\nleft out: {skipped} documents without text")
+    if tensors and splits[0].header.label_names is not None:
+        print("\nlabel names are not kept in .pt files: predictions will say 0, 1, … as numbered above")
     print(f"\nwritten to  {out}")
     print(f"next        {_next_command(splits, out=out, tokenizer_dir=tokenizer_dir, tensors=tensors)}")
 
