@@ -283,10 +283,13 @@ def test_a_dirty_input_stream_is_named(
     [
         ("id;text\r\n1;a ship\r\n", [], 1),
         ("id;text\r\n1;a ship\r\n", ["--stdin-format", "txt"], 0),
+        ("id\ttitle\r\n1\ta ship\r\n", [], 1),
         ('{"text": "soil"}\n', [], 0),
+        ("A ship, a harbour; soil.\n", [], 0),
+        ("soil\n", [], 0),
     ],
 )
-def test_a_guess_at_plain_text_is_told(
+def test_a_table_that_is_taken_for_plain_text_is_told(
     finetuned: Checkout,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,

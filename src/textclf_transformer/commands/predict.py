@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         choices=STDIN_FORMATS,
         default="auto",
         help="of standard input; auto (default): jsonl if it begins with a brace, csv or tsv if its first "
-        "line names the column of the text, else, with a warning, txt",
+        "line names the column of the text, else txt",
     )
     add_float32_flag(parser)
     parser.add_argument("--id-column", metavar="NAME", help="column of the id (default: id, if there is one)")

@@ -146,6 +146,10 @@ def _file_suffix(path: Path) -> str:
     raise DataError("unknown format", where=str(path), found=repr(path.name), expected=FORMATS)
 
 
+# Names side by side, as no sentence has them: after a comma it has a space.
+_HEADER = re.compile(r"[\"']?\w+[\"']?(?:[,;|\t][\"']?\w+[\"']?)+")
+
+
 def _stdin_format(text_column: str, given: str) -> str:
     """Return the format of standard input, with ``auto`` the one it begins like; nothing of it is consumed.
 
@@ -174,10 +178,10 @@ def _stdin_format(text_column: str, given: str) -> str:
     for suffix, delimiter in _DELIMITERS.items():
         if text_column in next(csv.reader([first_line], delimiter=delimiter), []):
             return suffix.removeprefix(".")
-    if begin:
+    if _HEADER.fullmatch(first_line):
         warnings.warn(
-            "standard input is read as plain text, a document between blank lines; "
-            "say what it is with --stdin-format",
+            f"standard input begins like a table without a column {text_column!r} and is read as plain text, "
+            "a document between blank lines; if that is right, add --stdin-format txt",
             stacklevel=2,
         )
     return "txt"
