@@ -41,12 +41,12 @@ def test_seeds_are_grouped_and_equal_runs_are_equal(
     assert compare.main(["ft", "other", "ft2", *files]) == 0
     out, err = capsys.readouterr()
     assert "ft, ft2" in out and "training.epochs" in out and "99" in out
-    assert "B against A on the same 12 test documents" in out and "can be chance" in out
+    assert "B against A on the same 13 test documents" in out and "can be chance" in out
     assert err.count("classifying with") == 3
     result = json.loads(Path("out.json").read_text(encoding="utf-8"))
     assert result["differences"] == {"training.epochs": ["20", "99"]}
     (pair,) = result["pairings"]
-    assert pair["differences"]["accuracy"]["difference"] == 0 and pair["documents"] == 12
+    assert pair["differences"]["accuracy"]["difference"] == 0 and pair["documents"] == 13
     report = json.loads(Path("experiments/finetuning/ft/run.json").read_text(encoding="utf-8"))
     assert result["scores"]["test accuracy"][0]["mean"] == report["test"]["accuracy"]
     page = Path("out.html").read_text(encoding="utf-8")
