@@ -60,7 +60,7 @@ class Corpus:
             and counted, instead of being an error.
         stdin_format: one of ``STDIN_FORMATS``, of the input ``-``, which can be read once; ``auto`` takes it
             for JSONL where it begins with a brace, for CSV or TSV where its first line names the column of
-            the text, else, with a warning, for plain text. None: ``-`` is not read.
+            the text, else for plain text, with a warning if it looks like a table. None: ``-`` is not read.
 
     Attributes:
         skipped: documents left out in the last pass.

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from textclf_transformer.errors import DataError
 
 SPLITS = ("train", "val", "test")
-# What an empty part weighs beside missing all of what a group holds: enough to settle what rounding leaves.
-_OF_SIZE = 0.5
-
 WHOLE = "data"
 """Name of the only part where there are no splits."""
+
+# What an empty part weighs beside missing all of what a group holds: enough to settle what rounding leaves.
+_OF_SIZE = 0.5
 
 
 def are_shares(fractions: Sequence[float]) -> bool:
@@ -59,17 +59,16 @@ def stratified_split(
     # A document without labels counts for a label of its own, None.
     counts = Counter(label for document in labels for label in (document or (None,)))
     missing = [{label: fraction * count for label, count in counts.items()} for fraction in fractions]
-    still_empty = np.ones(
-        len(fractions)
-    )  # share of its documents that a part lacks; below 0 if it is too large
-    known: set[Hashable] = set()  # to part 0
+    # The share of its documents that each part lacks, below 0 if it has too many; the labels in part 0.
+    still_empty, known = np.ones(len(fractions)), set[Hashable]()
     part_of = np.zeros(len(labels), dtype=np.int8)
     for unit in order:
         held = Counter(label for index in members[unit] for label in (labels[index] or (None,)))
-        whole = sum(count * count for count in held.values())
-        missed = [sum(count * part[label] for label, count in held.items()) / whole for part in missing]
-        is_known = held.keys() <= known
-        chosen = int(np.argmax(np.array(missed) + _OF_SIZE * still_empty)) if is_known else 0
+        chosen = 0
+        if held.keys() <= known:
+            whole = sum(count * count for count in held.values())
+            missed = [sum(count * part[label] for label, count in held.items()) / whole for part in missing]
+            chosen = int(np.argmax(np.array(missed) + _OF_SIZE * still_empty))
         if chosen == 0:
             known |= held.keys()
         for label, count in held.items():

@@ -77,7 +77,11 @@ def evaluate_run(
     confidence = confidences(logits, multi_label=run.multi_label, thresholds=run.thresholds)
     areas = auc_by_label(labels, probabilities(logits, multi_label=run.multi_label))
     notes: list[str] = []
-    rivals = _rivals(run, documents, notes) if with_rivals else {}
+    val, reason = try_own_split(run, "val")
+    is_val = val is not None and _are_among(documents, val)
+    rivals = _rivals(run, documents, None if is_val else val, notes) if with_rivals else {}
+    if val is None:
+        notes.append(f"no temperature: {reason}")
     lengths, read = _tokens_and_read(run, documents)
     right = right_documents(labels, predictions)
     result = {
@@ -100,7 +104,7 @@ def evaluate_run(
         ],
         "classes": class_table(labels, predictions, areas, run.label_names),
         "confusion": confusion(labels, predictions, num_labels=num_labels),
-        "calibration": _calibration(run, documents, logits, labels, notes),
+        "calibration": _calibration(run, val, logits, labels, notes, on_val=is_val),
         "by_length": scores_by_length(labels, predictions, lengths, read, num_labels=num_labels),
         "coverage_risk": coverage_risk(right, confidence, COVERAGES),
         "coverage_curve": coverage_risk(right, confidence, CURVE),
@@ -110,7 +114,9 @@ def evaluate_run(
     return {key: _without_nan(value) for key, value in result.items()}
 
 
-def _rivals(run: LoadedRun, documents: Documents, notes: list[str]) -> dict[str, IntArray]:
+def _rivals(
+    run: LoadedRun, documents: Documents, val: Documents | None, notes: list[str]
+) -> dict[str, IntArray]:
     rivals: dict[str, IntArray] = dict(partial_readings(run, documents))
     train, reason = try_own_split(run, "train")
     if train is None:
@@ -118,9 +124,6 @@ def _rivals(run: LoadedRun, documents: Documents, notes: list[str]) -> dict[str,
         return rivals
     if shared := overlap(documents, train):
         notes.append(f"{shared} of the {len(documents)} documents stand in the run's training data as well")
-    val, _ = try_own_split(run, "val")
-    if val is not None and _are_among(documents, val):
-        val = None
     if not (has_text(train) and has_text(documents)):
         notes.append("no TF-IDF + linear SVM: the data keep no text (made with --no-text, or a .pt file)")
     return {**fitted_baselines(run, train, val, documents), **rivals}
@@ -162,8 +165,15 @@ def _worst_mistakes(
 
 
 def _calibration(
-    run: LoadedRun, documents: Documents, logits: FloatArray, labels: IntArray, notes: list[str]
+    run: LoadedRun,
+    val: Documents | None,
+    logits: FloatArray,
+    labels: IntArray,
+    notes: list[str],
+    *,
+    on_val: bool,
 ) -> dict[str, Any]:
+    """Compare confidence with truth; ``on_val`` tells that ``logits`` and ``labels`` are those of ``val``."""
     bins = reliability(logits, labels)
     result: dict[str, Any] = {
         "expected_calibration_error": expected_calibration_error(bins),
@@ -171,11 +181,9 @@ def _calibration(
         "temperature": None,
         "expected_calibration_error_after": None,
     }
-    val, reason = try_own_split(run, "val")
     if val is None:
-        notes.append(f"no temperature: {reason}")
         return result
-    if _are_among(documents, val):
+    if on_val:
         result["temperature"] = fit_temperature(logits, labels)
         notes.append("the temperature is fitted on these very documents, so its effect is not judged on them")
         return result
