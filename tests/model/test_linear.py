@@ -11,11 +11,21 @@ from textclf_transformer.model import linear
 from textclf_transformer.model.linear import Linear
 
 
+@pytest.fixture
+def float32_by_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on any processor but Intel's."""
+    monkeypatch.setattr(linear, "_FLOAT32_BY_MKL", False)
+
+
+@pytest.mark.parametrize("by_mkl", [True, False], ids=["MKL", "oneDNN"])
 @pytest.mark.parametrize("has_bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize(
     ("rows", "inputs", "outputs"), [(50, 33, 17), (1, 8, 8), (7, 1, 5), (0, 4, 3), (1500, 33, 17)]
 )
-def test_equals_float64(rows: int, inputs: int, outputs: int, has_bias: bool) -> None:
+def test_equals_float64(
+    rows: int, inputs: int, outputs: int, has_bias: bool, by_mkl: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "_FLOAT32_BY_MKL", by_mkl)
     torch.manual_seed(0)
     layer = Linear(inputs, outputs, bias=has_bias)
     x = torch.randn(rows, inputs, requires_grad=True)
@@ -80,6 +90,7 @@ def test_bf16_gradients_are_those_of_torch(rows: int) -> None:
         torch.testing.assert_close(found, expected, rtol=0.01, atol=0.01 * float(expected.abs().max()))
 
 
+@pytest.mark.usefixtures("float32_by_onednn")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bf16"])
 def test_packing_the_weight_changes_no_result(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
@@ -133,6 +144,7 @@ def test_a_bias_in_float32_is_not_rounded() -> None:
     torch.testing.assert_close(result.float(), torch.full((3, 4), 0.3), rtol=0.01, atol=0)
 
 
+@pytest.mark.usefixtures("float32_by_onednn")
 def test_the_faster_product_runs_in_float32_and_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     calls, activations = [], []
 
@@ -162,6 +174,30 @@ def test_the_faster_product_runs_in_float32_and_bf16(monkeypatch: pytest.MonkeyP
     with torch.no_grad():
         layer.gelu(x)
     assert activations[-2:] == ["none", "gelu"]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "has_mkl", "expected"),
+    [
+        ("Intel Xeon 2.50GHz", True, True),
+        ("Intel Xeon 2.50GHz", False, False),
+        ("AMD EPYC 9B45", True, False),
+        (None, True, False),  # a torch that does not say
+    ],
+)
+def test_float32_goes_to_mkl_on_intel(
+    cpu: str | None, has_mkl: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capabilities = {} if cpu is None else {"cpu_name": cpu}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: has_mkl)
+    assert linear._mkl_is_at_home() == expected
+    monkeypatch.setattr(linear, "_FLOAT32_BY_MKL", expected)
+    calls = []
+    monkeypatch.setattr(linear, "_PRODUCT", lambda x, *_: calls.append(x.dtype) or x)
+    layer, x = Linear(4, 4), torch.randn(5, 4)
+    assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias)) == expected
+    assert calls == [torch.float32] * (not expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
