@@ -96,10 +96,10 @@ class Theirs:
         if self._optimizer is None:
             with torch.inference_mode():
                 for pass_ in self._passes:
-                    self._logits(pass_, self._peer.amp_dtype).float().cpu()
+                    self._logits(pass_, self._peer.amp_dtype(self._device)).float().cpu()
             return
         for pass_ in self._passes:
-            logits = self._logits(pass_, self._peer.amp_dtype)
+            logits = self._logits(pass_, self._peer.amp_dtype(self._device))
             loss = label_loss(logits, torch.tensor(pass_.labels, device=self._device))
             (loss / sum(len(other.samples) for other in self._passes)).backward()
         peer_update(self._trained, self._optimizer)

@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from textclf_transformer.experiment import CHECKOUT
+from textclf_transformer.training.numerics import choose_amp_dtype
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 GEMM_SHAPES = ((4096, 768, 3072), (2048, 2048, 2048))
@@ -50,6 +51,7 @@ def describe_machine(device: torch.device, *, seconds: float = 0.6) -> dict[str,
         "commit": code_commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "multiplies_bf16": choose_amp_dtype(device, use_amp=True, amp_dtype="auto") is not None,
         "gemm_bf16": gemm_rate(device, torch.bfloat16, seconds=seconds),
         "gemm_fp32": gemm_rate(device, torch.float32, seconds=seconds),
     }

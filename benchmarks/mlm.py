@@ -141,7 +141,7 @@ class TheirMlm:
     def run(self) -> None:
         """Train one step; the passes over its batches add up to the gradient of the mean loss."""
         for batch, targets in zip(self._batches, self._targets, strict=True):
-            with autocast(self._device, self._peer.amp_dtype):
+            with autocast(self._device, self._peer.amp_dtype(self._device)):
                 loss = self._forward(**batch).loss
             (loss * (targets / sum(self._targets))).backward()
         peer_update(self._model, self._optimizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,12 @@ def section(result: Result) -> list[str]:
 
 
 def _comparison_lines(result: Result) -> Iterator[str]:
+    # the ratios asked for are about bf16 beside float32
+    wanted = result["wanted"] if result["machine"]["multiplies_bf16"] else {}
     for name, compared in result["comparisons"].items():
         ours, theirs = compared["ours"], compared["theirs"]
         low, high = compared["ratios"]
-        least, aim = result["wanted"].get(name, (None, None))
+        least, aim = wanted.get(name, (None, None))
         cells = [
             compared["peer"],
             f"{compared['our_dropout']} / {compared['their_dropout']}",
@@ -61,7 +64,9 @@ def _rate(result: Result, seconds: float) -> str:
 
 
 def _share(result: Result, seconds: float) -> str:
-    return f"{result['flops'] / seconds / result['machine']['gemm_bf16']:.1%}"
+    machine = result["machine"]
+    fastest = machine["gemm_bf16"] if machine["multiplies_bf16"] else machine["gemm_fp32"]
+    return f"{result['flops'] / seconds / fastest:.1%}"
 
 
 def _table_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -74,20 +79,34 @@ def read_results(folder: Path) -> dict[str, Result]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
-def write_page(suites: Mapping[str, Mapping[str, Result | None]]) -> None:
-    """Put the tables between the page's markers.
+def write_page(measured: Mapping[str, Mapping[str, Result]], order: Mapping[str, Sequence[str]]) -> None:
+    """Put tables between the page's markers; those of rows that were not measured here stay as they are.
 
     Args:
-        suites: heading to (the row's title to its result, None where there is none).
+        measured: heading to (the row's title to its result).
+        order: headings with the titles below them, as the page shows them; a row that is not among them any
+            more leaves the page.
     """
-    lines = [START, ""]
-    for heading, rows in suites.items():
-        if not any(rows.values()):
-            lines += [f"## {heading}", "", "Not measured.", ""]
+    head, rest = PAGE.read_text(encoding="utf-8").split(START)
+    before, tail = rest.split(END)
+    known = _read_sections(before)
+    blocks = [START]
+    for heading, titles in order.items():
+        sections = known.get(heading, {}) | {
+            title: "\n".join(section(result)) for title, result in measured.get(heading, {}).items()
+        }
+        blocks.append(f"## {heading}")
+        if not sections:
+            blocks.append("Not measured.")
             continue
-        lines += [f"## {heading}", ""]
-        for title, result in rows.items():
-            lines += [f"### {title}", "", "Not measured.", ""] if result is None else section(result)
-    text = PAGE.read_text(encoding="utf-8")
-    head, rest = text.split(START)
-    atomic_write_text(PAGE, head + "\n".join([*lines, END]) + rest.split(END)[1])
+        blocks += [sections.get(title, f"### {title}\n\nNot measured.").strip() for title in titles]
+    atomic_write_text(PAGE, head + "\n\n".join([*blocks, END]) + tail)
+
+
+def _read_sections(tables: str) -> dict[str, dict[str, str]]:
+    """Return what stands on the page: heading to (title to its lines)."""
+    known = {}
+    for part in re.split(r"^## ", tables, flags=re.MULTILINE)[1:]:
+        heading, *sections = re.split(r"^### ", part, flags=re.MULTILINE)
+        known[heading.splitlines()[0]] = {own.splitlines()[0]: f"### {own}" for own in sections}
+    return known

@@ -2,7 +2,8 @@
 one can.
 
 *naive*: the defaults, in float32, padded to the longest sequence that the model takes. *strong*: bf16
-autocast, sequences grouped by length and padded to the longest of their batch, compiled where that helps.
+autocast where the hardware multiplies bf16, sequences grouped by length and padded to the longest of their
+batch, compiled where that helps.
 Both clip gradients at 1 and use fused AdamW, as their Trainer does.
 """
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.workloads import ROBERTA, TEMPLATE, Dropouts
+from textclf_transformer.training.numerics import choose_amp_dtype
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched; the weights are ours
 
@@ -56,10 +58,9 @@ class Peer:
         """Our dropout beside this peer: the template's against naive, else equal."""
         return TEMPLATE if self.style == "naive" else self.dropouts
 
-    @property
-    def amp_dtype(self) -> torch.dtype | None:
-        """The dtype of autocast, None for float32."""
-        return torch.bfloat16 if self.style == "strong" else None
+    def amp_dtype(self, device: torch.device) -> torch.dtype | None:
+        """Return the dtype of autocast, None for float32; strong's is ours."""
+        return choose_amp_dtype(device, use_amp=self.style == "strong", amp_dtype="auto")
 
     def groups(self, lengths: Sequence[int]) -> list[list[int]]:
         """Return which sequences are computed together; strong groups those of similar length."""

@@ -24,6 +24,7 @@ from benchmarks.rows import SUITES, Row, lognormal_documents
 from benchmarks.workloads import ROBERTA, TEMPLATE, TOY, document_lengths, normal_lengths
 from textclf_transformer.data.store_format import TOKENS
 from textclf_transformer.model.encoder import RobertaModel
+from textclf_transformer.training import numerics
 
 pytest.importorskip("transformers")
 
@@ -176,14 +177,37 @@ def test_rows_are_measured_once_and_put_on_the_page(tmp_path, monkeypatch, capsy
 
     results = page.read_results(folder)
     monkeypatch.setattr(page, "PAGE", tmp_path / "performance.md")
-    page.PAGE.write_text(f"before\n{page.START}\nold\n{page.END}\nafter\n")
-    page.write_page({"On a CPU": {"A toy": results["toy"], "Other": None}, "On a GPU": {"Row": None}})
+    order = {"On a CPU": ["A toy", "Other", "Never"], "On a GPU": ["Row"]}
+    kept = "### Other\n\nmeasured elsewhere\n"
+    before = f"## On a CPU\n\n### A toy\n\nold\n\n{kept}\n### Gone\n\nold\n"
+    page.PAGE.write_text(f"before\n{page.START}\n\n{before}\n{page.END}\nafter\n")
+    page.write_page({"On a CPU": {"A toy": results["toy"]}}, order)
     text = page.PAGE.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
     assert "2× / 3×" in text
+    assert kept in text
     assert text.count("Not measured.") == 2
+    page.write_page({}, order)
+    assert page.PAGE.read_text() == text
+
+
+def test_shares_and_ratios_asked_for_are_of_bf16_where_the_hardware_has_it() -> None:
+    row = {"title": "A toy", "wanted": {"naive": (2, 3)}, **toy_result(), "flops": 1e9}
+    lines = {
+        has_bf16: page.section({**row, "machine": {**MACHINE, "multiplies_bf16": has_bf16}})[4].split(" | ")
+        for has_bf16 in (True, False)
+    }
+    ours = {has_bf16: float(cells[6].split("%")[0]) for has_bf16, cells in lines.items()}
+    assert ours[False] == pytest.approx(10 * ours[True], rel=0.01)  # of a tenth of the rate
+    assert lines[True][5] == "2× / 3×" and not lines[False][5]
+
+
+def test_the_strong_peer_has_our_number_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_bf16, expected in ((True, torch.bfloat16), (False, None)):
+        monkeypatch.setattr(numerics, "cpu_has_bf16", lambda has_bf16=has_bf16: has_bf16)
+        assert [peer.amp_dtype(CPU) for peer in PEERS] == [None, expected, expected]
 
 
 MACHINE = {
@@ -194,6 +218,7 @@ MACHINE = {
     "commit": "abc",
     "date": "today",
     "load": None,
+    "multiplies_bf16": True,
     "gemm_bf16": 1e12,
     "gemm_fp32": 1e11,
 }

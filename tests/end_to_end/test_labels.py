@@ -69,7 +69,7 @@ def test_several_labels_a_document(pretrained: Checkout) -> None:
     source = random.Random(3)
     corpus = pretrained.root / "several.jsonl"
     with corpus.open("w", encoding="utf-8") as file:
-        for _ in range(150):
+        for _ in range(300):
             labels = [topic for topic in TOPICS if source.random() < 0.5]
             words = source.choices(NEUTRAL, k=12)
             for topic in labels:
@@ -80,7 +80,7 @@ def test_several_labels_a_document(pretrained: Checkout) -> None:
     store = pretrained.root / "several"
     pretrained.run(prepare.main, corpus, "--out", store, "--tokenizer", pretrained.root / "tokenizer", *split)
     paths = [f"data.{part}.dataset_path={store / part}" for part in ("train", "val", "test")]
-    settings = [*paths, "training.epochs=25", "training.learning_rate=5e-3"]
+    settings = [*paths, "training.epochs=30", "training.learning_rate=2e-3"]
     folder = pretrained.finetuning("ft", "pre", *(part for s in settings for part in ("--set", s)))
     pretrained.run(finetune.main, "ft", "--quiet")
     found = scores(folder, "test")

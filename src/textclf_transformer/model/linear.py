@@ -1,10 +1,10 @@
 """A linear layer whose products on a CPU come from the faster library.
 
 torch hands float32 products to MKL, which leaves AVX-512 alone on AMD's processors: there oneDNN is 2.2
-times as fast, while on Intel's MKL is, by up to three times (LOG.md). bf16 goes to oneDNN anyway, but with the
-bias copied beforehand in a pass of its own, and with the weight brought into the processor's layout anew for
-each block of rows. The operations that torch's own compiler uses do that once and add bias and GELU while a
-result is in the registers; they have no gradient, hence the products of the backward pass below.
+times as fast, and on Intel's up to three times as slow (LOG.md). bf16 goes to oneDNN anyway, but with the
+bias copied beforehand in a pass of its own, and with the weight brought into the processor's layout anew
+for each block of rows. The operations that torch's own compiler uses do that once and add bias and GELU
+while a result is in the registers; they have no gradient, hence the products of the backward pass below.
 
 N rows, D inputs, E outputs.
 """
