@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from textclf_transformer.experiment import CHECKOUT
 from textclf_transformer.training.numerics import choose_amp_dtype
+from textclf_transformer.utils import cpu_capabilities
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 GEMM_SHAPES = ((4096, 768, 3072), (2048, 2048, 2048))
@@ -96,6 +97,6 @@ def _hardware(device: torch.device) -> str:
     with suppress(OSError):
         found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
         model = model if found is None else found[1]
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities = cpu_capabilities()
     bf16 = next((name for name in ("amx_bf16", "avx512_bf16", "arm_bf16") if capabilities.get(name)), None)
     return f"{os.cpu_count()} cores {model}" + (f" ({bf16})" if bf16 else "")

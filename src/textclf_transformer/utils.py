@@ -1,4 +1,4 @@
-"""Seeds, the device, classes named in a config, and the one table from YAML names to Python names."""
+"""Seeds, devices, classes named in a config, and the one table from YAML names to Python names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import operator
+import platform
 import random
 import re
 import sys
@@ -93,6 +94,20 @@ def resolve_device(name: str) -> torch.device:
             mend="use auto or cpu, or install a torch build for CUDA",
         )
     return torch.device(name)
+
+
+def cpu_capabilities() -> dict[str, object]:
+    """Return what torch knows of this CPU, its name among it; nothing in a build that does not say."""
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return capabilities
+
+
+def processor_name(device: torch.device) -> str:
+    """Return what computes on ``device``, in words: on another processor sums are rounded otherwise."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = cpu_capabilities().get("cpu_name", platform.machine())
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def architecture_arguments(architecture: object) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,16 @@ def test_head_of_the_config_is_built_and_resumed(pretrained: Checkout, pooling: 
     longer = ("--set", "training.epochs=2", "--allow-changed", "training.epochs")
     pretrained.run(finetune.main, "ft", "--quiet", *longer)
     assert load_run(folder).model.settings["attention_heads"] == 4
+
+
+def test_a_run_that_goes_on_elsewhere_says_so(
+    pretrained: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrained.finetuning("ft", "pre", "--set", "training.epochs=1")
+    pretrained.run(finetune.main, "ft", "--quiet")
+    longer = ("--set", "training.epochs=2", "--allow-changed", "training.epochs")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": "another"}, raising=False)
+    capsys.readouterr()
+    pretrained.run(finetune.main, "ft", "--quiet", *longer)
+    shown = "".join(capsys.readouterr())
+    assert re.search(r"environment\.processor: .* -> another, .*to rounding, not to the bit", shown)

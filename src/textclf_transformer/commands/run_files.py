@@ -20,6 +20,7 @@ from textclf_transformer.config import dump_yaml
 from textclf_transformer.experiment import CHECKOUT, RunFolder
 from textclf_transformer.model.freezing import count_parameters
 from textclf_transformer.tokenizer.base import TokenizerWrapper
+from textclf_transformer.utils import processor_name
 
 
 def environment_facts(context: RunContext[Any]) -> dict[str, Any]:
@@ -28,6 +29,7 @@ def environment_facts(context: RunContext[Any]) -> dict[str, Any]:
         "textclf_transformer": textclf_transformer.__version__,
         "torch": str(torch.__version__),
         "device": context.device.type,
+        "processor": processor_name(context.device),
         "threads": torch.get_num_threads(),
         "amp_dtype": str(context.amp_dtype),
         "micro_batch_tokens": context.micro_batch_tokens,

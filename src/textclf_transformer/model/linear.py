@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
+from textclf_transformer.utils import cpu_capabilities
+
 
 def _find(name: str) -> object:
     """Return the operation, None in a build of torch without it."""
@@ -27,8 +29,7 @@ _PRODUCT, _PACK = _find("_linear_pointwise"), _find("_reorder_linear_weight")
 
 def _mkl_is_at_home() -> bool:
     """Whether torch has MKL and this is one of the processors that it is made for."""
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return torch.backends.mkl.is_available() and str(capabilities.get("cpu_name")).startswith("Intel")
+    return torch.backends.mkl.is_available() and str(cpu_capabilities().get("cpu_name")).startswith("Intel")
 
 
 _FLOAT32_BY_MKL = _mkl_is_at_home()

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from textclf_transformer.errors import ConfigError
+from textclf_transformer.utils import cpu_capabilities
 
 AmpDtypeName = Literal["auto", "bf16", "fp16"]
 
@@ -58,7 +59,7 @@ def available_amp_dtype(device: torch.device, trained: torch.dtype | None) -> to
 
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bfloat16; without that, autocast converts back and forth and is slower."""
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities = cpu_capabilities()
     if any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16")):
         return True
     check = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
