@@ -147,6 +147,6 @@ def test_a_run_that_goes_on_elsewhere_says_so(
     longer = ("--set", "training.epochs=2", "--allow-changed", "training.epochs")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": "another"}, raising=False)
     capsys.readouterr()
-    pretrained.run(finetune.main, "ft", "--quiet", *longer)
+    pretrained.run(finetune.main, "ft", *longer)
     shown = "".join(capsys.readouterr())
     assert re.search(r"environment\.processor: .* -> another, .*to rounding, not to the bit", shown)
