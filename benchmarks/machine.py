@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +16,7 @@ from torch.nn import functional as F
 
 from textclf_transformer.experiment import CHECKOUT
 from textclf_transformer.training.numerics import choose_amp_dtype
-from textclf_transformer.utils import cpu_capabilities
+from textclf_transformer.utils import cpu_capabilities, cpu_name
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 GEMM_SHAPES = ((4096, 768, 3072), (2048, 2048, 2048))
@@ -93,10 +90,6 @@ def _version(package: str) -> str:
 def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    model = platform.processor() or platform.machine()
-    with suppress(OSError):
-        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
-        model = model if found is None else found[1]
     capabilities = cpu_capabilities()
     bf16 = next((name for name in ("amx_bf16", "avx512_bf16", "arm_bf16") if capabilities.get(name)), None)
-    return f"{os.cpu_count()} cores {model}" + (f" ({bf16})" if bf16 else "")
+    return f"{os.cpu_count()} cores {cpu_name()}" + (f" ({bf16})" if bf16 else "")

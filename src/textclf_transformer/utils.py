@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -97,17 +99,26 @@ def resolve_device(name: str) -> torch.device:
 
 
 def cpu_capabilities() -> dict[str, object]:
-    """Return what torch knows of this CPU, its name among it; nothing in a build that does not say."""
+    """Return the instruction sets and the like that torch sees; nothing in a build that does not say."""
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return capabilities
+
+
+@functools.cache
+def cpu_name() -> str:
+    """Return what the processor calls itself, beginning with its maker: ``Intel(R) Xeon(R) …``."""
+    with contextlib.suppress(OSError):
+        information = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        if (found := re.search(r"^model name\s*: (.+)$", information, re.MULTILINE)) is not None:
+            return found[1]
+    return platform.processor() or platform.machine()
 
 
 def processor_name(device: torch.device) -> str:
     """Return what computes on ``device``, in words: on another processor sums are rounded otherwise."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    name = cpu_capabilities().get("cpu_name", platform.machine())
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+    return f"{cpu_name()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def architecture_arguments(architecture: object) -> dict[str, Any]:
