@@ -132,6 +132,25 @@ def test_fused_cross_entropy_under_autocast_stays_near_the_exact_one(rows: int) 
     assert abs(ratio.item() - 1) < 1e-3
 
 
+def test_fused_cross_entropy_of_sure_and_of_hopeless_targets_in_bf16() -> None:
+    """The gradient of a target with p = 0.9999, which is 1 in bf16; a loss whose p underflows."""
+    bias = torch.tensor([0.0, 10.0, 300.0, 0.0])
+    hidden, weight = torch.zeros(3, 2, requires_grad=True), torch.zeros(4, 2)
+    hidden.data[:2, 0] = 1.0
+    weight[2, 0] = -600.0  # rows 0 and 1 see logits 0, 10, -300, 0, the last one 0, 10, 300, 0
+    targets = torch.tensor([1, 0, 0])
+    bias.requires_grad_()
+    for name, expected in (("sure", slice(0, 1)), ("unlikely", slice(1, 2)), ("hopeless", slice(2, 3))):
+        exact = F.cross_entropy(F.linear(hidden[expected], weight, bias), targets[expected], reduction="sum")
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = linear_cross_entropy(hidden[expected], weight, bias, targets[expected])
+        assert relative_error(found, exact) < 0.01, name
+        (wanted,) = torch.autograd.grad(exact, bias)
+        (gradient,) = torch.autograd.grad(found, bias)
+        torch.testing.assert_close(gradient, wanted, rtol=0.01, atol=1e-12, msg=name)
+        assert abs(float(gradient.sum())) < 0.01 * float(gradient.abs().max()), name
+
+
 def test_float64_stays_float64_under_autocast() -> None:
     torch.manual_seed(0)
     hidden, weight, bias = (torch.randn(size, dtype=torch.float64) for size in ((5, 4), (7, 4), (7,)))
