@@ -78,7 +78,10 @@ def test_a_careless_reader_would_have_run_them(tmp_path: Path, canary: Path) -> 
         if name in hostile.SILENT:
             continue
         if path.read_bytes()[:2] == b"PK" or name == "torch's old format":
-            torch.load(path, weights_only=False)
+            try:
+                torch.load(path, weights_only=False)
+            except AssertionError:  # torch 2.10 stops at a size before it comes to the call
+                continue
         else:
             pickle.loads(path.read_bytes())  # what the warning is about
         assert canary.exists(), name
