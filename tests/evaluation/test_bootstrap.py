@@ -10,6 +10,7 @@ from textclf_transformer.evaluation.bootstrap import (
     weighted_kappa,
     weighted_scores,
 )
+from textclf_transformer.evaluation.full_evaluation import _score_row
 from textclf_transformer.evaluation.scores import SCORE_NAMES, label_scores, one_hot
 
 RNG = np.random.default_rng(5)
@@ -31,6 +32,18 @@ def test_each_resample_has_the_scores_of_scikit_learn(labels, predicted):
         )
         for name in SCORE_NAMES:
             assert scores[name][number] == pytest.approx(expected[name], rel=1e-12), name
+
+
+@pytest.mark.parametrize("guessed", [[], [0], [0, 2]])
+def test_without_any_true_label_the_scores_are_scikit_learns(guessed):
+    labels = np.zeros((4, 3), dtype=np.int64)
+    predicted = labels.copy()
+    predicted[1:3, guessed] = 1
+    scores = weighted_scores(np.ones((1, 4)), labels.astype(bool), predicted.astype(bool), several=True)
+    expected = label_scores(labels, predicted, num_labels=3, ordered=False)
+    assert {name: values[0] for name, values in scores.items()} == pytest.approx(expected, nan_ok=True)
+    intervals = bootstrap_intervals(labels, predicted, num_labels=3, ordered=False, seed=0)
+    assert set(intervals) == {name for name in SCORE_NAMES if not np.isnan(expected[name])}
 
 
 def test_mcc_of_a_constant_prediction_is_zero_as_in_scikit_learn():
@@ -76,3 +89,11 @@ def test_the_seed_decides():
 def test_a_score_without_a_value_has_no_interval():
     nothing = np.zeros((5, 3), dtype=np.int64)
     assert "f1_micro" not in bootstrap_intervals(nothing, nothing, num_labels=3, ordered=False, seed=0)
+
+
+def test_a_row_of_the_evaluation_names_each_score_that_the_report_shows():
+    nothing = np.zeros((5, 3), dtype=np.int64)
+    row = _score_row("model", nothing, nothing, num_labels=3, ordered=False, seed=0)
+    assert set(row["intervals_95"]) == set(SCORE_NAMES)
+    assert row["intervals_95"]["f1_macro"] == row["intervals_95"]["f1_weighted"] == [None, None]
+    assert row["intervals_95"]["accuracy"] == [1.0, 1.0]

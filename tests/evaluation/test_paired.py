@@ -69,3 +69,9 @@ def test_same_documents():
     assert not one.same_documents(Judged("test", ("a", "c"), ("no", "yes"), one.labels, one.predictions))
     assert not one.same_documents(Judged("test", ("a", "b"), ("no", "so"), one.labels, one.predictions))
     assert not one.same_documents(Judged("test", ("a", "b"), ("no", "yes"), one.labels[::-1], one.labels))
+
+
+def test_documents_without_any_label_do_not_tell_models_apart():
+    nothing = np.zeros((6, 3), dtype=np.int64)
+    found = paired_differences([nothing], [nothing], nothing, num_labels=3)
+    assert found["f1_macro"] == {"difference": 0.0, "low": 0.0, "high": 0.0, "better": 0.0}

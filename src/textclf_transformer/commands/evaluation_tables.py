@@ -67,7 +67,7 @@ def _scores(result: Mapping[str, Any]) -> tuple[str, Table]:
     for row in result["scores"]:
         cells = []
         for name in names:
-            low, high = row["intervals_95"].get(name, (None, None))
+            low, high = row["intervals_95"][name]
             cells.append(f"{number_or_dash(row[name])} [{number_or_dash(low)}, {number_or_dash(high)}]")
         add_row(table, [row["name"], *cells])
     return "scores, in brackets the 95 % bootstrap interval", table

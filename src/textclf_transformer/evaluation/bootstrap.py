@@ -65,6 +65,8 @@ def weighted_scores(
 ) -> dict[str, Float64Array]:
     """Return the scores of ``scores.SCORE_NAMES``, each (R,), of documents that count ``weights`` times.
 
+    Where no label is there or predicted the three F1 are NaN.
+
     Args:
         weights: (R, N).
         true: (N, L), the labels that each document carries.
@@ -76,15 +78,17 @@ def weighted_scores(
     with np.errstate(invalid="ignore", divide="ignore"):
         by_label = 2 * hits / (support + chosen)  # NaN where a label is neither there nor predicted
         f1_micro = 2 * hits.sum(axis=1) / (support + chosen).sum(axis=1)
+        with_f1 = ~np.isnan(by_label)
+        f1_macro = np.where(with_f1, by_label, 0.0).sum(axis=1) / with_f1.sum(axis=1)
         f1_weighted = np.nansum(by_label * support, axis=1) / support.sum(axis=1)
+    # where no document carries a label scikit-learn has no weights, and says 0 if one is predicted
+    f1_weighted = np.where(with_f1.any(axis=1) & ~support.any(axis=1), 0.0, f1_weighted)
     totals = weights.sum(axis=1)
     if several:
         mcc = _binary_mcc(hits.sum(axis=1), support.sum(axis=1), chosen.sum(axis=1), totals * true.shape[1])
     else:
         mcc = _multiclass_mcc(hits.sum(axis=1), support, chosen, totals)
     exact = (true == predicted).all(axis=1)
-    with_f1 = ~np.isnan(by_label)
-    f1_macro = np.where(with_f1, by_label, 0.0).sum(axis=1) / np.maximum(with_f1.sum(axis=1), 1)
     return {
         "accuracy": weights @ exact / totals,
         "f1_macro": f1_macro,

@@ -141,10 +141,11 @@ def _score_row(
     name: str, labels: IntArray, predictions: IntArray, *, num_labels: int, ordered: bool, seed: int
 ) -> dict[str, Any]:
     intervals = bootstrap_intervals(labels, predictions, num_labels=num_labels, ordered=ordered, seed=seed)
+    scores = label_scores(labels, predictions, num_labels=num_labels, ordered=ordered)
     return {
         "name": name,
-        **label_scores(labels, predictions, num_labels=num_labels, ordered=ordered),
-        "intervals_95": {score: list(interval) for score, interval in intervals.items()},
+        **scores,
+        "intervals_95": {score: list(intervals.get(score, (None, None))) for score in scores},
     }
 
 

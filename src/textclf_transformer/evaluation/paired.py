@@ -124,7 +124,8 @@ def _differences(
             weighted_scores(weights, true, one_hot(one, num_labels=num_labels), several=labels.ndim == 2)
             for one in predictions
         ]
-        return {name: np.mean([score[name] for score in scores], axis=0) for name in SCORES}
+        # a resample in which no label is there or predicted has no F1, and tells nothing of the models apart
+        return {name: np.mean([np.nan_to_num(score[name]) for score in scores], axis=0) for name in SCORES}
 
     one, two = mean(first), mean(second)
     return {name: two[name] - one[name] for name in SCORES}
