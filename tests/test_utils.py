@@ -13,6 +13,8 @@ from textclf_transformer.config import ArchitectureSection
 from textclf_transformer.errors import ConfigError, UsageError
 from textclf_transformer.utils import (
     architecture_arguments,
+    cpu_is_intels,
+    cpu_name,
     derive_seed,
     load_class,
     resolve_device,
@@ -156,3 +158,27 @@ def test_an_error_in_foreign_code_names_the_code(tmp_path: Path) -> None:
     file.write_text("raise SystemExit(0)\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"broken\.py:A; found SystemExit"):
         load_class(f"{file}:A", trust_code=True)
+
+
+@pytest.mark.parametrize(
+    ("information", "expected"),
+    [
+        ("vendor_id\t: GenuineIntel\nmodel name\t: Intel(R) Xeon(R) Processor @ 2.50GHz\n", True),
+        ("vendor_id\t: GenuineIntel\nmodel name\t: 13th Gen Intel(R) Core(TM) i7-13700\n", True),
+        ("vendor_id\t: GenuineIntel\nmodel name\t: Common KVM processor\n", True),
+        ("vendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC\n", False),
+        ("CPU implementer\t: 0x41\n", False),
+    ],
+)
+def test_the_maker_of_the_processor_is_known_whatever_its_name(
+    information: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding: information)
+    monkeypatch.setattr("platform.processor", lambda: "aarch64")
+    for remembered in (cpu_name, cpu_is_intels):
+        remembered.cache_clear()
+    try:
+        assert cpu_is_intels() == expected
+    finally:
+        for remembered in (cpu_name, cpu_is_intels):
+            remembered.cache_clear()

@@ -106,12 +106,23 @@ def cpu_capabilities() -> dict[str, object]:
 
 @functools.cache
 def cpu_name() -> str:
-    """Return what the processor calls itself, beginning with its maker: ``Intel(R) Xeon(R) …``."""
+    """Return what the processor calls itself: ``Intel(R) Xeon(R) …``, ``12th Gen Intel(R) Core(TM) …``."""
+    return _of_cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+@functools.cache
+def cpu_is_intels() -> bool:
+    """Whether Intel made the processor; a virtual machine may give it a name without its maker."""
+    return "Intel" in (_of_cpuinfo("vendor_id") or cpu_name())
+
+
+def _of_cpuinfo(key: str) -> str | None:
+    """Return what Linux says of the first processor under ``key``, if anything."""
     with contextlib.suppress(OSError):
         information = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        if (found := re.search(r"^model name\s*: (.+)$", information, re.MULTILINE)) is not None:
+        if (found := re.search(rf"^{key}\s*: (.+)$", information, re.MULTILINE)) is not None:
             return found[1]
-    return platform.processor() or platform.machine()
+    return None
 
 
 def processor_name(device: torch.device) -> str:

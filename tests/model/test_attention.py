@@ -214,6 +214,7 @@ def test_a_gpu_packs_where_flash_attention_can(
     changes: dict[str, object], name: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention, "_is_ampere", lambda device: True)
+    monkeypatch.setattr(attention, "_has_flash_attention", lambda: True)
     choice = choose_attention_backend(torch.device("cuda"), **(STANDARD | changes))  # type: ignore[arg-type]
     assert choice.name == name
     assert reason in choice.reason
@@ -224,6 +225,16 @@ def test_an_old_gpu_has_the_dense_kernel(monkeypatch: pytest.MonkeyPatch) -> Non
     choice = choose_attention_backend(torch.device("cuda"), **STANDARD)
     assert choice.name == "fused"
     assert "Ampere" in choice.reason
+
+
+def test_a_build_of_torch_without_flash_attention_has_the_dense_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attention, "_is_ampere", lambda device: True)
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: False)
+    choice = choose_attention_backend(torch.device("cuda"), **STANDARD)
+    assert choice.name == "fused"
+    assert "build of torch" in choice.reason
 
 
 def by_cumulative_lengths(

@@ -129,11 +129,17 @@ def choose_attention_backend(
         "packed flash attention needs a head size divisible by 8, at most 256": head_dim % 8
         or head_dim > 256,
         "packed flash attention needs an Ampere GPU or later": not _is_ampere(device),
+        "packed flash attention is not in this build of torch": not _has_flash_attention(),
     }
     for obstacle, present in obstacles.items():
         if present:
             return BackendChoice("fused", obstacle)
     return BackendChoice("varlen", "packed flash attention: no work on padding")
+
+
+def _has_flash_attention() -> bool:
+    """Whether torch was built with it; on Windows it may not be, and on a CPU's build it never is."""
+    return torch.backends.cuda.is_flash_attention_available()
 
 
 def _is_ampere(device: torch.device) -> bool:

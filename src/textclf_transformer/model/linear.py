@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from textclf_transformer.utils import cpu_name
+from textclf_transformer.utils import cpu_is_intels
 
 
 def _find(name: str) -> object:
@@ -29,7 +29,7 @@ _PRODUCT, _PACK = _find("_linear_pointwise"), _find("_reorder_linear_weight")
 
 def _mkl_is_at_home() -> bool:
     """Whether torch has MKL and this is one of the processors that it is made for."""
-    return torch.backends.mkl.is_available() and cpu_name().startswith("Intel")
+    return torch.backends.mkl.is_available() and cpu_is_intels()
 
 
 _FLOAT32_BY_MKL = _mkl_is_at_home()
