@@ -46,8 +46,8 @@ class StepResult:
         loss_sum: the loss in nats, summed over all targets.
         target_count: number of targets; 0 means that the weights were left alone.
         num_tokens: real tokens.
-        grad_norm: global norm of the gradient of the mean loss, before clipping; infinite where fp16
-            overflowed and the scaler skipped the update.
+        grad_norm: global norm of the gradient of the mean loss, before clipping; infinite or NaN where
+            fp16 overflowed and the scaler skipped the update.
     """
 
     loss_sum: float
