@@ -188,3 +188,26 @@ def test_permissions_follow_the_umask(path: Path) -> None:
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such files there")
+def test_what_is_no_file_is_written_to_and_not_replaced(path: Path) -> None:
+    """A pipe, a device behind a link, and the name of an open stream that is a plain file's."""
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    atomic_write_text(path, "through")
+    assert path.is_fifo() and os.read(reader, 100) == b"through"
+    os.close(reader)
+
+    link = path.with_name("null")
+    link.symlink_to(os.devnull)
+    atomic_write_text(link, "gone")
+    assert link.is_symlink() and link.is_char_device()
+
+    if Path("/proc/self/fd").is_dir():
+        with path.with_name("redirected").open("w+") as stream:
+            link.unlink()
+            link.symlink_to(f"/proc/self/fd/{stream.fileno()}")
+            atomic_write_text(link, "there")
+            assert link.is_symlink() and stream.read() == "there"
+    assert sorted(found.name for found in path.parent.iterdir()) == ["model.ckpt", "null", "redirected"]

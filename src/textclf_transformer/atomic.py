@@ -45,6 +45,9 @@ def atomic_write(
 ) -> None:
     """Write ``path`` in one step, as seen from outside, and onto the disk before returning.
 
+    A device, a pipe or a name of an open stream (``/dev/stdout``, the shell's ``>(gzip)``) is not a file that
+    could be replaced: the content goes straight to it.
+
     Order: a temporary in the same folder is written and flushed to the disk; the current file is linked to
     ``keep_previous``; the temporary takes the place of the current file; the folder is flushed. Whenever it
     is cut off, ``path`` and ``keep_previous`` each hold a whole file if they held one before.
@@ -58,6 +61,10 @@ def atomic_write(
     Raises:
         StorageError: the disk is full, a permission is missing …; the old files are as they were.
     """
+    if _is_stream(path):
+        with storage_errors(path), path.open("wb") as stream:
+            write(stream)
+        return
     temporary = _temporary_beside(path)
     with storage_errors(path):
         try:
@@ -97,6 +104,18 @@ def remove_stray_temporaries(folder: Path) -> list[Path]:
         for stray in strays:
             stray.unlink()
     return strays
+
+
+def _is_stream(path: Path) -> bool:
+    """Say whether ``path`` is a device or a pipe, or leads to a stream that is open, be it a plain file's."""
+    if not path.exists() or path.is_dir():
+        return False
+    link = path
+    while link.is_symlink():
+        if link.parent.resolve().is_relative_to("/proc"):
+            return True
+        link = link.parent / link.readlink()
+    return not link.is_file()
 
 
 def _temporary_beside(path: Path) -> Path:
