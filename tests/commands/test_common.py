@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,6 +194,60 @@ def test_a_reader_that_leaves_is_no_error(lines: int) -> None:
         process.stdout.close()
         err = process.stderr.read()
     assert (process.returncode, err) == (0, b"")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes break otherwise there")
+def test_a_reader_that_leaves_in_a_table_is_no_error() -> None:
+    code = CLOSED_PIPE.replace("print(number)", "results_console().print(number)", 1)
+    code = code.replace(
+        "import sys", "import sys\nfrom textclf_transformer.commands.tables import results_console"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "10"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        err = process.stderr.read()
+    assert (process.returncode, err) == (0, b"")
+
+
+MESSAGES = """
+import sys
+from textclf_transformer.commands.common import command_parser, run_command, warn
+from textclf_transformer.training.progress import Progress
+
+def body(arguments):
+    for number in range(3):
+        warn("w")
+        Progress().message("m")
+        print("e", file=sys.stderr)
+        sys.stderr.flush()
+    print("done")
+
+sys.exit(run_command(command_parser("x", "y"), [], body))
+"""
+
+
+def in_shell(code: str, line: str) -> int:
+    """Run ``line`` in bash, with "$PYTHON" and "$CODE" in it; returns its exit code."""
+    environment = os.environ | {"PYTHON": sys.executable, "CODE": code}
+    return subprocess.run(["bash", "-c", line], env=environment, timeout=60, check=False).returncode
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no such device")
+@pytest.mark.parametrize("messages", ["2>/dev/full", "2>&-", "2> >(true)"])
+def test_messages_that_cannot_be_written_end_no_command(messages: str, tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    # waits until the reader, where there is one, has left
+    assert in_shell(MESSAGES, f"""(sleep 0.3; exec "$PYTHON" -c "$CODE") >'{file}' {messages}""") == 0
+    assert file.read_text() == "done\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no such shell")
+def test_no_file_is_taken_for_a_missing_stream() -> None:
+    code = MESSAGES.replace("import sys", "import os, sys")
+    code = code.replace('print("done")', "assert open(os.devnull).fileno() > 2")
+    assert in_shell(code, '"$PYTHON" -c "$CODE" <&- >&- 2>&-') == 0
 
 
 def test_too_little_memory_is_for_the_user_to_mend(capsys: pytest.CaptureFixture[str]) -> None:

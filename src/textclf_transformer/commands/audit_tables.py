@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from textclf_transformer.atomic import atomic_write
-from textclf_transformer.commands.tables import WIDTH_ELSEWHERE, add_row, new_table
+from textclf_transformer.commands.tables import add_row, new_table, results_console
 from textclf_transformer.data.audit import Audit, SplitAudit
 from textclf_transformer.data.audit_findings import Finding
 from textclf_transformer.errors import printable
@@ -23,9 +22,7 @@ _STYLES = {"good": "green", "warn": "yellow", "fail": "bold red"}
 
 def print_audit(audit: Audit, judged: Sequence[Finding]) -> None:
     """Print tables and findings to stdout; what matters most comes last, where the cursor is."""
-    console = Console(
-        file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE, highlight=False
-    )
+    console = results_console()
     for section in (_splits, _labels, _lengths, _reading, _pairs):
         section(console, audit)
     _title(console, "findings")

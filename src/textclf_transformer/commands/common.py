@@ -23,6 +23,7 @@ from typing import NoReturn, TextIO
 
 from textclf_transformer import __version__
 from textclf_transformer.allocator import settle_allocator
+from textclf_transformer.commands.streams import lead_nowhere, messages_that_may_be_lost, open_missing_streams
 from textclf_transformer.errors import StorageError, UsageError, UserError, is_out_of_memory, printable
 from textclf_transformer.training.signals import die_of_interrupt, raise_on_interrupt
 
@@ -159,13 +160,23 @@ def run_command(
         0, the exit code of a ``UserError``, 6 for a disk or permission fault, 130 after Ctrl-C, 1 for a fault
         of ours.
     """
-    arguments = sys.argv[1:] if argv is None else list(argv)
+    open_missing_streams()
+    with messages_that_may_be_lost():
+        return _run_to_exit_code(parser, sys.argv[1:] if argv is None else list(argv), body)
+
+
+def _run_to_exit_code(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str],
+    body: Callable[[argparse.Namespace], int | None],
+) -> int:
     settle_allocator()
     try:
         raise_on_interrupt()
         return _parse_and_run(parser, arguments, body)
     except BrokenPipeError:
-        return _leave_closed_pipe()
+        lead_nowhere(sys.stdout)  # its reader has left, as ``| head`` does; nobody is there to read more
+        return 0
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -228,16 +239,3 @@ def describe_error(error: Exception) -> tuple[tuple[str, ...], int]:
         return (printable(line),), UsageError.exit_code
     fault = f"a fault of ours: {type(error).__name__}: {error}"
     return (printable(f"{fault}; run again with --debug for the traceback"),), EXIT_FAULT
-
-
-def _leave_closed_pipe() -> int:
-    """Return 0 after the reader of stdout has left, as ``| head`` does; nobody is there to read more."""
-    # What is still buffered must go somewhere, or the interpreter complains when it flushes at the end.
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, sys.stdout.fileno())
-    except (OSError, ValueError):
-        pass  # stdout is no real file (a test captures it), so nothing is flushed at the end either
-    finally:
-        os.close(null)
-    return 0

@@ -7,12 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
 from textclf_transformer.atomic import atomic_write, atomic_write_json
 from textclf_transformer.commands.common import check_output, command_parser, run_command
-from textclf_transformer.commands.tables import WIDTH_ELSEWHERE, add_row, new_table, number_or_dash
+from textclf_transformer.commands.tables import add_row, new_table, number_or_dash, results_console
 from textclf_transformer.errors import UsageError, UserError, printable
 from textclf_transformer.evaluation.comparison import Comparison, Pairing, compare_records, group_runs
 from textclf_transformer.evaluation.loaded_run import load_run
@@ -112,9 +111,7 @@ def _pair(
 
 def print_comparison(comparison: Comparison) -> None:
     """Print all tables to stdout."""
-    console = Console(
-        file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE, highlight=False
-    )
+    console = results_console()
     names = [setting.name for setting in comparison.settings]
     table = new_table(["setting", "runs", "seeds"], ["parameters", "minutes"])
     for setting in comparison.settings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from textclf_transformer.commands.tables import WIDTH_ELSEWHERE, add_row, new_table, number_or_dash
+from textclf_transformer.commands.tables import add_row, new_table, number_or_dash, results_console
 from textclf_transformer.errors import printable
 from textclf_transformer.evaluation.scores import KAPPA, SCORE_NAMES
 
@@ -32,7 +31,7 @@ _TITLES = {
 
 def print_evaluation(result: Mapping[str, Any]) -> None:
     """Print all tables to stdout."""
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
+    console = results_console()
     console.print(Text(_headline(result)))
     makers = (_scores, _classes, _confusion, _calibration, _by_length, _coverage, _mistakes)
     for title, table in (make(result) for make in makers):

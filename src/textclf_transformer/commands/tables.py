@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -11,6 +13,20 @@ from textclf_transformer.errors import printable
 
 WIDTH_ELSEWHERE = 160
 """Columns of a file or a pipe, which have no width of their own; nothing should be cut off in them."""
+
+
+class _Results(Console):
+    """Leaves a closed pipe to ``run_command``; rich's own ends the process, with exit code 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Pass the error on."""
+        raise BrokenPipeError
+
+
+def results_console() -> Console:
+    """Return a console on stdout; numbers and names are not coloured by their looks."""
+    width = None if sys.stdout.isatty() else WIDTH_ELSEWHERE
+    return _Results(file=sys.stdout, width=width, highlight=False)
 
 
 def new_table(left: Sequence[str], right: Sequence[str]) -> Table:
