@@ -62,7 +62,8 @@ def atomic_write(
         StorageError: the disk is full, a permission is missing …; the old files are as they were.
     """
     if _is_stream(path):
-        with storage_errors(path), path.open("wb") as stream:
+        left = contextlib.suppress(BrokenPipeError)  # by its reader, as ``| head`` does: no error
+        with storage_errors(path), left, path.open("wb") as stream:
             write(stream)
         return
     temporary = _temporary_beside(path)

@@ -234,9 +234,10 @@ def in_shell(code: str, line: str) -> int:
     return subprocess.run(["bash", "-c", line], env=environment, timeout=60, check=False).returncode
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no such device")
 @pytest.mark.parametrize("messages", ["2>/dev/full", "2>&-", "2> >(true)"])
 def test_messages_that_cannot_be_written_end_no_command(messages: str, tmp_path: Path) -> None:
+    if "full" in messages and not Path("/dev/full").exists():
+        pytest.skip("there is no such device")
     file = tmp_path / "out"
     # waits until the reader, where there is one, has left
     assert in_shell(MESSAGES, f"""(sleep 0.3; exec "$PYTHON" -c "$CODE") >'{file}' {messages}""") == 0
