@@ -244,7 +244,13 @@ def test_messages_that_cannot_be_written_end_no_command(messages: str, tmp_path:
     assert file.read_text() == "done\n"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there is no such shell")
+def test_a_character_that_the_locale_lacks_is_escaped(tmp_path: Path) -> None:
+    code = MESSAGES.replace("done", "a – b")
+    file = tmp_path / "out"
+    assert in_shell(code, f"""PYTHONIOENCODING=ascii "$PYTHON" -c "$CODE" >'{file}'""") == 0
+    assert file.read_text() == "a \\u2013 b\n"
+
+
 def test_no_file_is_taken_for_a_missing_stream() -> None:
     code = MESSAGES.replace("import sys", "import os, sys")
     code = code.replace('print("done")', "assert open(os.devnull).fileno() > 2")

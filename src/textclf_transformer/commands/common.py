@@ -23,7 +23,12 @@ from typing import NoReturn, TextIO
 
 from textclf_transformer import __version__
 from textclf_transformer.allocator import settle_allocator
-from textclf_transformer.commands.streams import lead_nowhere, messages_that_may_be_lost, open_missing_streams
+from textclf_transformer.commands.streams import (
+    escape_what_stdout_lacks,
+    lead_nowhere,
+    messages_that_may_be_lost,
+    open_missing_streams,
+)
 from textclf_transformer.errors import StorageError, UsageError, UserError, is_out_of_memory, printable
 from textclf_transformer.training.signals import die_of_interrupt, raise_on_interrupt
 
@@ -161,6 +166,7 @@ def run_command(
         of ours.
     """
     open_missing_streams()
+    escape_what_stdout_lacks()
     with messages_that_may_be_lost():
         return _run_to_exit_code(parser, sys.argv[1:] if argv is None else list(argv), body)
 

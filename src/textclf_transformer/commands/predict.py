@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -169,6 +170,8 @@ def _documents(paths: Sequence[Path], corpora: Sequence[Corpus]) -> Iterator[Doc
 def _print(lines: Iterator[str]) -> None:
     # a document's id or label must not drive the terminal; a file or a pipe gets them as they are
     is_terminal = sys.stdout.isatty()
+    if not is_terminal and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # the same bytes as with --out, whatever the locale
     for line in lines:
         sys.stdout.write(printable(line.removesuffix("\n")) + "\n" if is_terminal else line)
 
