@@ -14,7 +14,7 @@ from toys import Run, ToyBatches, same_bits
 from textclf_transformer.training.checkpoint import load_checkpoint
 from textclf_transformer.training.signals import StopSignal, die_of_interrupt, raise_on_interrupt
 
-SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
@@ -44,6 +44,23 @@ with StopSignal() as stop:
     assert (result.returncode, result.stdout) == (code, b"")
     assert b"saving at the end of this step" in result.stderr
     assert b"without saving" in result.stderr
+
+
+def test_a_terminal_hangs_up_twice_and_still_lets_the_run_save() -> None:
+    with StopSignal() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.requested == 129
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.requested is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_an_interrupt_while_torch_is_imported_is_quiet() -> None:

@@ -129,7 +129,7 @@ class TrainingLoop(Generic[BatchT]):
         """Train from where the state stands to the end; a finished run is left alone.
 
         Raises:
-            SystemExit: a stop signal came; the state is saved, the code is the signal's (130, 143).
+            SystemExit: a stop signal came; the state is saved, the code is the signal's (129, 130, 143).
             NonFiniteError: the loss or a gradient is not finite; nothing was updated or saved.
             ConfigError: the memory does not suffice for the smallest micro-batch, or for a fixed one.
             StorageError: the last state, or the first ever, could not be saved.

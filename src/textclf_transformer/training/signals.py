@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM: the first asks the loop to save and leave, the second leaves at once."""
+"""Ctrl-C, SIGTERM and a closed terminal: the first signal asks the loop to save and leave, the second leaves
+at once.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,9 @@ import threading
 from types import FrameType, TracebackType
 
 _EXIT_CODE_BASE = 128  # the shell's convention: 128 + signal number, so 130 for Ctrl-C and 143 for SIGTERM
+
+# What a closed terminal sends; there is none on Windows.
+_HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 
 
 def die_of_interrupt() -> None:
@@ -35,15 +40,16 @@ class EvaluationInterrupted(Exception):
 
 
 class StopSignal:
-    """Catches SIGINT and SIGTERM inside ``with``; the former handlers come back afterwards.
+    """Catches SIGINT, SIGTERM and SIGHUP inside ``with``; the former handlers come back afterwards.
 
     The first signal only sets ``requested``, which the loop reads after each step and an evaluation between
     its batches. The second leaves at once with its exit code, without clean-up: whatever the process was
-    stuck in cannot delay it, and writes are atomic and the lock ends with the process. Outside the main
-    thread, where Python cannot catch signals, and outside ``with``, ``requested`` stays None.
+    stuck in cannot delay it, and writes are atomic and the lock ends with the process. A terminal that
+    closes sends SIGHUP twice, through the shell and by itself, so SIGHUP is never a second signal; and it
+    stays ignored where it was, as under nohup. Outside the main thread, where Python cannot catch signals, and outside ``with``, ``requested`` stays None.
 
     Attributes:
-        requested: None, or the exit code of the signal that came (130, 143).
+        requested: None, or the exit code of the signal that came (129, 130, 143).
     """
 
     def __init__(self) -> None:
@@ -52,7 +58,10 @@ class StopSignal:
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            numbers = [signal.SIGINT, signal.SIGTERM]
+            if _HANG_UP is not None and signal.getsignal(_HANG_UP) is not signal.SIG_IGN:
+                numbers.append(_HANG_UP)
+            for number in numbers:
                 self._former[number] = signal.signal(number, self._handle)
         return self
 
@@ -69,6 +78,8 @@ class StopSignal:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         code = _EXIT_CODE_BASE + number
         if self.requested is not None:
+            if number == _HANG_UP:
+                return
             _write("left at once, without saving\n")
             os._exit(code)
         self.requested = code
