@@ -44,9 +44,10 @@ class StopSignal:
 
     The first signal only sets ``requested``, which the loop reads after each step and an evaluation between
     its batches. The second leaves at once with its exit code, without clean-up: whatever the process was
-    stuck in cannot delay it, and writes are atomic and the lock ends with the process. A terminal that
-    closes sends SIGHUP twice, through the shell and by itself, so SIGHUP is never a second signal; and it
-    stays ignored where it was, as under nohup. Outside the main thread, where Python cannot catch signals, and outside ``with``, ``requested`` stays None.
+    stuck in cannot delay it, and writes are atomic and the lock ends with the process. A terminal that closes
+    sends SIGHUP twice, through the shell and by itself, so SIGHUP is never a second signal; where it was
+    ignored, as under nohup, it stays so. Outside the main thread, where Python cannot catch signals, and
+    outside ``with``, ``requested`` stays None.
 
     Attributes:
         requested: None, or the exit code of the signal that came (129, 130, 143).
