@@ -227,6 +227,7 @@ def test_an_input_that_is_not_there_is_named_before_the_model_is_loaded(
     ("arguments", "code", "words"),
     [
         (["nobody", "corpus.jsonl"], 2, "no such finetuning run"),
+        (["pre", "corpus.jsonl"], 2, "found a pretraining run pre, which classifies nothing yet"),
         (["ft", "missing.jsonl"], 3, "missing.jsonl"),
         (["ft", "tokenizer/tokenizer.json"], 3, "unknown format"),
         (["ft", "corpus.jsonl", "--text-column", "body"], 3, "'body'"),

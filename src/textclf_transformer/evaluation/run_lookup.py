@@ -45,6 +45,17 @@ def find_run(run: str | os.PathLike[str], kinds: Sequence[Kind] = ("finetuning",
         results = results_folder(there[0], by_name=not is_path)
         return results if results.root.is_dir() else there[0]
     kind = f"{kinds[0]} " if len(kinds) == 1 else ""
+    if (
+        tuple(kinds) == ("finetuning",)
+        and not is_path
+        and RunFolder.locate("pretraining", text).root.is_dir()
+    ):
+        raise ConfigError(
+            "there is no such finetuning run",
+            where=str(folders[0].root),
+            found=f"a pretraining run {text}, which classifies nothing yet",
+            mend=f"finetune it: python experiments/generate_finetuning_experiment.py NAME {text} …",
+        )
     raise ConfigError(
         f"there is no such {kind}run",
         where=" or ".join(str(folder.root) for folder in folders),
