@@ -133,3 +133,15 @@ def test_files_of_others_stay(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     make(tmp_path / "out")
     assert names(tmp_path) == sorted([*others, "out"])
+
+
+def test_a_full_disk_is_named_with_the_folder_and_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with (
+        pytest.raises(StorageError, match=r"out; found No space left on device"),
+        building_folder(target, overwrite=False, is_ours=lambda folder: True),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(FileNotFoundError), building_folder(target, overwrite=False, is_ours=lambda _: True):
+        (tmp_path / "input").read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -22,6 +23,9 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+_DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
 @contextmanager
 def building_folder(target: Path, *, overwrite: bool, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
     """Give an empty folder to fill; after the block it takes the place of ``target``, on an error it is
@@ -38,7 +42,7 @@ def building_folder(target: Path, *, overwrite: bool, is_ours: Callable[[Path], 
 
     Raises:
         UsageError: ``target`` is there and may not be replaced.
-        StorageError: no folder can be made there, or the disk does not keep it.
+        StorageError: no folder can be made there, or the disk does not keep it or is full.
     """
     if target.is_symlink():
         raise UsageError("the folder to write must not be a symbolic link", where=str(target))
@@ -52,7 +56,13 @@ def building_folder(target: Path, *, overwrite: bool, is_ours: Callable[[Path], 
         temporary.mkdir()
     try:
         with _terminated_as_exit(), _held(temporary):
-            yield temporary
+            try:
+                yield temporary
+            except OSError as fault:
+                if fault.errno not in _DISK_IS_FULL:
+                    raise
+                with storage_errors(target):  # what fails in a write names no file
+                    raise
             with storage_errors(target):
                 for folder in (*(path for path in temporary.rglob("*") if path.is_dir()), temporary):
                     flush_folder(folder)
