@@ -61,7 +61,9 @@ def atomic_write(
     Raises:
         StorageError: the disk is full, a permission is missing …; the old files are as they were.
     """
-    if _is_stream(path):
+    with storage_errors(path):
+        is_stream = _is_stream(path)
+    if is_stream:
         left = contextlib.suppress(BrokenPipeError)  # by its reader, as ``| head`` does: no error
         with storage_errors(path), left, path.open("wb") as stream:
             write(stream)
