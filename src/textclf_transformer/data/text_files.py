@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import sys
 import zlib
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from textclf_transformer.data.decompressing import StreamReader
 from textclf_transformer.errors import DataError
 
 COMPRESSIONS = (".gz", ".bz2", ".xz")
@@ -78,20 +80,20 @@ def open_decompressed(path: Path) -> Iterator[IO[bytes]]:
     suffix = path.suffix.lower()
     with raw:
         stream: IO[bytes]
+        if suffix in COMPRESSIONS and not raw.peek(1):  # gzip would take it for a whole file of nothing
+            raise _cut_off(path)
         if suffix == ".gz":
             stream = gzip.GzipFile(fileobj=raw, mode="rb")  # type: ignore[assignment]
         elif suffix == ".bz2":
-            stream = bz2.BZ2File(raw)
+            stream = io.BufferedReader(StreamReader(raw, bz2.BZ2Decompressor))
         elif suffix == ".xz":
-            stream = lzma.LZMAFile(raw)  # noqa: SIM115 (nothing to close: raw is closed)
+            stream = io.BufferedReader(StreamReader(raw, lzma.LZMADecompressor))
         else:
             stream = raw
         try:
             yield stream
         except EOFError as error:
-            raise DataError(
-                "the compressed file is cut off", where=str(path), mend="copy it again"
-            ) from error
+            raise _cut_off(path) from error
         except (lzma.LZMAError, zlib.error) as error:
             raise _damaged(path, error) from error
         except OSError as error:
@@ -139,6 +141,10 @@ def decode(raw: bytes, where: str) -> str:
             found=f"0x{raw[error.start]:02x}",
             mend="convert the file, e.g. with `iconv -t UTF-8`",
         ) from error
+
+
+def _cut_off(path: Path) -> DataError:
+    return DataError("the compressed file is cut off", where=str(path), mend="copy it again")
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
