@@ -259,3 +259,48 @@ def test_characters_that_show_nothing_are_no_text(tmp_path: Path, text: str) -> 
 def test_reading_is_lazy(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", '{"text": "x", "label": "a"}\n{broken\n')
     assert next(iter(Corpus([path]))).text == "x"
+
+
+def test_nan_is_no_group_and_no_id(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"text": "x", "label": "a", "id": NaN, "group": NaN}\n')
+    assert fields(read(path)) == [("x", "a", "a:1", None)]
+
+
+def test_a_parquet_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    column = pyarrow.array([b"x", b"\xff\xfe"]).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"text": column, "label": ["a", "b"]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"not UTF-8; .*a\.parquet, after row 0.*0xff"):
+        read(tmp_path / "a.parquet")
+
+
+def test_a_parquet_file_that_is_damaged_is_named_or_has_all_its_rows(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    records = [{"text": f"some words {i} and more", "label": "ab"[i % 2]} for i in range(8)]
+    parquet.write_table(pyarrow.Table.from_pylist(records), path)
+    whole = path.read_bytes()
+    named = 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            assert len(read(path)) == len(records), f"byte {place}"
+        except DataError as error:
+            named += str(path) in str(error)
+    assert named > 100
+
+
+def test_page_checksums_of_a_parquet_file_are_compared(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    table = pyarrow.table({"text": ["some words", "some more"], "label": ["a", "b"]})
+    parquet.write_table(table, path, write_page_checksum=True, compression="none", use_dictionary=False)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"some words", b"some wordz"))
+    with pytest.raises(DataError, match=r"cannot be read; .*a\.parquet.*CRC"):
+        read(path)

@@ -137,6 +137,10 @@ def test_what_is_not_read_is_said(tokenizer: TokenizerWrapper, caplog: pytest.Lo
         (["a", ""], ["x", "y"], r"texts\[1\]"),
         (["a", None], ["x", "y"], r"texts\[1\]"),
         ("ab", ["x", "y"], "one string"),
+        ({"text": ["a", "b"]}, ["x"], "texts are no items in an order; found dict"),
+        (["a", "b"], "xy", "labels are no items in an order; found one string"),
+        (["a", "b"], {"x", "y"}, "labels are no items in an order; found set"),
+        (["a", "b"], {"x": 0, "y": 1}, "labels are no items in an order; found dict"),
         (["a", "b"], ["x"], "one label"),
         (["a", "b"], ["x", "z"], "z"),
         (["a", "b"], ["x", None], r"labels\[1\].*null"),
@@ -148,6 +152,23 @@ def test_faulty_texts_and_labels(
 ) -> None:
     with pytest.raises(DataError, match=message):
         create_classification_dataloader(texts, labels, tokenizer, batch_size=2, label_names=["x", "y"])
+
+
+def test_a_frame_is_not_taken_for_the_names_of_its_columns(tokenizer: TokenizerWrapper) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"text": TEXTS, "label": ["x"] * len(TEXTS)})
+    with pytest.raises(DataError, match="texts are no items in an order; found DataFrame"):
+        create_mlm_dataloader(frame, tokenizer, batch_size=2)
+    with pytest.raises(DataError, match="texts are no items in an order; found DataFrame"):
+        create_classification_dataloader(frame, ["x", "y"], tokenizer, batch_size=2)
+
+
+@pytest.mark.parametrize("setting", ["stride", "max_chunks"])
+def test_zero_is_not_taken_for_the_default(tokenizer: TokenizerWrapper, setting: str) -> None:
+    with pytest.raises(ConfigError, match=setting):
+        create_classification_dataloader(
+            TEXTS, [0] * len(TEXTS), tokenizer, batch_size=2, chunk_size=16, **{setting: 0}
+        )
 
 
 def test_the_blocks_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

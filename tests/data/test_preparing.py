@@ -78,6 +78,26 @@ def test_numbers_of_arrays_in_lists_of_labels(checkout: Checkout) -> None:
     assert Store.open(out).label_names == ("3", "5")
 
 
+@pytest.mark.parametrize("as_column", ["object", "string", "float", "Int64", "datetime64[ns]"])
+def test_what_a_frame_has_for_nothing_is_no_group_and_no_id(checkout: Checkout, as_column: str) -> None:
+    """Taken for a group, NaN would bind all documents without one together, into one part of a split."""
+    pandas = pytest.importorskip("pandas")
+    given = ["x", None, float("nan")] if as_column == "object" else [1, None, None]
+    column = pandas.Series(given).astype(as_column)
+    frame = pandas.DataFrame({"text": ["soil", "ship", "rope"], "group": column, "id": column})
+    store = Store.open(textclf_transformer.prepare(frame, "new", tokenizer="tokenizer"))
+    assert store.group(0) is not None
+    assert [store.group(place) for place in (1, 2)] == [None, None]
+    assert [store.document_id(place) for place in (1, 2)] == ["1", "2"]
+
+
+def test_a_column_that_stands_twice_is_refused(checkout: Checkout) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame([["soil", "ship"]], columns=["text", "text"])
+    with pytest.raises(DataError, match="several columns 'text'"):
+        textclf_transformer.prepare(frame, "new", tokenizer="tokenizer")
+
+
 @pytest.mark.parametrize(
     ("texts", "more", "error", "words"),
     [
@@ -85,6 +105,9 @@ def test_numbers_of_arrays_in_lists_of_labels(checkout: Checkout) -> None:
         ([], {}, DataError, "no documents"),
         (["a", " "], {}, DataError, r"empty; texts\[1\]"),
         (["a", 5], {}, DataError, r"texts\[1\]: text"),
+        ({"text": ["a"]}, {}, DataError, "texts are no items in an order; found dict"),
+        (["a", "b"], {"labels": "xy"}, DataError, "labels are no items in an order; found one string"),
+        (["a", "b"], {"labels": {"x", "y"}}, DataError, "labels are no items in an order; found set"),
         (["a"], {"labels": ["x", "y"]}, DataError, "2 for 1 texts"),
         (["a"], {"labels": np.array([[0, 1]]), "multi_label": True}, DataError, r"of shape \(1, 2\)"),
         (["a"], {"labels": [["x"]]}, DataError, "label is a list"),

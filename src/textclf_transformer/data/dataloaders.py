@@ -16,7 +16,7 @@ from torch import Tensor
 from textclf_transformer.data.batches import DocumentBatches, MlmBatches
 from textclf_transformer.data.chunking import SPECIAL_TOKENS_PER_ROW
 from textclf_transformer.data.collate import DocumentBatch
-from textclf_transformer.data.tables import one_label, plain_values
+from textclf_transformer.data.tables import check_in_order, one_label, plain_values
 from textclf_transformer.data.text_documents import TextDocuments
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import ConfigError, DataError
@@ -148,6 +148,7 @@ def create_classification_dataloader(
             below 1.
     """
     _check_batch_size(batch_size)
+    check_in_order(texts, "texts")
     own, numbers = _names_of(labels, texts=len(texts))
     batches = DocumentBatches(
         TextDocuments.read(_documents(texts, own), tokenizer, multi_label=False, path="texts"),
@@ -155,8 +156,8 @@ def create_classification_dataloader(
         sep_token_id=tokenizer.sep_token_id,
         pad_token_id=tokenizer.pad_token_id,
         chunk_size=chunk_size,
-        stride=stride or chunk_size - SPECIAL_TOKENS_PER_ROW,
-        max_chunks=max_chunks or 1,
+        stride=chunk_size - SPECIAL_TOKENS_PER_ROW if stride is None else stride,
+        max_chunks=1 if max_chunks is None else max_chunks,
         samples_per_step=batch_size,
         tokens_per_micro_batch=_NO_BUDGET,
         seed=seed,
@@ -181,6 +182,7 @@ def _check_batch_size(batch_size: int) -> None:
 
 def _names_of(labels: Any, *, texts: int) -> tuple[list[str], list[str] | None]:
     """Return the labels as a store names them, and the names of all numbers from 0 if they are numbers."""
+    check_in_order(labels, "labels")
     values = plain_values(labels)
     if len(values) != texts:
         raise DataError(
@@ -207,8 +209,7 @@ def _model_inputs(batch: DocumentBatch, *, pad_token_id: int, in_chunks: bool) -
 
 
 def _documents(texts: Sequence[str], labels: Sequence[str] | None) -> Iterator[Document]:
-    if isinstance(texts, str):
-        raise DataError("texts is one string", mend="put it into a list")
+    check_in_order(texts, "texts")
     for place, text in enumerate(texts):
         where = f"texts[{place}]"
         if not isinstance(text, str) or not text or text.isspace():

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from textclf_transformer.data.tables import Columns, plain_values, row_document
+from textclf_transformer.data.tables import Columns, check_in_order, plain_values, row_document
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import DataError
 
@@ -39,7 +39,8 @@ class Records:
         """Take strings with their labels, if they have any, or the ``columns`` of a DataFrame.
 
         Raises:
-            DataError: the DataFrame has no such column, or there is not one label for each text.
+            DataError: the DataFrame has no such column, there is not one label for each text, or texts or
+                labels are a dict or a set.
             TypeError: ``texts`` is one string.
         """
         if isinstance(texts, str):
@@ -49,8 +50,11 @@ class Records:
             if labels is not None:
                 raise DataError("a DataFrame has its labels in a column 'label'", found="labels beside it")
             return cls(_frame_rows(frame, columns))
+        check_in_order(texts, "texts")
+        texts = list(texts)
         if labels is None:
             return cls([{"text": text} for text in texts])
+        check_in_order(labels, "labels")
         values = plain_values(labels)
         if len(values) != len(texts):
             found = f"{len(values)} for {len(texts)} texts"
@@ -81,5 +85,14 @@ def _frame_rows(frame: Any, wanted: Sequence[str]) -> list[dict[str, Any]]:
     if "text" not in columns:
         found = ", ".join(map(repr, frame.columns))
         raise DataError("the DataFrame has no column 'text'", found=found or "no columns")
+    for name in columns:
+        if list(frame.columns).count(name) != 1 or frame[name].ndim != 1:
+            raise DataError(f"the DataFrame has several columns {name!r}")
     lists = {name: plain_values(frame[name]) for name in columns}
+    missing = sys.modules["pandas"].NA  # the nothing of its own columns of strings and integers
+    lists |= {
+        name: [None if value is missing else value for value in lists[name]]
+        for name in ("id", "group")
+        if name in lists
+    }
     return [dict(zip(columns, values, strict=True)) for values in zip(*lists.values(), strict=True)]

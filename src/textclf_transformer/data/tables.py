@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import decimal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,8 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Document]:
     stem = plain_stem(path)
     row = 0
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        # checksums are there only if the writer was asked for them
+        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
             names = list(file.schema_arrow.names)
             _check_header(names, columns, str(path))
             wanted = [name for name in (*columns.required(), *columns.optional()) if name in names]
@@ -150,8 +151,22 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Document]:
                     row += 1
                     where = f"{path}:row {row}"
                     yield row_document(record, columns, where=where, default_id=f"{stem}:{row}")
-    except pyarrow.ArrowException as error:
-        raise DataError("the Parquet file cannot be read", where=str(path), found=str(error)) from error
+            if row != file.metadata.num_rows:
+                raise DataError(
+                    "the Parquet file is damaged",
+                    where=str(path),
+                    found=f"{row} rows",
+                    expected=f"{file.metadata.num_rows}, as its footer says",
+                )
+    except UnicodeDecodeError as error:
+        where = f"{path}, after row {row}"
+        raise DataError("a text is not UTF-8", where=where, found=str(error)) from error
+    except (pyarrow.ArrowException, OSError, OverflowError) as error:
+        # pyarrow reports damage as OSError without a number, too; with one it is the disk's
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        where = f"{path}, after row {row}"
+        raise DataError("the Parquet file cannot be read", where=where, found=str(error)) from error
 
 
 def _check_header(header: list[str], columns: Columns, where: str) -> None:
@@ -204,6 +219,29 @@ def plain_values(values: Any) -> list[Any]:
     return [_plain(value) for value in (values.tolist() if hasattr(values, "tolist") else values)]
 
 
+def check_in_order(values: Any, name: str) -> None:
+    """Refuse what would be gone through otherwise than meant: a string by its characters, a dict or DataFrame
+    by its keys, a set in an order of its own.
+
+    Raises:
+        DataError: ``values`` are none of a list, an array, a tensor or a column.
+    """
+    if (
+        isinstance(values, str | bytes | Mapping | Set)
+        or not hasattr(values, "__iter__")
+        or _is_frame(values)
+    ):
+        raise DataError(
+            f"{name} are no items in an order",
+            found="one string" if isinstance(values, str) else type(values).__name__,
+            expected="a list, an array or a column, with an item for each text",
+        )
+
+
+def _is_frame(values: Any) -> bool:
+    return hasattr(values, "columns") and hasattr(values, "keys")
+
+
 def _plain(value: Any) -> Any:
     """Return what is taken out of an array or tensor, which is no int and no bool of Python, as one."""
     if isinstance(value, list):
@@ -212,11 +250,13 @@ def _plain(value: Any) -> Any:
 
 
 def _short_text(value: Any, where: str, column: str) -> str:
-    """Return an id or group as text, "" where there is none."""
+    """Return an id or group as text, "" where there is none, or what is no number (NaN) or time (NaT) stands
+    for none: as a group, it would bind all such documents together.
+    """
     if value is None:
         return ""
     if isinstance(value, (int, float, decimal.Decimal, datetime.date)) and not isinstance(value, bool):
-        return str(value)
+        return str(value) if value == value else ""
     if not isinstance(value, str):
         raise _wrong_type(where, column, value, "a string or a number")
     _check_characters(value, where, column)
