@@ -97,16 +97,24 @@ def test_has_checkpoint_counts_the_previous_one(run: RunFolder) -> None:
     assert run.has_checkpoint()
 
 
-def test_clear_results_keeps_config_and_follows_no_links(run: RunFolder, tmp_path: Path) -> None:
+def test_clear_results_keeps_what_is_not_its_own_and_follows_no_links(run: RunFolder, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").touch()
     run.train_metrics.parent.mkdir(parents=True)
     for file in (run.config, run.lock_file, run.checkpoint, run.train_metrics):
         file.touch()
-    (run.root / "link").symlink_to(outside)
-    run.clear_results()
-    assert sorted(run.root.iterdir()) == [run.lock_file, run.config]
+    run.tokenizer_dir.symlink_to(outside)
+    (run.root / ".model.ckpt.0123456789abcdef.tmp").touch()
+    (run.root / "notes.md").touch()
+    (run.root / "predictions").mkdir()
+    assert run.clear_results() == ["notes.md", "predictions"]
+    assert sorted(entry.name for entry in run.root.iterdir()) == [
+        ".lock",
+        "config.yaml",
+        "notes.md",
+        "predictions",
+    ]
     assert (outside / "precious").exists()
 
 

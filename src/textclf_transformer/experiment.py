@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Literal
 
 from textclf_transformer.atomic import (
+    TEMPORARY,
     make_folder,
     storage_errors,
 )
@@ -180,8 +181,10 @@ class RunFolder:
         """Whether there is a state that a resume would go on from."""
         return self.checkpoint.exists() or self.previous_checkpoint.exists()
 
-    def clear_results(self) -> None:
-        """Delete everything but ``config.yaml`` and the lock; links are removed, not followed. Hold the lock.
+    def clear_results(self) -> list[str]:
+        """Delete what a run writes, but for ``config.yaml`` and the lock, and return the names of what stays.
+
+        Links are removed, not followed; what no run writes is the user's. Hold the lock.
 
         Raises:
             UsageError: the folder has files but none that a run writes, so it may be something else of the
@@ -195,11 +198,16 @@ class RunFolder:
                 raise UsageError(
                     "this folder is not a run's, so nothing is deleted in it", where=str(self.root)
                 )
+            ours = RUN_NAMES | {"metrics"}
+            kept = {e for e in entries if e.name not in ours and TEMPORARY.fullmatch(e.name) is None}
             for entry in entries:
+                if entry in kept:
+                    continue
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
                 else:
                     entry.unlink()
+        return sorted(entry.name for entry in kept)
 
 
 class RunLock:

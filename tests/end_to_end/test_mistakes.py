@@ -78,6 +78,69 @@ def test_resume_never_and_overwrite(pretrained: Checkout, capsys: pytest.Capture
     pretrained.run(pretrain.main, "pre", "--resume", "never", "--overwrite", "--quiet")
 
 
+def test_overwrite_deletes_nothing_before_all_is_found(
+    pretrained: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = pretrained.root / "experiments" / "pretraining" / "pre"
+    (folder / "notes.md").write_text("mine", encoding="utf-8")
+    before = snapshot(folder)
+    for wrong in ("data.train.dataset_path=nowhere", "tokenizer.vocab_dir=nowhere"):
+        fails(capsys, pretrain.main, "pre", "--overwrite", "--set", wrong)
+        assert snapshot(folder) == before
+    capsys.readouterr()
+    pretrained.run(pretrain.main, "pre", "--overwrite", "--quiet")
+    assert "--overwrite leaves what the run did not write: notes.md" in capsys.readouterr().err
+    assert (folder / "notes.md").exists()
+
+
+def test_best_weights_of_a_finished_run_are_not_replaced_unasked(
+    pretrained: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = pretrained.root / "experiments" / "pretraining" / "pre"
+    for name in ("model.ckpt", "model.ckpt.prev"):  # to save space: the best is what counts
+        (folder / name).unlink(missing_ok=True)
+    before = snapshot(folder)
+    code, line = fails(capsys, pretrain.main, "pre")
+    assert code == 4
+    assert "best.ckpt without model.ckpt" in line and "--overwrite" in line
+    assert snapshot(folder) == before
+    pretrained.run(pretrain.main, "pre", "--overwrite", "--quiet")
+
+
+def test_a_best_of_another_metric_is_not_compared_with(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A loss above 1 would be the best macro-F1 for ever."""
+    name = ["other"]
+    finetuned.finetuning(*name, "pre", "--set", "training.epochs=1", "--set", "training.best_metric=loss")
+    finetuned.run(finetune.main, *name, "--quiet")
+    capsys.readouterr()
+    changes = ["training.epochs=2", "training.best_metric=accuracy"]
+    flags = [
+        part for change in changes for part in ("--set", change, "--allow-changed", change.split("=")[0])
+    ]
+    finetuned.run(finetune.main, *name, *flags)
+    assert "training.best_metric changed" in capsys.readouterr().err
+    report = json.loads((finetuned.root / "experiments/finetuning/other/run.json").read_text("utf-8"))
+    assert report["best"]["step"] == report["step"]
+    assert 0 <= report["best"]["accuracy"] <= 1
+
+
+def test_a_finetuning_outlives_a_pretraining_that_goes_on(
+    pretrained: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The checkpoint has all weights, so only a word is needed: perhaps the new ones were meant."""
+    pretrained.finetuning("ft", "pre", "--set", "training.epochs=1")
+    pretrained.run(finetune.main, "ft", "--quiet")
+    more = ["--set", "training.epochs=3", "--allow-changed", "training.epochs"]
+    pretrained.run(pretrain.main, "pre", "--quiet", *more)
+    code, line = fails(capsys, finetune.main, "ft", *more)
+    assert code == 4
+    assert "add --allow-changed fingerprints.pretrained" in line
+    pretrained.run(finetune.main, "ft", *more, "--allow-changed", "fingerprints.pretrained")
+    assert "this run goes on with its own" in capsys.readouterr().err
+
+
 def test_changed_architecture_is_refused(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
     folder = pretrained.root / "experiments" / "pretraining" / "pre"
     before = snapshot(folder)

@@ -131,15 +131,25 @@ def open_run(
         yield context
         return
     with RunLock(context.run):
-        _clear_or_refuse(context)
+        _refuse_to_go_on(context)
         yield context
 
 
-def _clear_or_refuse(context: RunContext[Any]) -> None:
-    """Do what ``--overwrite`` and ``--resume never`` ask for."""
-    if context.arguments.overwrite:
-        context.run.clear_results()
-    elif context.arguments.resume == "never" and context.run.has_checkpoint():
+def clear_results(context: RunContext[Any]) -> None:
+    """Do what ``--overwrite`` asks for, once all that the new run needs was found and read.
+
+    Raises:
+        UsageError: see ``RunFolder.clear_results``.
+        StorageError: something cannot be deleted.
+    """
+    if context.arguments.overwrite and (kept := context.run.clear_results()):
+        warn(f"--overwrite leaves what the run did not write: {', '.join(kept)}; {context.run.root}")
+
+
+def _refuse_to_go_on(context: RunContext[Any]) -> None:
+    """Do what ``--resume never`` asks for, and clear away what a killed save left."""
+    arguments = context.arguments
+    if arguments.resume == "never" and not arguments.overwrite and context.run.has_checkpoint():
         raise CheckpointError(
             "the run has a checkpoint and --resume never refuses to go on from it",
             where=str(context.run.root),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from textclf_transformer.atomic import atomic_write_json
 from textclf_transformer.commands.common import warn
+from textclf_transformer.commands.resuming import forget_what_was_measured_otherwise, load_state
 from textclf_transformer.commands.run_files import (
     begin_report,
     environment_facts,
@@ -19,10 +20,9 @@ from textclf_transformer.commands.run_files import (
     read_report,
     write_run_files,
 )
-from textclf_transformer.commands.training_run import RunContext
+from textclf_transformer.commands.training_run import RunContext, clear_results
 from textclf_transformer.commands.training_task import Task
 from textclf_transformer.config import config_to_dict
-from textclf_transformer.config.keys import fill_in_defaults
 from textclf_transformer.model.freezing import parameters_in_words
 from textclf_transformer.model.loading import load_strict
 from textclf_transformer.training.building import build_optimizer
@@ -32,7 +32,6 @@ from textclf_transformer.training.frozen_cache import remove_vectors
 from textclf_transformer.training.loop import TrainingLoop
 from textclf_transformer.training.metrics_log import TRAIN_COLUMNS, MetricsLog, eval_columns
 from textclf_transformer.training.progress import Progress
-from textclf_transformer.training.resume import check_resume
 from textclf_transformer.training.run_log import RunLog
 from textclf_transformer.training.schedule import cosine_with_warmup, warmup_steps
 from textclf_transformer.training.signals import EvaluationInterrupted, StopSignal
@@ -52,6 +51,7 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
         SystemExit: a signal came; the state is saved.
     """
     logging, run = context.config.logging, context.run
+    clear_results(context)
     config_dict = config_to_dict(context.config)
     current = {"config": config_dict, "environment": environment_facts(context), **task.facts}
     progress = Progress(quiet=context.arguments.quiet, health=task.health)
@@ -61,7 +61,7 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
         MetricsLog(run.inside(logging.train_csv), TRAIN_COLUMNS, warn=warn) as train_log,
         MetricsLog(run.inside(logging.eval_csv), eval_columns(task.metric_names), warn=warn) as eval_log,
     ):
-        saved = _load_state(context, checkpointer, current, message=progress.message)
+        saved = load_state(context, checkpointer, current, message=progress.message)
         log = RunLog(
             train_log=train_log, eval_log=eval_log, progress=progress, warn=warn, device=context.device
         )
@@ -77,6 +77,7 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
                 log.cut()
             else:
                 progress.message(f"going on after step {loop.state.step}")
+                forget_what_was_measured_otherwise(saved, current, loop)
         log.wandb_log = wandb_log = _open_wandb(context, config_dict, saved)
         report = {**begin_report(context, task.model, task.facts), "data": dict(task.data_report)}
         write_run_files(run, config_dict, task.tokenizer, report)
@@ -91,22 +92,6 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
     if wandb_log is not None:
         wandb_log.finish()
     return results.test
-
-
-def _load_state(
-    context: RunContext[Any],
-    checkpointer: Checkpointer,
-    current: Mapping[str, Any],
-    *,
-    message: Callable[[str], None],
-) -> dict[str, Any] | None:
-    """Return the state to go on from, None for a run that begins; what differs is refused or said."""
-    saved = checkpointer.load()
-    if saved is not None:
-        known = {**saved, "config": fill_in_defaults(saved["config"], type(context.config))}
-        for line in check_resume(known, current, allow_changed=context.arguments.allow_changed):
-            message(line)
-    return saved
 
 
 def _build_loop(

@@ -49,10 +49,21 @@ _VERDICTS: dict[str, Verdict] = {
     "config.tokenizer.vocab_dir": "harmless",  # a folder may move; its fingerprint may not change
     "config.data": "harmless",  # the same
     "labels": "refused",
+    "encoder": "refused",
     "fingerprints": "refused",
     "fingerprints.data.test": "needs flag",  # no number of the training depends on it
+    "fingerprints.pretrained": "needs flag",  # the weights go on from the checkpoint, which has all of them
     "environment": "numerics",
 }
+
+# What a value of the deciding metric means: values from before and after such a change cannot be compared.
+_MEASURES = (
+    "training.best_metric",
+    "chunking",
+    "mlm_head.mask_p",
+    "mlm_head.mask_token_p",
+    "mlm_head.random_token_p",
+)
 
 _ABSENT = "nothing"
 _SHORT = 60
@@ -83,9 +94,9 @@ def find_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> li
 
     Args:
         saved: a checkpoint. Only ``config``, ``labels``, ``fingerprints`` (of data.train, data.val,
-            data.test, tokenizer …) and ``environment`` (code version, torch version, device, threads …) are
-            compared, plain Python.
-        current: the same four for this start.
+            data.test, tokenizer …), ``environment`` (code version, torch version, device, threads …) and, of
+            a run with labels, ``architecture`` are compared, plain Python.
+        current: the same for this start.
     """
     then, now = _flat_parts(saved), _flat_parts(current)
     return [
@@ -136,6 +147,12 @@ def check_resume(
     return [f"changed since the checkpoint: {d}{_note(d)}" for d in differences]
 
 
+def changed_measures(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Return the keys that changed and with them what an evaluation measures; see ``find_differences``."""
+    keys = (difference.key for difference in find_differences(saved, current))
+    return [key for key in keys if any(key == m or key.startswith(f"{m}.") for m in _MEASURES)]
+
+
 def load_model_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copy a checkpoint's weights into ``model``, strictly; the loop's door to ``model.loading``.
 
@@ -152,8 +169,12 @@ def _verdict(key: str) -> Verdict:
 
 
 def _flat_parts(state: Mapping[str, Any]) -> dict[str, Any]:
-    parts = ("config", "labels", "fingerprints", "environment")
-    return _flat({part: state[part] for part in parts if state.get(part) is not None})
+    named = ("config", "labels", "fingerprints", "environment")
+    parts = {part: state[part] for part in named if state.get(part) is not None}
+    if "labels" in state and "architecture" in state:
+        # of a finetuning run, whose config says no more of it than the dropouts
+        parts["encoder"] = {key: value for key, value in state["architecture"].items() if key != "dropouts"}
+    return _flat(parts)
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -177,6 +198,8 @@ def _differs(then: Any, now: Any) -> bool:
 
 
 def _note(difference: Difference) -> str:
+    if difference.key == "fingerprints.pretrained":
+        return " (the pretraining run has other weights now; this run goes on with its own)"
     if difference.verdict == "numerics":
         return " (the order of the data is the same; results are equal to rounding, not to the bit)"
     return ""

@@ -106,6 +106,10 @@ class LoopState:
         self.evaluations_without_improvement = 0 if is_best else self.evaluations_without_improvement + 1
         return is_best
 
+    def forget_best(self) -> None:
+        """Let the next evaluation be the best: those before it were measured in another way."""
+        self.best_metric, self.best_step, self.evaluations_without_improvement = None, None, 0
+
     def state_dict(self) -> dict[str, Any]:
         """Return the fields as plain Python."""
         return asdict(self)

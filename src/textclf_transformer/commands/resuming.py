@@ -1,0 +1,61 @@
+"""From the files of a run to the state that a training goes on from, or the word that it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from textclf_transformer.commands.run_files import read_report
+from textclf_transformer.commands.training_run import RunContext
+from textclf_transformer.config.keys import fill_in_defaults
+from textclf_transformer.errors import CheckpointError
+from textclf_transformer.training.checkpointer import Checkpointer
+from textclf_transformer.training.loop import TrainingLoop
+from textclf_transformer.training.resume import changed_measures, check_resume
+
+
+def load_state(
+    context: RunContext[Any],
+    checkpointer: Checkpointer,
+    current: Mapping[str, Any],
+    *,
+    message: Callable[[str], None],
+) -> dict[str, Any] | None:
+    """Return the state to go on from, None for a run that begins; what differs is refused or said.
+
+    Raises:
+        CheckpointError: no state can be read, what changed may not, or a finished run has lost its states.
+        UsageError: ``--allow-changed`` names no key.
+    """
+    saved = checkpointer.load()
+    if saved is None:
+        _refuse_to_lose_best(context)
+        return None
+    saved = {**saved, "config": fill_in_defaults(saved["config"], type(context.config))}
+    for line in check_resume(saved, current, allow_changed=context.arguments.allow_changed):
+        message(line)
+    return saved
+
+
+def _refuse_to_lose_best(context: RunContext[Any]) -> None:
+    """Raise CheckpointError where a finished run, cleared of its states, would begin anew over its best."""
+    best = context.run.best_checkpoint
+    if best.exists() and read_report(context.run).get("status") == "finished":
+        raise CheckpointError(
+            "the run is finished and its last state is gone: it would begin anew, over its best weights",
+            where=str(context.run.root),
+            found=f"{best.name} without {context.run.checkpoint.name}",
+            mend="put it back, use another name, or add --overwrite to begin anew",
+        )
+
+
+def forget_what_was_measured_otherwise(
+    saved: Mapping[str, Any], current: Mapping[str, Any], loop: TrainingLoop[Any]
+) -> None:
+    """Compare no value of the deciding metric with one that means something else."""
+    if loop.state.best_step is not None and (keys := changed_measures(saved, current)):
+        loop.log.message(
+            f"{', '.join(keys)} changed, so the evaluations so far cannot be compared with those to come: "
+            f"the best of step {loop.state.best_step} is replaced at the next one"
+        )
+        loop.state.forget_best()
