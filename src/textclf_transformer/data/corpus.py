@@ -21,16 +21,16 @@ from typing import Any
 from textclf_transformer.data.tables import Columns, read_csv, read_parquet, row_document
 from textclf_transformer.data.text_files import (
     STDIN,
+    TEXT_SUFFIXES,
     Document,
     format_suffix,
     plain_stem,
     read_lines,
-    read_whole,
 )
+from textclf_transformer.data.text_folders import read_folder
 from textclf_transformer.errors import DataError
 
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
-TEXT_SUFFIXES = (".txt", ".text")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _PARQUET_SUFFIX = ".parquet"
 _COMPRESSED = {
@@ -124,7 +124,7 @@ def _read_input(path: Path, columns: Columns, stdin_format: str | None) -> Itera
     if str(path) == STDIN and stdin_format is not None:
         suffix = f".{_stdin_format(columns.text, stdin_format)}"
     elif path.is_dir():
-        return _read_folder(path, with_labels=columns.label is not None)
+        return read_folder(path, with_labels=columns.label is not None)
     else:
         suffix = _file_suffix(path)
     if suffix in JSONL_SUFFIXES:
@@ -232,29 +232,3 @@ def _read_plain_text(path: Path) -> Iterator[Document]:
             lines = []
     if lines:
         yield Document("".join(lines).rstrip("\r\n"), None, f"{stem}:{row + 1}", None, f"{path}:{first}")
-
-
-def _read_folder(folder: Path, *, with_labels: bool) -> Iterator[Document]:
-    """Yield one document for each text file below ``folder``; the first sub-folder is its label."""
-    files = sorted(
-        (path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder))),
-        key=lambda path: path.relative_to(folder).as_posix(),
-    )
-    if not files:
-        raise DataError("the folder has no text files", where=str(folder))
-    foreign = [path for path in files if format_suffix(path) not in (*TEXT_SUFFIXES, "")]
-    if foreign:
-        raise DataError(
-            "not a text file",
-            where=str(foreign[0]),
-            expected=".txt, maybe with .gz, .bz2 or .xz: a folder holds a document in each file",
-            mend="name files of other formats themselves, not their folder",
-        )
-    for path in files:
-        relative = path.relative_to(folder)
-        label = relative.parts[0] if with_labels and len(relative.parts) > 1 else None
-        yield Document(read_whole(path), label, relative.as_posix(), None, str(path))
-
-
-def _hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)

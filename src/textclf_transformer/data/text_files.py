@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import sys
 import zlib
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from textclf_transformer.data.decompressing import StreamReader
 from textclf_transformer.errors import DataError
 
 COMPRESSIONS = (".gz", ".bz2", ".xz")
+TEXT_SUFFIXES = (".txt", ".text")
 BYTE_ORDER_MARK = "\ufeff"
 
 STDIN = "-"
@@ -56,10 +58,10 @@ def format_suffix(path: Path) -> str:
 def plain_stem(path: Path) -> str:
     """Return the file's name without the suffixes of format and compression: ``a`` of a.jsonl.gz.
 
-    Standard input is called ``stdin``.
+    Standard input is called ``stdin``. It becomes a part of ids, so bytes that are not UTF-8 are replaced.
     """
     plain = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
-    return "stdin" if str(plain) == STDIN else plain.stem
+    return "stdin" if str(plain) == STDIN else os.fsencode(plain.stem).decode("utf-8", errors="replace")
 
 
 @contextmanager
