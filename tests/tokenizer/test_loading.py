@@ -23,6 +23,17 @@ class Old(WordPieceTokenizerWrapper):
 
 class Empty:
     pass
+
+class Bare:
+    pad_token_id = unk_token_id = cls_token_id = sep_token_id = 0
+    load = classmethod(lambda cls, vocab_dir: cls())
+    save = encode_batch = decode = id_to_token = Mine.save
+    mask_input_for_mlm = Mine.mask_input_for_mlm
+
+class Failing(Mine):
+    @classmethod
+    def load(cls, vocab_dir):
+        raise KeyError("chars")
 """
 
 
@@ -70,6 +81,16 @@ def test_foreign_class_without_generator_is_refused(folder: Path, foreign: Path)
 def test_foreign_class_without_the_methods_is_refused(folder: Path, foreign: Path) -> None:
     with pytest.raises(UsageError, match=r"lacks methods.*encode_batch"):
         load_tokenizer(f"{foreign}:Empty", folder, trust_code=True)
+
+
+def test_foreign_class_without_the_attributes_is_refused(folder: Path, foreign: Path) -> None:
+    with pytest.raises(UsageError, match=r"lacks attributes.*vocab_size.*mask_token_id.*TokenizerWrapper"):
+        load_tokenizer(f"{foreign}:Bare", folder, trust_code=True)
+
+
+def test_foreign_class_that_fails_is_named(folder: Path, foreign: Path) -> None:
+    with pytest.raises(UsageError, match=r"does not load; .*:Failing; found KeyError: 'chars'"):
+        load_tokenizer(f"{foreign}:Failing", folder, trust_code=True)
 
 
 def test_kind_without_a_wrapper_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
@@ -71,6 +73,67 @@ def test_truncation_and_padding_in_the_file_are_switched_off(
     loaded = type(wrapper).load(tmp_path)
     assert loaded.encode_batch(TEXTS)[0].ids == wrapper.encode_batch(TEXTS)[0].ids
     assert loaded.fingerprint == wrapper.fingerprint
+
+
+def bpe(tmp_path: Path, **model: object) -> Path:
+    """Write a trained byte-level BPE tokenizer whose model is changed."""
+    train_byte_level_bpe(TEXTS, vocab_size=300, min_frequency=2).save(str(tmp_path / "tokenizer.json"))
+    return change(tmp_path, lambda content: content["model"].update(model))
+
+
+def change(folder: Path, edit: Callable[[Any], None]) -> Path:
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    edit(content)
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def test_dropout_of_merges_in_the_file_is_switched_off(tmp_path: Path) -> None:
+    loaded = ByteLevelBPETokenizerWrapper.load(bpe(tmp_path, dropout=0.5))
+    expected = ByteLevelBPETokenizerWrapper.load(bpe(tmp_path))
+    assert loaded.encode_batch(TEXTS)[0].ids == expected.encode_batch(TEXTS)[0].ids
+    assert loaded.fingerprint == expected.fingerprint
+
+
+@pytest.mark.parametrize("how", ["a byte is missing", "no bytes at all"])
+def test_a_tokenizer_that_leaves_characters_out_is_refused(tmp_path: Path, how: str) -> None:
+    """BPE without an unknown token drops what it cannot write, and nothing counts it."""
+    folder = bpe(tmp_path)
+    edits: dict[str, Callable[[Any], object]] = {
+        "a byte is missing": lambda content: content["model"]["vocab"].pop("ê"),
+        "no bytes at all": lambda content: content.update(pre_tokenizer={"type": "Whitespace"}),
+    }
+    change(folder, edits[how])  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"leaves out.*tokenizer\.json.*256 bytes.*<unk>"):
+        ByteLevelBPETokenizerWrapper.load(folder)
+    change(folder, lambda content: content["model"].update(unk_token="<unk>"))
+    loaded = ByteLevelBPETokenizerWrapper.load(folder)
+    assert loaded.unk_token_id in loaded.encode_batch(["the 각 words"])[0].ids
+
+
+def test_unknown_words_are_written_as_the_unknown_token(wrapper: TokenizerWrapper, tmp_path: Path) -> None:
+    wrapper.save(tmp_path)
+    change(tmp_path, lambda content: content["model"].update(unk_token="m"))
+    with pytest.raises(DataError, match=r'another token.*tokenizer\.json.*"unk_token": "m"'):
+        type(wrapper).load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "message"),
+    [({}, "special tokens only"), ({"far": 4_000_000_000}, "id is too high.*4000000000")],
+)
+def test_a_vocabulary_that_cannot_be_used_is_refused(
+    tmp_path: Path, vocabulary: dict[str, int], message: str
+) -> None:
+    train_wordpiece(TEXTS, vocab_size=300, min_frequency=2, lowercase=True).save(
+        str(tmp_path / "tokenizer.json")
+    )
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    special = {name: place for place, name in enumerate(names)}
+    change(tmp_path, lambda content: content["model"].update(vocab=special | vocabulary))
+    with pytest.raises(DataError, match=message):
+        WordPieceTokenizerWrapper.load(tmp_path)
 
 
 def test_fingerprint_depends_on_the_vocabulary() -> None:

@@ -73,7 +73,7 @@ def encode_documents(
     pieces = [
         _Piece(row, start, text)
         for row, document in enumerate(documents)
-        for start, text in pieces_of(document.text)
+        for start, text in (pieces_of(document.text) if tokenizer.can_cut_at_spaces else [(0, document.text)])
     ]
     lengths = np.zeros(len(documents), dtype=np.int64)
     tokens: list[NDArray[np.unsignedinteger]] = []
@@ -191,7 +191,8 @@ def pieces_of(text: str) -> Iterator[tuple[int, str]]:
 
     A long text is cut before a single space between two words. There WordPiece has a word boundary, and
     byte-level BPE, whose words begin with the space before them, has one too, so that the tokens are those of
-    the whole text. A text without such a place stays whole.
+    the whole text; a tokenizer's ``can_cut_at_spaces`` tells it of others. A text without such a place stays
+    whole.
     """
     start = 0
     while len(text) - start > PIECE_CHARACTERS:

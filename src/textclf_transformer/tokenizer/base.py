@@ -11,11 +11,14 @@ from typing import ClassVar, Self
 
 import torch
 from tokenizers import AddedToken, Encoding, Tokenizer
+from tokenizers.models import BPE
 from torch import Tensor
 
 from textclf_transformer.atomic import atomic_write_text, make_folder
 from textclf_transformer.errors import DataError
 from textclf_transformer.tokenizer.alignment import PlainAlignment
+from textclf_transformer.tokenizer.boundaries import words_end_at_spaces
+from textclf_transformer.tokenizer.checks import check_unknown_token, check_vocabulary
 from textclf_transformer.tokenizer.files import (
     TOKENIZER_CONFIG_FILE,
     TOKENIZER_FILE,
@@ -32,8 +35,8 @@ class TokenizerWrapper:
 
     The special tokens come from the file: ``tokenizer_config.json`` names them (``pad_token`` …) or, where it
     does not, they are found by the names that BERT and RoBERTa use. Text that spells a special token
-    (``[MASK]`` in a document) is text; it never becomes the special token. Truncation and padding kept in the
-    file are switched off.
+    (``[MASK]`` in a document) is text; it never becomes the special token. Truncation, padding and
+    dropout of merges kept in the file are switched off.
 
     Args:
         tokenizer: the tokenizer; changed in place.
@@ -55,7 +58,9 @@ class TokenizerWrapper:
         tokenizer.no_padding()
         # Otherwise the library looks for special tokens in the text itself.
         tokenizer.encode_special_tokens = True
-        _check_unknown_token(tokenizer, origin)
+        if isinstance(tokenizer.model, BPE):
+            tokenizer.model.dropout = None  # the same text must always get the same ids
+        check_unknown_token(tokenizer, special_tokens["unk"], origin)
         self._tokenizer = tokenizer
         self._special_tokens = dict(special_tokens)
         self._role_ids = {
@@ -65,6 +70,7 @@ class TokenizerWrapper:
         added_special = {
             index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special
         }
+        check_vocabulary(tokenizer, added_special | set(self._role_ids.values()), origin)
         self.special_token_ids: tuple[int, ...] = tuple(sorted(added_special | set(self._role_ids.values())))
         # The highest id, not the number of tokens: a vocabulary may have holes, and an embedding is indexed
         # by id.
@@ -156,6 +162,11 @@ class TokenizerWrapper:
         """Finds the places of tokens in plain text without the library; None where that is not possible."""
         return None
 
+    @cached_property
+    def can_cut_at_spaces(self) -> bool:
+        """Whether a long text may be tokenised in pieces, see ``boundaries.words_end_at_spaces``."""
+        return words_end_at_spaces(self._tokenizer)
+
     def decode(self, ids: Sequence[int] | Tensor) -> str:
         """Return the text of ``ids``, special tokens written out."""
         plain = ids.tolist() if isinstance(ids, Tensor) else [int(index) for index in ids]
@@ -229,17 +240,6 @@ class TokenizerWrapper:
                         found=repr(token),
                         expected="a pre-tokenizer that takes it apart, as BERT's and RoBERTa's do",
                     )
-
-
-def _check_unknown_token(tokenizer: Tokenizer, origin: str) -> None:
-    """Check that the model can write what it does not know; it would fail at the first such word."""
-    token = getattr(tokenizer.model, "unk_token", None)
-    if token is not None and tokenizer.model.token_to_id(token) is None:
-        raise DataError(
-            "the token that the model has for unknown words is not in its vocabulary",
-            where=origin,
-            found=repr(token),
-        )
 
 
 def _token_id(tokenizer: Tokenizer, role: str, token: str, origin: str) -> int:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
-from textclf_transformer.errors import DataError, UsageError
+from textclf_transformer.errors import DataError, UsageError, UserError
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.byte_bpe_tokenizer_wrapper import ByteLevelBPETokenizerWrapper
-from textclf_transformer.tokenizer.files import TOKENIZER_FILE, model_type_of, read_tokenizer_text
+from textclf_transformer.tokenizer.files import (
+    KNOWN_NAMES,
+    TOKENIZER_FILE,
+    model_type_of,
+    read_tokenizer_text,
+)
 from textclf_transformer.tokenizer.wordpiece_tokenizer_wrapper import WordPieceTokenizerWrapper
 from textclf_transformer.utils import load_class
 
@@ -16,13 +21,16 @@ WRAPPERS: dict[str, type[TokenizerWrapper]] = {
     wrapper.kind: wrapper for wrapper in (WordPieceTokenizerWrapper, ByteLevelBPETokenizerWrapper)
 }
 
-REQUIRED = (
-    "load",
-    "save",
-    "encode_batch",
-    "decode",
-    "mask_input_for_mlm",
+METHODS = ("load", "save", "encode_batch", "decode", "id_to_token", "mask_input_for_mlm")
+ATTRIBUTES = (
+    "vocab_size",
+    "fingerprint",
+    "kind",
+    "plain_alignment",
+    "can_cut_at_spaces",
+    *(f"{role}_token_id" for role in KNOWN_NAMES),
 )
+"""What a class must have beside: ``TokenizerWrapper``, of which it may be a subclass, has all of it."""
 
 
 def load_tokenizer(wrapper_path: str, vocab_dir: Path, *, trust_code: bool = False) -> TokenizerWrapper:
@@ -30,7 +38,7 @@ def load_tokenizer(wrapper_path: str, vocab_dir: Path, *, trust_code: bool = Fal
 
     Args:
         wrapper_path: ``wordpiece``, ``byte_bpe``, or ``FILE.py:CLASS`` for a class with the methods of
-            ``TokenizerWrapper``.
+            ``TokenizerWrapper`` (``METHODS``, ``ATTRIBUTES``).
         vocab_dir: the folder with ``tokenizer.json``.
         trust_code: whether code from outside this package may be run.
 
@@ -46,7 +54,7 @@ def load_tokenizer(wrapper_path: str, vocab_dir: Path, *, trust_code: bool = Fal
             "unknown tokenizer", found=repr(wrapper_path), expected=f"{', '.join(WRAPPERS)} or FILE.py:CLASS"
         )
     wrapper = load_class(wrapper_path, trust_code=trust_code)
-    missing = [name for name in REQUIRED if not callable(getattr(wrapper, name, None))]
+    missing = [name for name in METHODS if not callable(getattr(wrapper, name, None))]
     if missing:
         raise UsageError(
             "the tokenizer class lacks methods", where=wrapper_path, found=f"no {', '.join(missing)}"
@@ -57,7 +65,22 @@ def load_tokenizer(wrapper_path: str, vocab_dir: Path, *, trust_code: bool = Fal
             where=wrapper_path,
             mend="add a keyword `generator: torch.Generator` and draw every random number from it",
         )
-    return wrapper.load(vocab_dir)  # type: ignore[attr-defined]
+    try:
+        loaded: TokenizerWrapper = wrapper.load(vocab_dir)  # type: ignore[attr-defined]
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # whatever foreign code raises
+        found = f"{type(error).__name__}: {error}"
+        raise UsageError("the tokenizer class does not load", where=wrapper_path, found=found) from error
+    missing = [name for name in ATTRIBUTES if not hasattr(loaded, name)]
+    if missing:
+        raise UsageError(
+            "the tokenizer class lacks attributes",
+            where=wrapper_path,
+            found=f"no {', '.join(missing)}",
+            mend="make it a subclass of textclf_transformer.tokenizer.base.TokenizerWrapper, which has them",
+        )
+    return loaded
 
 
 def get_tokenizer(folder: Path | str) -> TokenizerWrapper:

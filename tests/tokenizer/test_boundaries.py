@@ -1,0 +1,48 @@
+"""A long text that is tokenised in pieces has the tokens, and their places, of the whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from textclf_transformer.data import encoding
+from textclf_transformer.data.text_files import Document
+from textclf_transformer.tokenizer.base import TokenizerWrapper
+
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+TEXT = " ".join(["the garden rain and the harbour noon sail"] * 40)
+
+WAYS: dict[str, tuple[Any, Any, bool]] = {
+    "RoBERTa's": (None, pre_tokenizers.ByteLevel(add_prefix_space=False), True),
+    "with a space before the text": (None, pre_tokenizers.ByteLevel(add_prefix_space=True), True),
+    "BERT's": (normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer(), True),
+    "SentencePiece's": (normalizers.NFKC(), pre_tokenizers.Metaspace(), True),
+    "words joined": (None, None, False),
+    "bytes joined": (None, pre_tokenizers.ByteLevel(use_regex=False), False),
+    "SentencePiece's, joined": (None, pre_tokenizers.Metaspace(split=False), False),
+    "Llama's": (normalizers.Prepend("▁"), pre_tokenizers.Metaspace(), False),
+    "stripped": (normalizers.Strip(), pre_tokenizers.ByteLevel(), False),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_pieces_have_the_tokens_of_the_whole(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    normalizer, splitter, can_cut = WAYS[way]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    if splitter is not None:
+        tokenizer.pre_tokenizer = splitter
+    trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=SPECIAL, show_progress=False)
+    tokenizer.train_from_iterator([TEXT], trainer)
+    wrapper = TokenizerWrapper.from_tokenizer(tokenizer)
+    monkeypatch.setattr(encoding, "PIECE_CHARACTERS", 50)
+    document = Document(TEXT, None, "a", None, "a:1")
+    found = encoding.encode_documents([document], wrapper, token_dtype=np.dtype("u4"), with_text=True)
+    (whole,) = wrapper.encode_batch([TEXT])
+    assert wrapper.can_cut_at_spaces == can_cut
+    assert found.tokens.tolist() == whole.ids
+    assert found.spans is not None and [tuple(span) for span in found.spans] == whole.offsets
