@@ -231,6 +231,33 @@ def test_documents_of_the_training_data_are_a_note(finetuned: Checkout, noisy: s
     assert "1 of the 61 documents stand in the run's training data as well" in notes
 
 
+def test_other_documents_in_the_place_of_the_runs_own_are_refused(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A store split anew has trained documents in its test: the scores would be too good, without a word."""
+    finetuned.finetuning("own", "pre", "--set", "training.epochs=1")
+    finetuned.run(finetune.main, "own", "--quiet")
+    anew = ["--split", "0.7/0.15/0.15", "--seed", "2", "--overwrite"]
+    finetuned.run(prepare.main, "corpus.jsonl", "--out", "store", "--tokenizer", "tokenizer", *anew)
+    capsys.readouterr()
+    assert evaluate.main(["own"]) == 3
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "the test data were changed since the run was trained" in line and "--data" in line
+    report = make_report(RunFolder.locate("finetuning", "own"), documents=1)
+    assert report.result is None and any("test data were changed" in note for note in report.notes)
+    result = result_of("own", "--data", "store/test")  # asked for, and with nothing that was fitted on others
+    assert {row["name"] for row in result["scores"]}.isdisjoint({"majority", "TF-IDF + linear SVM"})
+    assert any("train data were changed" in note for note in result["notes"])
+    # a run that was told to take them has results on them
+    allowed = ["--allow-changed", "fingerprints.data.test"]
+    anew = ["--split", "0.7/0.15/0.15", "--seed", "1", "--overwrite"]
+    finetuned.run(prepare.main, "corpus.jsonl", "--out", "store", "--tokenizer", "tokenizer", *anew)
+    shutil.rmtree("store/test")
+    shutil.copytree("store/val", "store/test")
+    finetuned.run(finetune.main, "own", "--quiet", *allowed)
+    assert result_of("own")["documents"] == len(Store.open(Path("store/val")))
+
+
 def test_a_moved_run_says_what_it_cannot_compare(
     finetuned: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

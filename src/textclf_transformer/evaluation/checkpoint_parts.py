@@ -54,3 +54,16 @@ def read_thresholds(content: Mapping[str, Any], path: Path) -> tuple[float, ...]
             expected=f"{len(content['labels'])} numbers from 0 to 1, for several labels a document",
         )
     return tuple(found)
+
+
+def read_data_fingerprints(content: Mapping[str, Any], path: Path) -> dict[str, str]:
+    """Return split → fingerprint of the documents that the run was trained with, as far as they are named.
+
+    Raises:
+        CheckpointError: they are something else.
+    """
+    fingerprints = content.get("fingerprints", {})
+    found = fingerprints.get("data", {}) if isinstance(fingerprints, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise CheckpointError("the fingerprints of this checkpoint are none", where=f"{path}: fingerprints")
+    return dict(found)

@@ -21,7 +21,11 @@ from textclf_transformer.config import ArchitectureSection, ClassificationHeadSe
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.errors import CheckpointError, ConfigError, NonFiniteError
-from textclf_transformer.evaluation.checkpoint_parts import read_sections, read_thresholds
+from textclf_transformer.evaluation.checkpoint_parts import (
+    read_data_fingerprints,
+    read_sections,
+    read_thresholds,
+)
 from textclf_transformer.evaluation.inference import document_logits
 from textclf_transformer.evaluation.run_lookup import choose_checkpoint, find_run
 from textclf_transformer.experiment import RunFolder
@@ -61,6 +65,7 @@ class LoadedRun:
         max_chunks: chunks of a document that are read.
         seed: the run's seed.
         data_paths: split → where training found it; it need not be there any more.
+        data_fingerprints: split → fingerprint of the documents that training found there.
         device: where the model is.
         amp_dtype: dtype of the encoder's matrix products; None means float32. The head is float32 anyway.
         trained_amp_dtype: the one of training.
@@ -81,6 +86,7 @@ class LoadedRun:
     max_chunks: int
     seed: int
     data_paths: Mapping[str, Path]
+    data_fingerprints: Mapping[str, str]
     device: torch.device
     amp_dtype: torch.dtype | None
     trained_amp_dtype: torch.dtype | None
@@ -212,6 +218,7 @@ def load_run(
         max_chunks=chunking.max_chunks,
         seed=content["config"]["experiment"]["seed"],
         data_paths={split: Path(part["dataset_path"]) for split, part in data.items() if part is not None},
+        data_fingerprints=read_data_fingerprints(content, path),
         device=place,
         amp_dtype=amp_dtype,
         trained_amp_dtype=trained_amp_dtype,

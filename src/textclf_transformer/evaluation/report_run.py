@@ -77,6 +77,7 @@ class RunFacts:
         parameters: how many the model has.
         environment: versions, device, commit.
         data: the splits.
+        test_data: fingerprint of the documents that the results on test are of.
     """
 
     status: str | None
@@ -86,6 +87,7 @@ class RunFacts:
     parameters: int | None
     environment: Mapping[str, Any]
     data: tuple[SplitFacts, ...]
+    test_data: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +138,13 @@ def read_record(run: RunFolder) -> RunRecord:
         kind="pretraining" if "mlm_head" in config else "finetuning",
         config=config,
         config_text=text,
-        facts=_read_facts(run),
+        facts=read_facts(run),
         series=series,
     )
 
 
-def _read_facts(run: RunFolder) -> RunFacts:
+def read_facts(run: RunFolder) -> RunFacts:
+    """Return what run.json says; nothing where it is missing or damaged."""
     try:
         content = json.loads(run.run_json.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -156,6 +159,7 @@ def _read_facts(run: RunFolder) -> RunFacts:
         parameters=_typed(facts.get("parameters"), int),
         environment=_typed(facts.get("environment"), dict) or {},
         data=tuple(_split_facts(name, part) for name, part in splits.items() if isinstance(part, dict)),
+        test_data=_typed(facts.get("test_data"), str),
     )
 
 

@@ -12,6 +12,7 @@ from textclf_transformer.data.store_format import HEADER
 from textclf_transformer.data.text_documents import TextDocuments
 from textclf_transformer.errors import ConfigError, DataError, UserError
 from textclf_transformer.evaluation.loaded_run import LoadedRun
+from textclf_transformer.evaluation.report_run import read_facts
 
 JUDGED_SPLITS = ("val", "test")
 
@@ -25,7 +26,8 @@ def open_run_split(run: LoadedRun, split: str | None) -> Documents:
 
     Raises:
         ConfigError: the run names no such data.
-        DataError: they are not there any more, are faulty, have no labels, or other ones.
+        DataError: they are not there any more, were changed since the training, are faulty, have no labels,
+            or other ones.
     """
     chosen = split or ("test" if "test" in run.data_paths else "val")
     if chosen not in run.data_paths:
@@ -35,10 +37,29 @@ def open_run_split(run: LoadedRun, split: str | None) -> Documents:
             found=f"data.{chosen}: null",
             mend="name documents with --data, or another --split",
         )
-    documents = open_documents(
-        run.data_paths[chosen], tokenizer=run.tokenizer, key=f"data.{chosen}.dataset_path"
-    )
+    documents = _open_own(run, chosen)
     check_labels(run, documents)
+    return documents
+
+
+def _open_own(run: LoadedRun, split: str) -> Documents:
+    """Open a split as it was in training; DataError where other documents lie there now.
+
+    A store that was made anew may have other documents in each split: those of test may then be documents
+    that the run was trained on, and no score would show it.
+    """
+    path = run.data_paths[split]
+    documents = open_documents(path, tokenizer=run.tokenizer, key=f"data.{split}.dataset_path")
+    then = {run.data_fingerprints.get(split, documents.fingerprint)}
+    if split == "test":
+        then.add(str(read_facts(run.run).test_data))  # after --allow-changed it is another than the best's
+    if documents.fingerprint not in then:
+        raise DataError(
+            f"the {split} data were changed since the run was trained",
+            where=str(path),
+            found="other documents, maybe some that it was trained on",
+            mend=f"restore them, or name them with textclf evaluate --data {path}",
+        )
     return documents
 
 
@@ -94,7 +115,7 @@ def try_own_split(run: LoadedRun, split: str) -> tuple[Documents | None, str | N
             return None, f"the run has no {split} data"
         if not run.data_paths[split].exists():
             return None, f"its {split} data are not here any more: {run.data_paths[split]}"
-        documents = open_documents(run.data_paths[split], tokenizer=run.tokenizer)
+        documents = _open_own(run, split)
         check_labels(run, documents)
         align_labels(documents, run.label_names)
     except UserError as error:
