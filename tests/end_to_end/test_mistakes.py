@@ -107,6 +107,25 @@ def test_best_weights_of_a_finished_run_are_not_replaced_unasked(
     pretrained.run(pretrain.main, "pre", "--overwrite", "--quiet")
 
 
+def test_a_best_that_is_gone_does_not_keep_a_run_from_its_end(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finetuned.root / "experiments" / "finetuning" / "ft"
+    (folder / "best.ckpt").unlink()
+    changes = [
+        "training.epochs=21",
+        "training.learning_rate=1e-9",
+    ]  # no evaluation is better than the lost one
+    flags = [
+        part for change in changes for part in ("--set", change, "--allow-changed", change.split("=")[0])
+    ]
+    capsys.readouterr()
+    finetuned.run(finetune.main, "ft", "--quiet", *flags)
+    assert "is gone; the next evaluation finds others" in capsys.readouterr().err
+    assert (folder / "best.ckpt").exists()
+    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"] == "finished"
+
+
 def test_a_best_of_another_metric_is_not_compared_with(
     finetuned: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from textclf_transformer.commands.common import warn
 from textclf_transformer.commands.run_files import read_report
 from textclf_transformer.commands.training_run import RunContext
 from textclf_transformer.config.keys import fill_in_defaults
@@ -47,6 +48,15 @@ def _refuse_to_lose_best(context: RunContext[Any]) -> None:
             found=f"{best.name} without {context.run.checkpoint.name}",
             mend="put it back, use another name, or add --overwrite to begin anew",
         )
+
+
+def forget_a_best_that_is_gone(context: RunContext[Any], loop: TrainingLoop[Any]) -> None:
+    """Let a run whose best weights somebody deleted find others: else it would train on and could not end."""
+    best = context.run.best_checkpoint
+    if loop.state.best_step is not None and not best.exists():
+        instead = "the last weights are judged" if loop.finished else "the next evaluation finds others"
+        warn(f"{best} of step {loop.state.best_step} is gone; {instead}")
+        loop.state.forget_best()
 
 
 def forget_what_was_measured_otherwise(

@@ -12,7 +12,11 @@ from torch import nn
 
 from textclf_transformer.atomic import atomic_write_json
 from textclf_transformer.commands.common import warn
-from textclf_transformer.commands.resuming import forget_what_was_measured_otherwise, load_state
+from textclf_transformer.commands.resuming import (
+    forget_a_best_that_is_gone,
+    forget_what_was_measured_otherwise,
+    load_state,
+)
 from textclf_transformer.commands.run_files import (
     begin_report,
     environment_facts,
@@ -73,6 +77,7 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
             if loop.finished and (standing := _standing_results(context, task, loop, eval_log)) is not None:
                 progress.message(f"nothing left to do: the run is finished, at step {loop.state.step}")
                 return {k: math.nan if v is None else v for k, v in (standing["test"] or {}).items()} or None
+            forget_a_best_that_is_gone(context, loop)
             if loop.finished:
                 log.cut()
             else:

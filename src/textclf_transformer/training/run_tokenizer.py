@@ -20,10 +20,16 @@ def load_run_tokenizer(facts: Mapping[str, Any], folder: Path, *, trust_code: bo
         trust_code: whether a wrapper class outside this package may be run.
 
     Raises:
-        CheckpointError: it is not the tokenizer that the checkpoint was trained with.
+        CheckpointError: the folder is gone, or it is not the tokenizer that the checkpoint was trained with.
         DataError: it cannot be read.
         UsageError: its class is code from outside this package and is not trusted.
     """
+    if not folder.is_dir():
+        raise CheckpointError(
+            "the run has lost its tokenizer",
+            where=str(folder),
+            mend="put it back, from a copy of the run or the folder that it was trained with",
+        )
     tokenizer = load_tokenizer(facts["wrapper_path"], folder, trust_code=trust_code)
     if tokenizer.fingerprint != facts["fingerprint"]:
         raise CheckpointError(
