@@ -138,6 +138,14 @@ def test_an_existing_run_is_replaced_only_with_overwrite(
     assert not (path.parent / "model.ckpt").exists()
 
 
+def test_a_wrong_set_says_nothing_of_what_may_stay_open(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretraining(["a", "--set", "training.epochs=none"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "training.epochs" in line
+
+
 def test_a_wrong_set_with_overwrite_deletes_nothing(checkout: Path) -> None:
     assert pretraining(["a"]) == 0
     (config_of(checkout, "pretraining", "a").parent / "model.ckpt").touch()

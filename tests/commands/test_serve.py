@@ -129,9 +129,11 @@ def test_a_faulty_request_is_one_line(
 
 
 def test_other_paths_and_methods(server: ModelServer) -> None:
-    for method, path, status in [("GET", "/../etc/passwd", 404), ("POST", "/x", 404), ("PUT", "/", 501)]:
-        found, content, _ = ask(server, method, path)
+    for method, path, status in [("GET", "/../etc/passwd", 404), ("POST", "/x", 404), ("PUT", "/", 405)]:
+        found, content, headers = ask(server, method, path)
         assert found == status and error_of(content)
+        assert headers["Allow"] == ("GET, POST" if status == 405 else None)
+    assert ask(server, "HEAD", "/")[:2] == (405, "")
     own = {**JSON, "Host": f"localhost:{server.server_port}", "Origin": server.url.rstrip("/")}
     assert ask(server, "POST", "/predict", '{"text": "soil"}', own)[0] == 200
     assert ask(server, "GET", "/", headers={"Host": "evil.example"})[0] == 421

@@ -236,6 +236,12 @@ def test_key_of_the_other_kind(path: Path) -> None:
     assert "belongs to the config of finetuning; --set training.class_weights; remove it" in line
 
 
+def test_a_phase_without_its_k_is_named_in_words(path: Path) -> None:
+    freeze = "training.freeze=[{from_epoch: 0, train: top_k}]"
+    (line,) = problems(path, FINETUNING, freeze, kind="finetuning")
+    assert "found no k with train top_k from epoch 0" in line
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [

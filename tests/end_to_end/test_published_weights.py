@@ -192,7 +192,11 @@ def another_tokenizer(folder: Path) -> None:
 
 NORM = "roberta.embeddings.LayerNorm.bias"
 MISTAKES: dict[str, tuple[Callable[[Path], object], int, str]] = {
-    "no config": (lambda folder: (folder / "config.json").unlink(), 4, "there is no config.json"),
+    "no config": (
+        lambda folder: (folder / "config.json").unlink(),
+        4,
+        "expected a folder in Hugging Face's layout: config.json",
+    ),
     "no weights": (
         lambda folder: (folder / "model.safetensors").unlink(),
         4,

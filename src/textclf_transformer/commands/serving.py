@@ -223,7 +223,9 @@ class RequestHandler(BaseHTTPRequestHandler):
 
     def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:
         self.send_response(status)
+        allowed = {"Allow": "GET, POST"} if status == HTTPStatus.METHOD_NOT_ALLOWED else {}
         for name, value in {
+            **allowed,
             "Content-Type": kind,
             "Content-Length": str(len(content)),
             "Cache-Control": "no-store",
@@ -234,12 +236,16 @@ class RequestHandler(BaseHTTPRequestHandler):
         }.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer what the standard library refuses (a method, a broken line) as everything else is."""
-        words = message or HTTPStatus(code).phrase
-        self._send_json(HTTPStatus(code), {"error": printable(words)})
+        status, words = HTTPStatus(code), message or HTTPStatus(code).phrase
+        if status == HTTPStatus.NOT_IMPLEMENTED:  # its word for a method without a ``do_`` of that name
+            status = HTTPStatus.METHOD_NOT_ALLOWED
+            words = f"no method of this page; found {self.command}, expected GET or POST"
+        self._send_json(status, {"error": printable(words)})
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log a request on one line without control characters."""

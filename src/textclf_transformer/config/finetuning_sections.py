@@ -129,10 +129,11 @@ class FinetuningTrainingSection(TrainingSection):
                 )
         for phase in phases:
             if (phase.k is not None) != (phase.train == "top_k"):
+                k = "no k" if phase.k is None else f"k {phase.k}"
                 yield Problem(
                     "training.freeze",
                     "k belongs to top_k, and to it alone",
-                    found=f"k {phase.k} with train {phase.train} from epoch {phase.from_epoch}",
+                    found=f"{k} with train {phase.train} from epoch {phase.from_epoch}",
                     expected="k a number for top_k, else null",
                 )
 

@@ -48,9 +48,9 @@ def load_config(
         ConfigError: the file is missing or wrong; carries every problem with its line, or with its ``--set``.
         StorageError: the file cannot be read.
     """
-    config, unfilled = check_config(path, kind, overrides)
-    if unfilled or config is None:
-        raise ConfigError.from_problems(list(unfilled.values()))
+    config, problems, unfilled = _check(path, kind, overrides)
+    if problems or unfilled or config is None:
+        raise ConfigError.from_problems([*problems, *unfilled.values()])
     return config
 
 
@@ -63,9 +63,19 @@ def check_config(
         the config (None if a placeholder cannot stand there), and each key to fill in with a line to show.
 
     Raises:
-        ConfigError: as ``load_config``, placeholders listed among the problems if there are others.
+        ConfigError: as ``load_config``; placeholders are none of the problems.
         StorageError: as ``load_config``.
     """
+    config, problems, unfilled = _check(path, kind, overrides)
+    if problems:
+        raise ConfigError.from_problems(problems)
+    return config, unfilled
+
+
+def _check(
+    path: Path, kind: Kind, overrides: Sequence[str]
+) -> tuple[PretrainingConfig | FinetuningConfig | None, list[str], dict[str, str]]:
+    """Return the config, what is wrong with it, and what is still to be filled in."""
     document = read_document(path)
     parsed, problems = parse_overrides(overrides, kind)
     origins = _Origins(path, document.lines, parsed)
@@ -74,9 +84,7 @@ def check_config(
     unfilled = {problem.key: origins.describe(problem) for problem in _unfilled(document.data, kind)}
     config, broken = _validate(document.data, kind)
     problems += [origins.describe(problem) for problem in broken if problem.key not in unfilled]
-    if problems:
-        raise ConfigError.from_problems([*problems, *unfilled.values()])
-    return config, unfilled
+    return config, problems, unfilled
 
 
 def _unfilled(data: dict[str, Any], kind: Kind) -> Iterator[Problem]:

@@ -38,6 +38,13 @@ def read_hf_folder(folder: Path) -> tuple[HfConfig, dict[str, Tensor]]:
     Raises:
         CheckpointError: a file is missing, damaged, or of a model that this encoder is not.
     """
+    if folder.is_dir() and not (folder / CONFIG_FILE).exists():
+        raise CheckpointError(
+            f"there is no {CONFIG_FILE}",
+            where=str(folder),
+            expected=f"a folder in Hugging Face's layout: {CONFIG_FILE}, {WEIGHTS_FILE}, tokenizer.json",
+            mend="save the model there with save_pretrained, or name another folder",
+        )
     config = parse_hf_config(read_json(folder / CONFIG_FILE), where=str(folder / CONFIG_FILE))
     theirs = _read_weights(folder)
     if config.attention_kind == "disentangled":
