@@ -214,6 +214,15 @@ def test_what_labels_do_not_tell_is_told_beside_them(
     assert capsys.readouterr().err == "warning: the input holds no document\n"
 
 
+def test_an_input_without_documents_among_others_is_told(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("empty.jsonl").write_text("")
+    assert predict.main(["ft", "empty.jsonl", "corpus.jsonl", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert len(rows(out)) == 90 and err == "warning: empty.jsonl holds no document\n"
+
+
 def test_an_input_that_is_not_there_is_named_before_the_model_is_loaded(
     finetuned: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

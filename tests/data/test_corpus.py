@@ -235,8 +235,9 @@ def test_unknown_format_and_missing_file_are_errors(tmp_path: Path) -> None:
 
 
 def test_a_corpus_can_be_read_again_and_counts_what_it_skips(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "a.jsonl", [{"text": text, "label": "a"} for text in ("x", "", " ", "y")])
-    corpus = Corpus([path, path], skip_empty=True)
+    records = [{"text": text, "label": "a"} for text in ("x", "", " ", "y")]
+    paths = [write_jsonl(tmp_path / name, records) for name in ("a.jsonl", "b.jsonl")]
+    corpus = Corpus(paths, skip_empty=True)
     for _ in range(2):
         assert [document.text for document in corpus] == ["x", "y", "x", "y"]
         assert corpus.skipped == 4
@@ -304,3 +305,21 @@ def test_page_checksums_of_a_parquet_file_are_compared(tmp_path: Path) -> None:
     path.write_bytes(whole.replace(b"some words", b"some wordz"))
     with pytest.raises(DataError, match=r"cannot be read; .*a\.parquet.*CRC"):
         read(path)
+
+
+def test_an_input_without_documents_among_others_is_told(tmp_path: Path) -> None:
+    full, empty = (
+        write(tmp_path / "a.jsonl", '{"text": "x", "label": "a"}\n'),
+        write(tmp_path / "b.jsonl", ""),
+    )
+    with pytest.warns(UserWarning, match=r"b\.jsonl holds no document"):
+        assert len(read(full, empty)) == 1
+    assert read(empty) == []
+
+
+def test_an_input_named_twice_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "x")
+    (tmp_path / "link.txt").symlink_to(path)
+    for again in (path, tmp_path / "link.txt"):
+        with pytest.raises(DataError, match=r"named twice; .*\.txt"):
+            Corpus([path, again])

@@ -164,7 +164,12 @@ def _documents(paths: Sequence[Path], corpora: Sequence[Corpus]) -> Iterator[Doc
     """Yield the documents of all inputs; a disk fault names the input, not the output being written."""
     for path, corpus in zip(paths, corpora, strict=True):
         with storage_errors(path):
-            yield from corpus
+            found = False
+            for document in corpus:
+                found = True
+                yield document
+            if not found and not corpus.skipped and len(paths) > 1:
+                warn(f"{path} holds no document")
 
 
 def _print(lines: Iterator[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -134,14 +135,22 @@ def _labels(audit: Audit) -> Iterator[Finding]:
 def _alike(names: Iterable[str]) -> Iterator[Finding]:
     by_key: dict[str, list[str]] = {}
     for name in names:
-        by_key.setdefault(name.strip().casefold(), []).append(name)
-    alike = [" = ".join(map(repr, same)) for same in by_key.values() if len(same) > 1]
+        key = (
+            unicodedata.normalize("NFKC", name).strip().casefold()
+        )  # an accent may be a character of its own
+        by_key.setdefault(key, []).append(name)
+    alike = [" = ".join(map(_spelled, same)) for same in by_key.values() if len(same) > 1]
     if alike:
         yield Finding(
             "warn",
-            f"labels that differ by spaces at their ends or by capitals only: {_shown(alike)}",
+            f"labels that differ by spaces at their ends, capitals or Unicode form only: {_shown(alike)}",
             "write them alike if they mean the same; they count as different labels",
         )
+
+
+def _spelled(name: str) -> str:
+    """Return the name in quotes, spelled out where its characters do not show how it is written."""
+    return repr(name) if unicodedata.is_normalized("NFKC", name) else ascii(name)
 
 
 def _drift(audit: Audit) -> Iterator[Finding]:

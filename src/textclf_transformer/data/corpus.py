@@ -64,6 +64,9 @@ class Corpus:
 
     Attributes:
         skipped: documents left out in the last pass.
+
+    Raises:
+        DataError: an input is named twice.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Corpus:
     ) -> None:
         self._stdin_format = stdin_format
         self._inputs = tuple(inputs)
+        _refuse_doubles(self._inputs)
         self._columns = Columns(text_column, label_column, id_column, group_column)
         self._skip_empty = skip_empty
         self.skipped = 0
@@ -99,7 +103,9 @@ class Corpus:
         """
         self.skipped = 0
         for path in self._inputs:
+            documents = 0
             for document in _read_input(path, self._columns, self._stdin_format):
+                documents += 1
                 if _shows_something(document.text):
                     yield document
                 elif self._skip_empty:
@@ -111,6 +117,22 @@ class Corpus:
                         found=ascii(document.text[:40]) if document.text.strip() else None,
                         mend="take the document out, or add --skip-empty",
                     )
+            if not documents and len(self._inputs) > 1:  # without any document the caller speaks
+                warnings.warn(f"{path} holds no document", stacklevel=2)
+
+
+def _refuse_doubles(inputs: Sequence[Path]) -> None:
+    known: dict[Path, Path] = {}
+    for path in inputs:
+        first = known.get(path.resolve())
+        if first is not None:
+            raise DataError(
+                "an input is named twice",
+                where=str(path),
+                found=None if first == path else f"the same as {first}",
+                mend="name it once: its documents would count double, and stand in two splits",
+            )
+        known[path.resolve()] = path
 
 
 def _shows_something(text: str) -> bool:
