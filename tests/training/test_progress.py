@@ -119,3 +119,16 @@ def test_lines_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     Progress().message("hello")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "hello\n")
+
+
+def test_a_narrow_terminal_cuts_the_end_of_the_line_and_not_the_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    stream = Terminal()
+    with Progress(stream=stream) as progress:
+        progress.start(done=0, total=1234)
+        progress.advance()
+        progress.show(ROW)
+    last = stream.getvalue().rsplit("\r", 1)[-1]
+    assert "1/1234" in last and "epoch 0.50" in last

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,8 +17,15 @@ WIDTH_ELSEWHERE = 160
 """Columns of a file or a pipe, which have no width of their own; nothing should be cut off in them."""
 
 
+_LEAST_TEXT = 12  # columns that a name keeps where there is no room; the rest of it goes to further lines
+
+
 class _Results(Console):
     """Leaves a closed pipe to ``run_command``; rich's own ends the process, with exit code 1."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, and let a table that does not fit run over the edge: a number without its end is another."""
+        super().print(*objects, **{"crop": False, **options})
 
     def on_broken_pipe(self) -> None:
         """Pass the error on."""
@@ -36,12 +45,23 @@ def new_table(left: Sequence[str], right: Sequence[str]) -> Table:
         table.add_column(Text(printable(name)), overflow="fold")
     for name in right:
         table.add_column(Text(printable(name)), justify="right")
+    _keep_whole(table, [*left, *right])
     return table
 
 
 def add_row(table: Table, cells: Sequence[str]) -> None:
     """Add a row of plain text; control characters are shown as escapes."""
+    _keep_whole(table, cells)
     table.add_row(*(Text(printable(cell)) for cell in cells))
+
+
+def _keep_whole(table: Table, cells: Sequence[str]) -> None:
+    """Make the columns at least as wide as the longest word of these cells, of names up to a measure."""
+    for column, cell in zip(table.columns, cells, strict=True):
+        longest = max((cell_len(word) for word in printable(cell).split()), default=0)
+        if column.justify != "right":
+            longest = min(longest, _LEAST_TEXT)
+        column.min_width = max(column.min_width or 0, longest)
 
 
 def number_or_dash(value: float | None) -> str:

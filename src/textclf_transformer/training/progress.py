@@ -11,6 +11,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from textclf_transformer.errors import printable
 from textclf_transformer.training.health import Health
@@ -68,7 +69,11 @@ class Progress:
         self._last_advance = time.monotonic()
         if self._console.is_terminal and not self._quiet:
             self._bar = Bar(
-                TextColumn("{task.completed}/{task.total}"),
+                # a narrow terminal cuts the end of the line, not the count
+                TextColumn(
+                    "{task.completed}/{task.total}",
+                    table_column=Column(no_wrap=True, min_width=len(f"{total}/{total}")),
+                ),
                 BarColumn(),
                 TextColumn("{task.description}", markup=False),
                 console=self._console,
