@@ -23,6 +23,7 @@ from textclf_transformer.data.corpus import Corpus
 from textclf_transformer.data.store import Store
 from textclf_transformer.data.text_documents import TextDocuments
 from textclf_transformer.data.text_files import Document
+from textclf_transformer.errors import StorageError
 from textclf_transformer.evaluation.baselines import LabelledTexts, tfidf_svm_predictions
 from textclf_transformer.evaluation.calibration import expected_calibration_error, reliability
 from textclf_transformer.evaluation.loaded_run import load_run
@@ -277,6 +278,17 @@ def test_a_moved_run_says_what_it_cannot_compare(
     }
     assert result["calibration"]["temperature"] is None
     assert any("not here any more" in note for note in result["notes"])
+
+
+def test_a_disk_that_refuses_the_json_costs_no_numbers(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, content: object) -> None:
+        raise StorageError("no space", where=str(path))
+
+    monkeypatch.setattr(evaluate, "atomic_write_json", refuse)
+    assert evaluate.main(["ft", "--json", "out.json", "--quiet"]) == 6
+    assert "this model" in capsys.readouterr().out
 
 
 def test_without_text_there_is_no_svm(finetuned: Checkout) -> None:

@@ -60,6 +60,16 @@ def test_same_input_gives_the_same_files(source: Path, tmp_path: Path) -> None:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
+@pytest.mark.parametrize("flag", ["--min-frequency=-5", f"--min-frequency={2**70}", f"--vocab-size={2**70}"])
+@pytest.mark.parametrize("kind", ["wordpiece", "byte_bpe"])
+def test_numbers_of_no_use(
+    source: Path, tmp_path: Path, flag: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(source), "--out", str(tmp_path / "tok"), "--kind", kind, flag]) == 2
+    assert f"found {flag.split('=')[1]}, expected" in capsys.readouterr().err
+    assert not (tmp_path / "tok").exists()
+
+
 def test_a_tokenizer_is_replaced_only_with_overwrite(source: Path, tmp_path: Path) -> None:
     arguments = [str(source), "--out", str(tmp_path / "tok"), "--vocab-size"]
     assert main([*arguments, "200"]) == 0

@@ -58,9 +58,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if not arguments.quiet:
         print(f"classifying {len(documents):,} documents …", file=sys.stderr)
     result = evaluate_run(run, documents)
-    if arguments.json is not None:
-        atomic_write_json(arguments.json, result)
-    print_evaluation(result)
+    try:
+        if arguments.json is not None:
+            atomic_write_json(arguments.json, result)
+    finally:  # a disk that refuses the file costs no numbers
+        print_evaluation(result)
 
 
 def _open(arguments: argparse.Namespace, run: LoadedRun) -> Documents:

@@ -28,6 +28,8 @@ CONTINUATION = "##"
 ALPHABET_LIMIT = 1000
 SMALLEST_WORDPIECE_VOCABULARY = 100
 SMALLEST_BPE_VOCABULARY = 262  # 256 bytes, 5 special tokens and one merge
+LARGEST_VOCABULARY = 10_000_000
+LARGEST_FREQUENCY = 1_000_000_000
 
 
 def train_wordpiece(
@@ -42,9 +44,10 @@ def train_wordpiece(
         lowercase: whether case and accents are taken away.
 
     Raises:
-        UsageError: ``vocab_size`` is too small to be of use, or ``texts`` can be gone through only once.
+        UsageError: ``vocab_size`` or ``min_frequency`` is of no use, or ``texts`` can be gone through only
+            once.
     """
-    _check_size(vocab_size, SMALLEST_WORDPIECE_VOCABULARY)
+    _check_size(vocab_size, SMALLEST_WORDPIECE_VOCABULARY, min_frequency=min_frequency)
     if isinstance(texts, Iterator):
         raise UsageError(
             "the texts must allow a second pass", found="an iterator", expected="a list or the like"
@@ -92,9 +95,10 @@ def train_byte_level_bpe(texts: Iterable[str], *, vocab_size: int, min_frequency
         min_frequency: how often a pair of pieces must occur to become a token.
 
     Raises:
-        UsageError: ``vocab_size`` does not hold the 256 bytes and the special tokens.
+        UsageError: ``vocab_size`` does not hold the 256 bytes and the special tokens, or it or
+            ``min_frequency`` is of no use.
     """
-    _check_size(vocab_size, SMALLEST_BPE_VOCABULARY)
+    _check_size(vocab_size, SMALLEST_BPE_VOCABULARY, min_frequency=min_frequency)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
@@ -118,9 +122,15 @@ def train_byte_level_bpe(texts: Iterable[str], *, vocab_size: int, min_frequency
     return tokenizer
 
 
-def _check_size(vocab_size: int, smallest: int) -> None:
+def _check_size(vocab_size: int, smallest: int, *, min_frequency: int) -> None:
     if vocab_size < smallest:
         raise UsageError("the vocabulary is too small", found=vocab_size, expected=f"at least {smallest}")
+    for what, number, least, most in (
+        ("the vocabulary is too large", vocab_size, smallest, LARGEST_VOCABULARY),
+        ("no frequency that a pair can have", min_frequency, 0, LARGEST_FREQUENCY),
+    ):
+        if not least <= number <= most:
+            raise UsageError(what, found=number, expected=f"{least:,} to {most:,}")
 
 
 def _with_id(tokenizer: Tokenizer, token: str) -> tuple[str, int]:
