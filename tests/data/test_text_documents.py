@@ -92,6 +92,9 @@ def test_stdin_is_an_input_where_it_is_asked_for(
         (gzip.compress(b"a", mtime=0), "jsonl", "compressed with gzip"),
         (bz2.compress(b"a"), "auto", "bzip2.*bzcat"),
         (lzma.compress(b"a"), "auto", "xz.*xzcat"),
+        (b"\x28\xb5\x2f\xfd\x04\x00", "auto", "zstd.*zstdcat"),
+        (b"PK\x03\x04\x14\x00", "auto", "zip.*unzip -p"),
+        (b"PAR1\x15\x04\x15", "auto", "input is Parquet.*name the file"),
     ],
 )
 def test_what_stdin_cannot_be_is_refused(
@@ -102,8 +105,24 @@ def test_what_stdin_cannot_be_is_refused(
         list(Corpus([Path("-")], label_column=None, stdin_format=stdin_format))
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (gzip.compress(b"a", mtime=0), r"gzip; .*a\.jsonl:1; give its name the ending \.gz"),
+        (bz2.compress(b"a"), r"bzip2; .*\.bz2"),
+        (lzma.compress(b"a"), r"xz; .*\.xz"),
+        (b"\x28\xb5\x2f\xfd\x04\x00", "zstd; .*zstdcat FILE > NEW"),
+        (b"\xff", "not UTF-8"),
+    ],
+)
+def test_a_packed_file_named_as_text_is_told(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        list(Corpus([tmp_path / "a.jsonl"]))
+
+
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("text", ["[1] a footnote", "[see {a}]", "BZh9 is no bzip2"])
+@pytest.mark.parametrize("text", ["[1] a footnote", "[see {a}]", "BZh9 is no bzip2", "PAR1 and PK too"])
 def test_text_said_to_be_text_is_read(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     give_stdin(monkeypatch, text.encode())
     (document,) = Corpus([Path("-")], label_column=None, stdin_format="txt")

@@ -24,6 +24,7 @@ from textclf_transformer.data.text_files import (
     TEXT_SUFFIXES,
     Document,
     format_suffix,
+    packed_kind,
     plain_stem,
     read_lines,
 )
@@ -33,12 +34,6 @@ from textclf_transformer.errors import DataError
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _PARQUET_SUFFIX = ".parquet"
-_COMPRESSED = {
-    rb"\x1f\x8b": ("gzip", "zcat"),
-    rb"\xfd7zXZ\x00": ("xz", "xzcat"),
-    rb"BZh[1-9]1AY&SY": ("bzip2", "bzcat"),
-}
-"""Patterns of how compressed streams begin, and what unpacks them."""
 STDIN_FORMATS = ("auto", "jsonl", "csv", "tsv", "txt")
 # Spaces, control and format characters (a zero-width space, a byte order mark): a WordPiece tokenizer drops
 # them, and the mark of bytes that could not be decoded.
@@ -176,14 +171,13 @@ def _stdin_format(text_column: str, given: str) -> str:
     """Return the format of standard input, with ``auto`` the one it begins like; nothing of it is consumed.
 
     Raises:
-        DataError: it is compressed, or begins like a JSON array and ``given`` is ``auto``.
+        DataError: it is compressed or Parquet, or begins like a JSON array and ``given`` is ``auto``.
     """
     stream = sys.stdin.buffer
     begin = stream.peek(io.DEFAULT_BUFFER_SIZE) if isinstance(stream, io.BufferedReader) else b""
-    for pattern, (kind, command) in _COMPRESSED.items():
-        if re.match(pattern, begin):
-            mend = f"unpack it on the way: {command} FILE | textclf predict …"
-            raise DataError(f"standard input is compressed with {kind}", where=STDIN, mend=mend)
+    packed = packed_kind(begin)
+    if packed is not None:
+        raise DataError(f"standard input is {packed.name}", where=STDIN, mend=packed.mend_stdin)
     if given != "auto":
         return given
     begin = begin.lstrip(b"\xef\xbb\xbf \t\r\n")

@@ -7,13 +7,14 @@ import gzip
 import io
 import lzma
 import os
+import re
 import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from textclf_transformer.data.decompressing import StreamReader
 from textclf_transformer.errors import DataError
@@ -21,6 +22,42 @@ from textclf_transformer.errors import DataError
 COMPRESSIONS = (".gz", ".bz2", ".xz")
 TEXT_SUFFIXES = (".txt", ".text")
 BYTE_ORDER_MARK = "\ufeff"
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What bytes are that are no text.
+
+    Attributes:
+        name: for messages.
+        mend_file: what to do about a file that is named as text.
+        mend_stdin: what to do about standard input.
+    """
+
+    name: str
+    mend_file: str
+    mend_stdin: str
+
+    @classmethod
+    def compressed(cls, kind: str, unpack: str, suffix: str | None) -> Self:
+        """Return what ``unpack`` unpacks; None: no suffix of ours."""
+        unpacked = f"unpack it: {unpack} FILE > NEW"
+        return cls(
+            f"compressed with {kind}",
+            unpacked if suffix is None else f"give its name the ending {suffix}",
+            f"unpack it on the way: {unpack} FILE | textclf predict …",
+        )
+
+
+_PACKED = {
+    rb"\x1f\x8b": Packed.compressed("gzip", "zcat", ".gz"),
+    rb"\xfd7zXZ\x00": Packed.compressed("xz", "xzcat", ".xz"),
+    rb"BZh[1-9]1AY&SY": Packed.compressed("bzip2", "bzcat", ".bz2"),
+    rb"\x28\xb5\x2f\xfd": Packed.compressed("zstd", "zstdcat", None),
+    rb"PK\x03\x04": Packed.compressed("zip", "unzip -p", None),
+    rb"PAR1[\x00-\x1f]": Packed("Parquet", "give its name the ending .parquet", "name the file itself"),
+}
+"""Patterns of how it begins."""
 
 STDIN = "-"
 """Stands for standard input where a path is asked for."""
@@ -132,11 +169,21 @@ def read_whole(path: Path) -> str:
     return decode(raw, str(path)).removeprefix(BYTE_ORDER_MARK)
 
 
+def packed_kind(begin: bytes) -> Packed | None:
+    """Return what it is that begins so; None where nothing is known but text."""
+    return next((packed for pattern, packed in _PACKED.items() if re.match(pattern, begin)), None)
+
+
 def decode(raw: bytes, where: str) -> str:
-    """Return ``raw`` as text; DataError with the byte's place where it is not UTF-8."""
+    """Return ``raw`` as text; DataError with the byte's place where it is not UTF-8, or is packed."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
+        packed = packed_kind(raw)
+        if packed is not None:
+            raise DataError(
+                f"this is no text but {packed.name}", where=where, mend=packed.mend_file
+            ) from error
         raise DataError(
             "not UTF-8",
             where=f"{where}, byte {error.start + 1}",
