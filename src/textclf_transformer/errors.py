@@ -14,6 +14,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 document``, ``1,234 documents``: the number with its noun, which takes an s."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that the memory of the machine or of the GPU is used up."""
     # By name and text: this module starts without torch, and torch's CPU allocator has no class of its own.

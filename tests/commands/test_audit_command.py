@@ -99,7 +99,7 @@ def test_an_overlap_fails_with_exit_code_3(checkout: Checkout, capsys: pytest.Ca
     assert audit.main(["--train", "train.jsonl", "--test", "test.jsonl"]) == 3
     out = capsys.readouterr().out
     assert "fail  word for word in train as well: 2 of 32 documents of test" in out
-    assert "without text: 1 documents of test" in out
+    assert "without text: 1 document of test" in out
     assert "test:1" in out and "train:59" in out  # the pair is shown
 
 

@@ -203,7 +203,7 @@ def test_what_labels_do_not_tell_is_told_beside_them(
     assert predict.main(["ft", "in.jsonl", "--out", "out.csv"]) == 0
     told = capsys.readouterr().err.splitlines()
     assert told == [
-        "1 documents …",
+        "1 document …",
         "2 documents …",
         "2 documents classified; 1 longer than what max_chunks = 4 reads",
     ]

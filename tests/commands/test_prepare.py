@@ -160,7 +160,7 @@ def test_several_labels_and_skipped_documents(
     store = Store.open(tmp_path / "s")
     assert store.labels is not None
     assert store.labels.tolist() == [[1, 1], [0, 0]]
-    assert "left out: 1 documents" in capsys.readouterr().out
+    assert "left out: 1 document without" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("split", [[], ["--split", "0.8/0.1/0.1"]])

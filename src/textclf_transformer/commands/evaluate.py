@@ -14,7 +14,7 @@ from textclf_transformer.commands.predict import RUN_HELP, add_float32_flag
 from textclf_transformer.commands.text_input import add_column_flags
 from textclf_transformer.data.corpus import FORMATS, Corpus
 from textclf_transformer.data.documents import Documents
-from textclf_transformer.errors import DataError
+from textclf_transformer.errors import DataError, counted
 from textclf_transformer.evaluation.full_evaluation import evaluate_run
 from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
 from textclf_transformer.evaluation.run_data import JUDGED_SPLITS, open_given, open_run_split
@@ -56,7 +56,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     run = load_run(arguments.run, trust_code=arguments.trust_code, float32=arguments.float32)
     documents = _open(arguments, run)
     if not arguments.quiet:
-        print(f"classifying {len(documents):,} documents …", file=sys.stderr)
+        print(f"classifying {counted(len(documents), 'document')} …", file=sys.stderr)
     result = evaluate_run(run, documents)
     try:
         if arguments.json is not None:

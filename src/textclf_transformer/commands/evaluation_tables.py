@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from textclf_transformer.commands.tables import add_row, new_table, number_or_dash, results_console
-from textclf_transformer.errors import printable
+from textclf_transformer.errors import counted, printable
 from textclf_transformer.evaluation.scores import KAPPA, SCORE_NAMES
 
 MAX_LABELS_IN_MATRIX = 20
@@ -48,12 +48,12 @@ def _headline(result: Mapping[str, Any]) -> str:
     read = result["coverage"]
     line = (
         f"{printable(result['run'])} ({result['checkpoint']}, step {result['step']})\n"
-        f"on {read['documents']:,} documents of {printable(result['data'])}; "
+        f"on {counted(read['documents'], 'document')} of {printable(result['data'])}; "
         f"{read['tokens_read']:,} of {read['tokens']:,} tokens read; computed in {result['numerics']}"
     )
     if read["tokens_dropped"]:
         line += (
-            f"; max_chunks cuts {read['documents_cut']:,} documents, "
+            f"; max_chunks cuts {counted(read['documents_cut'], 'document')}, "
             f"{read['tokens_dropped']:,} tokens are not read"
         )
     area = number_or_dash(result["auc_macro"])

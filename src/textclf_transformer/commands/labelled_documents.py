@@ -11,7 +11,7 @@ from textclf_transformer.commands.training_run import RunContext
 from textclf_transformer.config import FinetuningConfig
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.documents import Documents
-from textclf_transformer.errors import ConfigError, DataError
+from textclf_transformer.errors import ConfigError, DataError, counted
 
 
 def check_labels(config: FinetuningConfig, documents: Mapping[str, Documents]) -> tuple[str, ...]:
@@ -105,9 +105,9 @@ def report_coverage(batches: Mapping[str, DocumentBatches]) -> None:
     lines = {}
     for split, split_batches in batches.items():
         read = split_batches.coverage
-        line = f"{read.documents:,} documents, {read.tokens_read:,} of {read.tokens:,} tokens read"
+        line = f"{counted(read.documents, 'document')}, {read.tokens_read:,} of {read.tokens:,} tokens read"
         if read.tokens_dropped:
-            line += f"; max_chunks cuts {read.documents_cut:,} documents"
+            line += f"; max_chunks cuts {counted(read.documents_cut, 'document')}"
             line += f", {read.tokens_dropped:,} tokens are not read"
         lines[split] = line
     print_result(lines)

@@ -15,7 +15,7 @@ from textclf_transformer.commands.prediction_lines import csv_lines, jsonl_lines
 from textclf_transformer.commands.text_input import add_column_flags
 from textclf_transformer.data.corpus import FORMATS, STDIN_FORMATS, Corpus
 from textclf_transformer.data.text_files import STDIN, Document
-from textclf_transformer.errors import UsageError, printable
+from textclf_transformer.errors import UsageError, counted, printable
 from textclf_transformer.evaluation.loaded_run import load_run
 from textclf_transformer.evaluation.predict import Prediction, predict_documents
 
@@ -112,7 +112,7 @@ class _Count:
             yield prediction
             if self._tell and time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
                 last_line = time.monotonic()
-                print(f"{self._documents:,} documents …", file=sys.stderr)
+                print(f"{counted(self._documents, 'document')} …", file=sys.stderr)
 
     def report(self, *, skipped: int, max_chunks: int) -> None:
         """Say how many documents there were, and which of them were not read, or not to their end."""
@@ -124,9 +124,9 @@ class _Count:
                 if self._truncated
                 else ""
             )
-            print(f"{self._documents:,} documents classified{unread}", file=sys.stderr)
+            print(f"{counted(self._documents, 'document')} classified{unread}", file=sys.stderr)
         if skipped:
-            print(f"left out: {skipped:,} documents without text", file=sys.stderr)
+            print(f"left out: {counted(skipped, 'document')} without text", file=sys.stderr)
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from textclf_transformer.data.store import Store
 from textclf_transformer.data.store_format import Header
-from textclf_transformer.errors import printable
+from textclf_transformer.errors import counted, printable
 
 MAX_LABELS_SHOWN = 50
 
@@ -68,7 +68,7 @@ def print_summary(splits: list[Split], *, out: Path, tokenizer_dir: Path, tensor
     _print_labels(splits)
     skipped = sum(split.skipped for split in splits)
     if skipped:
-        print(f"\nleft out: {skipped} documents without text")
+        print(f"\nleft out: {counted(skipped, 'document')} without text")
     if tensors and splits[0].header.label_names is not None:
         print("\nlabel names are not kept in .pt files: predictions will say 0, 1, … as numbered above")
     print(f"\nwritten to  {out}")

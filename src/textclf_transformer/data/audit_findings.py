@@ -9,6 +9,7 @@ from typing import Literal
 
 from textclf_transformer.data.audit import Audit, SplitAudit
 from textclf_transformer.data.oddities import ODDITIES
+from textclf_transformer.errors import counted
 
 Level = Literal["good", "warn", "fail"]
 
@@ -222,7 +223,7 @@ def _documents(audit: Audit) -> Iterator[Finding]:
     if first.documents < FEW_DOCUMENTS and first.labels is not None:
         yield Finding(
             "warn",
-            f"{first.name} has only {first.documents:,} documents",
+            f"{first.name} has only {counted(first.documents, 'document')}",
             "scores will differ from seed to seed; run several and look at textclf compare",
         )
     odd = False
@@ -231,7 +232,7 @@ def _documents(audit: Audit) -> Iterator[Finding]:
             odd = True
             yield Finding(
                 "warn",
-                f"without text: {split.empty:,} documents of {split.name}",
+                f"without text: {counted(split.empty, 'document')} of {split.name}",
                 "take them out, or prepare with --skip-empty",
             )
         for name, ids in split.oddities.items():

@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from textclf_transformer.errors import printable
+from textclf_transformer.errors import counted, printable
 from textclf_transformer.evaluation.report_documents import ATTENTION_LEVELS, OCCLUSION_LEVELS
 
 DASH = "–"
@@ -65,6 +65,7 @@ def environment() -> Environment:
         "percent": percent,
         "number": number,
         "count": count,
+        "counted": counted,
         "interval": interval,
         "tidy": tidy,
         "fixed": fixed,
