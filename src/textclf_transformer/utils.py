@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from textclf_transformer.errors import ConfigError, UsageError
 
@@ -96,6 +97,13 @@ def resolve_device(name: str) -> torch.device:
             mend="use auto or cpu, or install a torch build for CUDA",
         )
     return torch.device(name)
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return ``tensor`` on ``device``; from the CPU to a GPU without waiting, through pinned memory."""
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def cpu_capabilities() -> dict[str, object]:

@@ -164,7 +164,7 @@ def test_no_document_at_all_is_refused():
 
 
 def test_to_moves_labels_alone_since_the_model_takes_padding_out_on_the_host():
-    batch = document_batches().step(0, 0)[0].to("meta")
+    batch = document_batches().step(0, 0)[0].to(torch.device("meta"))
     assert batch.labels.device.type == "meta"
     stay = (batch.input_ids, batch.attention_mask, batch.chunk_counts, batch.sample_indices)
     assert {tensor.device.type for tensor in stay} == {"cpu"}

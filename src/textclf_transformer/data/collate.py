@@ -15,6 +15,7 @@ from torch import Tensor
 
 from textclf_transformer.data.documents import Int64Array
 from textclf_transformer.tokenizer.masking import IGNORE_INDEX
+from textclf_transformer.utils import send
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class MlmBatch:
     num_tokens: int
     num_targets: int
 
-    def to(self, device: torch.device | str) -> MlmBatch:
+    def to(self, device: torch.device) -> MlmBatch:
         """Return the batch as it is: the model takes padding out on the CPU and sends the tokens alone."""
         return self
 
@@ -64,11 +65,11 @@ class DocumentBatch:
     num_tokens: int
     num_targets: int
 
-    def to(self, device: torch.device | str) -> DocumentBatch:
+    def to(self, device: torch.device) -> DocumentBatch:
         """Return the batch with its labels on ``device``; ids and masks stay, as in ``MlmBatch``."""
         if self.labels is None:
             return self
-        return replace(self, labels=self.labels.to(device, non_blocking=True))
+        return replace(self, labels=send(self.labels, device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +92,12 @@ class VectorBatch:
     num_tokens: int
     num_targets: int
 
-    def to(self, device: torch.device | str) -> VectorBatch:
+    def to(self, device: torch.device) -> VectorBatch:
         """Return the batch with vectors and labels on ``device``."""
         return replace(
             self,
-            vectors=self.vectors.to(device, non_blocking=True),
-            labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
+            vectors=send(self.vectors, device),
+            labels=None if self.labels is None else send(self.labels, device),
         )
 
 

@@ -27,6 +27,7 @@ from textclf_transformer.data.text_documents import TextDocuments
 from textclf_transformer.evaluation.inference import chunk_vectors, evaluation_mode
 from textclf_transformer.evaluation.loaded_run import LoadedRun, check_finite
 from textclf_transformer.evaluation.probabilities import log_probabilities, predicted_labels
+from textclf_transformer.utils import send
 
 PASSAGES_BY_EACH_MEASURE = 3
 
@@ -102,12 +103,12 @@ def _occlusion_drops(
     count = len(vectors)
     if count == 1:
         return None
-    others = torch.arange(count, device=vectors.device).expand(count, count)
-    others = others[~torch.eye(count, dtype=torch.bool, device=vectors.device)].view(count, count - 1)
+    others = torch.arange(count).expand(count, count)
+    others = others[~torch.eye(count, dtype=torch.bool)].view(count, count - 1)
     without = []
     for variants in others.split(max(1, _VECTORS_AT_ONCE // (count - 1))):
-        counts = torch.full((len(variants),), count - 1, device=vectors.device)
-        output = run.model.classify_vectors(vectors[variants.flatten()], counts)
+        counts = torch.full((len(variants),), count - 1)
+        output = run.model.classify_vectors(vectors[send(variants.flatten(), vectors.device)], counts)
         without.append(output["logits"].float().cpu().numpy())
     decided = predicted_labels(logits, multi_label=run.multi_label, thresholds=run.thresholds)
     full = _log_probability_of(decided, logits, multi_label=run.multi_label)

@@ -24,9 +24,10 @@ from textclf_transformer.model.hf_folder import read_hf_folder, write_hf_folder
 from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_weights
 from textclf_transformer.model.layers import ATTENTION_KINDS, EncoderLayer, build_embeddings
-from textclf_transformer.model.layout import SequenceLayout, check_attention_mask, send, unpack
+from textclf_transformer.model.layout import SequenceLayout, check_attention_mask, unpack
 from textclf_transformer.model.loading import load_encoder
 from textclf_transformer.model.pretrained import ENCODER_PREFIX
+from textclf_transformer.utils import send
 
 
 def _check_shape(
@@ -154,8 +155,7 @@ class RobertaModel(nn.Module):
 
         Returns:
             The encoder in training mode, in float32. RoBERTa's 514 rows of positions make 512 tokens: the
-            first ``pad_token_id + 1`` rows are not used. Parts of a head are left behind and listed in the
-            log.
+            first ``pad_token_id + 1`` rows are not used. Parts of a head are left behind and logged.
 
         Raises:
             CheckpointError: a file is missing or damaged, or the encoder's tensors are not all there.

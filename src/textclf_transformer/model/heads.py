@@ -20,10 +20,11 @@ from textclf_transformer.model.hf_encoder import hf_class, hf_settings, hf_tenso
 from textclf_transformer.model.hf_folder import read_hf_folder, write_hf_folder
 from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_beside_encoder
-from textclf_transformer.model.layout import send, unpack
+from textclf_transformer.model.layout import unpack
 from textclf_transformer.model.linear_cross_entropy import linear_cross_entropy
 from textclf_transformer.model.loading import load_strict
 from textclf_transformer.model.pretrained_deberta import ABSOLUTE_POSITIONS
+from textclf_transformer.utils import send
 
 IGNORE_INDEX = -100
 

@@ -26,8 +26,9 @@ from textclf_transformer.model.freezing import EncoderClassifier
 from textclf_transformer.model.head_files import load_classifier, write_classifier
 from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_beside_encoder
-from textclf_transformer.model.layout import check_attention_mask, send, unpack
+from textclf_transformer.model.layout import check_attention_mask, unpack
 from textclf_transformer.model.pooling import POSITIONED_POOLINGS, build_pooling
+from textclf_transformer.utils import send
 
 
 def _build_chunk_positions(hidden_size: int, *, max_chunks: int | None, pooling: str) -> nn.Embedding:
@@ -255,7 +256,7 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
             if self.chunk_positions is not None:
                 wide = wide + self.chunk_positions(send((real.cumsum(dim=1) - 1)[real], wide.device))
             chunks = unpack(self.chunk_dropout(wide), real)  # (B, C, D)
-            pooled = self.pooling(chunks, send(~real, chunks.device))
+            pooled = self.pooling(chunks, ~real)
             output = {"logits": self.classifier(pooled.vectors), "attention_weights": pooled.weights}
         if pooled.weights_per_head is not None:
             output["attention_weights_per_head"] = pooled.weights_per_head

@@ -16,6 +16,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from textclf_transformer.utils import send
+
 # Score cells (sequences × heads × S × S) handled at a time by the dense backends. On a CPU 4 million cells of
 # bf16, 8 MB, stay in the cache between the product, the softmax and the second product (1.4 times faster than
 # whole batches); a GPU wants few large kernels, and half a gigabyte is the bound.
@@ -41,13 +43,6 @@ def check_attention_mask(attention_mask: Tensor, shape: torch.Size) -> None:
         )
     if attention_mask.shape != shape:
         raise ValueError(f"attention_mask has shape {tuple(attention_mask.shape)}, input_ids {tuple(shape)}")
-
-
-def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return ``tensor`` on ``device``; from the CPU to a GPU without waiting, through pinned memory."""
-    if tensor.device.type == "cpu" and device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,9 @@
 """Poolings: (B, C, D) vectors of chunks in, (B, D) vectors of documents and (B, C) weights over chunks out.
 
-A pooling never reads a padding chunk: its weight is exactly 0. Nothing in here is about chunks alone: with
-positions of a sequence in their place, ``mean`` and ``max`` pool over tokens.
+A pooling never reads a padding chunk: its weight is exactly 0. The mask may lie on the CPU though the chunks
+lie on a GPU: places are looked up there without waiting, and ``send`` brings over what is computed with.
+Nothing in here is about chunks alone: with positions of a sequence in their place, ``mean`` and ``max`` pool
+over tokens.
 
 B batch of documents, C chunks of a document, D hidden size, H heads, N real chunks and [CLS] vectors of the
 batch.
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from textclf_transformer.model.dropout import Dropout
 from textclf_transformer.model.layers import EncoderLayer
 from textclf_transformer.model.layout import SequenceLayout, unpack
+from textclf_transformer.utils import send
 
 POOLINGS = ("attention", "multihead", "mean", "max", "cls", "transformer")
 
@@ -72,7 +75,9 @@ class AttentionPooling(nn.Module):
     def forward(self, chunks: Tensor, chunk_mask: Tensor) -> Pooled:
         """Pool ``chunks`` (B, C, D); ``chunk_mask`` (B, C) bool, True = padding chunk."""
         scores = self.score(torch.tanh(self.projection(chunks))).transpose(1, 2)  # (B, H, C)
-        weights = scores.masked_fill(chunk_mask.unsqueeze(1), float("-inf")).softmax(dim=-1)
+        weights = scores.masked_fill(send(chunk_mask, chunks.device).unsqueeze(1), float("-inf")).softmax(
+            dim=-1
+        )
         slices = chunks.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, H, C, D/H)
         pooled = torch.matmul(self.dropout(weights).unsqueeze(2), slices).flatten(1)  # (B, D)
         return Pooled(pooled, weights.mean(dim=1), weights if self.num_heads > 1 else None)
@@ -83,7 +88,7 @@ class MeanPooling(nn.Module):
 
     def forward(self, chunks: Tensor, chunk_mask: Tensor) -> Pooled:
         """Pool ``chunks`` (B, C, D); ``chunk_mask`` (B, C) bool, True = padding chunk."""
-        real = (~chunk_mask).to(chunks.dtype)
+        real = send(~chunk_mask, chunks.device).to(chunks.dtype)
         weights = real / real.sum(dim=1, keepdim=True)
         return Pooled(torch.bmm(weights.unsqueeze(1), chunks).squeeze(1), weights)
 
@@ -93,7 +98,8 @@ class MaxPooling(nn.Module):
 
     def forward(self, chunks: Tensor, chunk_mask: Tensor) -> Pooled:
         """Pool ``chunks`` (B, C, D); ``chunk_mask`` (B, C) bool, True = padding chunk."""
-        values, winners = chunks.masked_fill(chunk_mask.unsqueeze(2), float("-inf")).max(dim=1)  # (B, D)
+        hidden = send(chunk_mask, chunks.device).unsqueeze(2)
+        values, winners = chunks.masked_fill(hidden, float("-inf")).max(dim=1)  # (B, D)
         places = torch.arange(chunks.shape[1], device=chunks.device)
         wins = (winners.unsqueeze(1) == places[None, :, None]).sum(dim=2)  # (B, C)
         return Pooled(values, wins.to(chunks.dtype) / chunks.shape[2])
@@ -105,7 +111,9 @@ class FirstPooling(nn.Module):
     def forward(self, chunks: Tensor, chunk_mask: Tensor) -> Pooled:
         """Pool ``chunks`` (B, C, D); ``chunk_mask`` (B, C) bool, True = padding chunk."""
         first = ~chunk_mask & ((~chunk_mask).cumsum(dim=1) == 1)
-        return Pooled(chunks[first], first.to(chunks.dtype))
+        places = send(first.flatten().nonzero().squeeze(1), chunks.device)  # (B,)
+        vectors = chunks.flatten(0, 1).index_select(0, places)
+        return Pooled(vectors, send(first, chunks.device).to(chunks.dtype))
 
 
 class TransformerPooling(nn.Module):
@@ -152,8 +160,8 @@ class TransformerPooling(nn.Module):
         batch, _, hidden_size = chunks.shape
         mask = torch.cat([chunk_mask.new_zeros(batch, 1), chunk_mask], dim=1)  # (B, 1 + C)
         with_cls = torch.cat([self.cls.weight.expand(batch, 1, hidden_size), chunks], dim=1)
-        layout = SequenceLayout.from_mask(mask, num_heads=self.num_heads)
-        hidden = with_cls.flatten(0, 1).index_select(0, layout.token_indices)  # (N, D)
+        layout = SequenceLayout.from_mask(mask, num_heads=self.num_heads, device=chunks.device)
+        hidden = with_cls.flatten(0, 1).index_select(0, send(layout.token_indices, chunks.device))  # (N, D)
         for layer in self.layers[:-1]:
             hidden = layer(hidden, layout)
         per_head = self._cls_attention(hidden, mask)
@@ -169,7 +177,8 @@ class TransformerPooling(nn.Module):
         packed = unpack(last.attention.query_key_value(hidden), ~mask)  # (B, 1 + C, 3D)
         query, key, _ = packed.unflatten(2, (3, self.num_heads, -1)).unbind(dim=2)  # (B, 1 + C, H, K)
         scores = torch.einsum("bhk,bchk->bhc", query[:, 0], key[:, 1:]) * query.shape[-1] ** -0.5
-        return scores.masked_fill(mask[:, None, 1:], float("-inf")).softmax(dim=-1)
+        padding = send(mask[:, 1:], scores.device).unsqueeze(1)
+        return scores.masked_fill(padding, float("-inf")).softmax(dim=-1)
 
 
 def build_pooling(

@@ -26,10 +26,11 @@ from textclf_transformer.model.hf_folder import (
 )
 from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_weights
-from textclf_transformer.model.layout import check_attention_mask, send, unpack
+from textclf_transformer.model.layout import check_attention_mask, unpack
 from textclf_transformer.model.loading import load_strict
 from textclf_transformer.model.pooling import MaxPooling, MeanPooling
 from textclf_transformer.model.pretrained_deberta import ABSOLUTE_POSITIONS
+from textclf_transformer.utils import send
 
 TOKEN_POOLINGS = ("cls", "mean", "max")
 
@@ -111,7 +112,7 @@ class RobertaForSequenceClassification(EncoderClassifier):
             first_real = ~attention_mask & ((~attention_mask).cumsum(dim=1) == 1)
             return self.encoder.encode(input_ids, attention_mask, wanted=first_real)
         tokens = unpack(self.encoder.encode(input_ids, attention_mask), ~attention_mask)
-        pooled: Tensor = self.token_pooling(tokens, send(attention_mask, tokens.device)).vectors
+        pooled: Tensor = self.token_pooling(tokens, attention_mask).vectors
         return pooled
 
     @classmethod
