@@ -122,8 +122,7 @@ class Theirs:
     def _logits(self, pass_: _Pass, amp_dtype: torch.dtype | None) -> Tensor:
         with autocast(self._device, amp_dtype):
             encode = self._by_place if self._peer.style == "naive" else self._real_chunks
-            counts = torch.tensor(pass_.counts, device=self._device)
-            return self._head.classify_vectors(encode(pass_), counts)["logits"]
+            return self._head.classify_vectors(encode(pass_), torch.tensor(pass_.counts))["logits"]
 
     def _by_place(self, pass_: _Pass) -> Tensor:
         """Encode chunk 0 of all documents, then chunk 1 … up to ``MAX_CHUNKS``; return the real ones'

@@ -5,7 +5,8 @@ The loop makes its batches in a thread beside the step, so neither side's time h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from benchmarks.peers import LEARNING_RATE, MAX_GRAD_NORM
 from benchmarks.workloads import SEED
 from textclf_transformer.allocator import settle_allocator
+from textclf_transformer.model.layers import SelfAttention
 from textclf_transformer.training.numerics import (
     choose_amp_dtype,
     deterministic_algorithms,
@@ -27,6 +29,19 @@ def settle_process() -> None:
     """Prepare the process as the commands do; to be called before torch takes its first memory."""
     settle_allocator()
     settle_libraries()
+
+
+@contextlib.contextmanager
+def dense_attention(model: nn.Module) -> Iterator[None]:
+    """Keep ``model`` from packed flash attention, which does not compute in float32."""
+    packed = [m for m in model.modules() if isinstance(m, SelfAttention) and m.backend == "varlen"]
+    for module in packed:
+        module.backend = "fused"
+    try:
+        yield
+    finally:
+        for module in packed:
+            module.backend = "varlen"
 
 
 class OurStep:
@@ -74,7 +89,7 @@ class OurStep:
     def check(self) -> list[float]:
         """Return the mean loss in float32 without dropout."""
         self._model.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), dense_attention(self._model):
             total = sum(float(self._loss(self._model, batch.to(self._device))) for batch in self._batches)
         self._model.train()
         return [total / sum(batch.num_targets for batch in self._batches)]
