@@ -160,6 +160,19 @@ def test_a_finetuning_outlives_a_pretraining_that_goes_on(
     assert "this run goes on with its own" in capsys.readouterr().err
 
 
+def test_a_lost_config_can_be_had_from_the_resolved_one(
+    pretrained: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = pretrained.root / "experiments" / "pretraining" / "pre"
+    (folder / "config.yaml").unlink()
+    code, line = fails(capsys, pretrain.main, "pre")
+    assert code == 2
+    assert "config.resolved.yaml" in line and "generate_" not in line  # whose --overwrite deletes the run
+    shutil.copy(folder / "config.resolved.yaml", folder / "config.yaml")
+    pretrained.run(pretrain.main, "pre")
+    assert "nothing left to do" in capsys.readouterr().err
+
+
 def test_changed_architecture_is_refused(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
     folder = pretrained.root / "experiments" / "pretraining" / "pre"
     before = snapshot(folder)

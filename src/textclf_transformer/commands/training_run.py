@@ -96,6 +96,12 @@ def open_run(
     """
     folder = RunFolder.locate(kind, arguments.name)
     if not folder.config.exists():
+        if folder.resolved_config.exists():
+            raise ConfigError(
+                "the run has lost its config.yaml",
+                where=str(folder.root),
+                mend=f"put it back, or copy {folder.resolved_config.name}, which says the same, to that name",
+            )
         more = " PRETRAIN_NAME" if kind == "finetuning" else ""
         raise ConfigError(
             "there is no such experiment",
