@@ -141,6 +141,7 @@ def test_what_is_not_read_is_said(tokenizer: TokenizerWrapper, caplog: pytest.Lo
         (["a", "b"], "xy", "labels are no items in an order; found one string"),
         (["a", "b"], {"x", "y"}, "labels are no items in an order; found set"),
         (["a", "b"], {"x": 0, "y": 1}, "labels are no items in an order; found dict"),
+        (["a", "b"], [0, 10**9], r"too high.*labels\[1\]; found 1000000000.*as strings"),
         (["a", "b"], ["x"], "one label"),
         (["a", "b"], ["x", "z"], "z"),
         (["a", "b"], ["x", None], r"labels\[1\].*null"),
@@ -161,6 +162,26 @@ def test_a_frame_is_not_taken_for_the_names_of_its_columns(tokenizer: TokenizerW
         create_mlm_dataloader(frame, tokenizer, batch_size=2)
     with pytest.raises(DataError, match="texts are no items in an order; found DataFrame"):
         create_classification_dataloader(frame, ["x", "y"], tokenizer, batch_size=2)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("xy", "label_names are no items in an order; found one string"),
+        ({"x", "y"}, "label_names are no items in an order; found set"),
+        (["x", "y", "x"], "stands twice; label_names"),
+        (["x", None], r"label_names\[1\]"),
+    ],
+)
+def test_faulty_names(tokenizer: TokenizerWrapper, names: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        create_classification_dataloader(["a", "b"], ["x", "y"], tokenizer, batch_size=2, label_names=names)
+
+
+def test_names_may_be_the_numbers_that_labels_are(tokenizer: TokenizerWrapper) -> None:
+    loader = create_classification_dataloader(["a", "b"], [2, 7], tokenizer, batch_size=2, label_names=[7, 2])
+    assert loader.label_names == ("7", "2")
+    assert sorted(next(iter(loader))["labels"].tolist()) == [0, 1]
 
 
 @pytest.mark.parametrize("setting", ["stride", "max_chunks"])

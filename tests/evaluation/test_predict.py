@@ -32,6 +32,13 @@ def test_a_list_gives_a_frame(finetuned: Checkout) -> None:
     assert frame["truncated"].tolist() == [False, False, True]
 
 
+@pytest.mark.parametrize("explain", [False, True])
+def test_no_texts_give_a_frame_with_the_same_columns(finetuned: Checkout, explain: bool) -> None:
+    frame = textclf_transformer.predict("ft", [], explain=explain)
+    assert isinstance(frame, pandas.DataFrame) and len(frame) == 0
+    assert list(frame.columns) == PREDICTION_COLUMNS + ["passages"] * explain
+
+
 def test_a_frame_keeps_its_index_and_ids(finetuned: Checkout) -> None:
     given = pandas.DataFrame({"text": TEXTS, "id": ["x", "y", "z"], "other": [1, 2, 3]}, index=[7, 5, 6])
     frame = textclf_transformer.predict(load_run("ft"), given, explain=True)

@@ -74,3 +74,9 @@ def test_off_in_evaluation_and_for_zero() -> None:
 def test_a_tiny_probability_is_not_rounded_to_none() -> None:
     torch.manual_seed(0)
     assert (dropout(torch.ones(SIZE), p=0.0005, training=True) == 0).any()
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, float("nan")])
+def test_what_is_no_probability_is_refused(p: float) -> None:
+    with pytest.raises(ValueError, match="a drop probability must be"):
+        Dropout(p)

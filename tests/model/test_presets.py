@@ -189,6 +189,8 @@ def test_every_keyword_reaches_the_model(folder: str) -> None:
         ({"hidden_size": 768}, "found 768, expected 24"),
         ({"chunk_size": 17}, "found 17, expected 3 to 16"),
         ({"chunk_size": 2}, "found 2, expected 3 to 16"),
+        ({"num_classes": 0}, "num_classes is too small; found 0"),
+        ({"max_chunks": 0}, "max_chunks is too small; found 0"),
     ],
 )
 def test_conflicts_are_one_line(changes: dict[str, object], message: str, folder: str) -> None:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from textclf_transformer.evaluation.predict import Prediction
+from textclf_transformer.evaluation.predict import Prediction, prediction_columns
 
 # A spreadsheet takes a cell that begins so for a formula, which may call programs (OWASP, "CSV injection").
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -27,8 +27,7 @@ def csv_lines(
 
     A text cell that a spreadsheet would take for a formula gets an apostrophe in front, see ``escape_cell``.
     """
-    columns = ["id", "label", "confidence", *(f"prob_{name}" for name in label_names)]
-    columns += ["n_chunks", "n_tokens", "truncated", *(["passages"] if explain else [])]
+    columns = prediction_columns(label_names, explain=explain)
     yield _record(columns)
     for prediction in predictions:
         row = prediction.row()

@@ -25,6 +25,7 @@ from textclf_transformer.tokenizer.base import TokenizerWrapper
 _log = logging.getLogger(__name__)
 
 _NO_BUDGET = 2**62  # a batch is computed at once; a loop that runs out of memory takes a smaller batch
+_HIGHEST_LABEL = 100_000
 
 
 class EpochLoader:
@@ -150,6 +151,8 @@ def create_classification_dataloader(
     _check_batch_size(batch_size)
     check_in_order(texts, "texts")
     own, numbers = _names_of(labels, texts=len(texts))
+    if label_names is not None:
+        numbers = _checked_names(label_names)
     batches = DocumentBatches(
         TextDocuments.read(_documents(texts, own), tokenizer, multi_label=False, path="texts"),
         cls_token_id=tokenizer.cls_token_id,
@@ -161,7 +164,7 @@ def create_classification_dataloader(
         samples_per_step=batch_size,
         tokens_per_micro_batch=_NO_BUDGET,
         seed=seed,
-        label_names=numbers if label_names is None else label_names,
+        label_names=numbers,
     )
     if dropped := batches.coverage.tokens_dropped:
         _log.warning("%d of %d tokens of the texts are not read", dropped, batches.coverage.tokens)
@@ -190,8 +193,25 @@ def _names_of(labels: Any, *, texts: int) -> tuple[list[str], list[str] | None]:
         )
     names = [one_label(value, f"labels[{place}]", "label") for place, value in enumerate(values)]
     if values and all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        if max(values) > _HIGHEST_LABEL:
+            raise DataError(
+                "a label's number is too high, as each number up to it is a label",
+                where=f"labels[{values.index(max(values))}]",
+                found=max(values),
+                expected=f"at most {_HIGHEST_LABEL}",
+                mend="give the labels as strings: [str(label) for label in labels]",
+            )
         return names, [str(number) for number in range(max(values) + 1)]
     return names, None
+
+
+def _checked_names(label_names: Sequence[Any]) -> list[str]:
+    """Return the names as a store has them, each once, in the order given."""
+    check_in_order(label_names, "label_names")
+    names = [one_label(name, f"label_names[{place}]", "label") for place, name in enumerate(label_names)]
+    if len(set(names)) < len(names):
+        raise DataError("a label stands twice", where="label_names", found=names)
+    return names
 
 
 def _model_inputs(batch: DocumentBatch, *, pad_token_id: int, in_chunks: bool) -> dict[str, Tensor]:

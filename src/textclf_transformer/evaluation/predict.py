@@ -62,6 +62,12 @@ class Prediction:
         return row
 
 
+def prediction_columns(label_names: Sequence[str], *, explain: bool) -> list[str]:
+    """Return the names of ``Prediction.row``, which are those of a table without rows, too."""
+    columns = ["id", "label", "confidence", *(f"prob_{name}" for name in label_names)]
+    return [*columns, "n_chunks", "n_tokens", "truncated", *(["passages"] if explain else [])]
+
+
 def predict_documents(
     run: LoadedRun, documents: Iterable[Document], *, explain: bool
 ) -> Iterator[Prediction]:
@@ -136,4 +142,5 @@ def predict(
         import pandas
     except ImportError:
         return rows
-    return pandas.DataFrame(rows, index=None if frame is None else frame.index)
+    columns = prediction_columns(loaded.label_names, explain=explain)
+    return pandas.DataFrame(rows, columns=columns, index=None if frame is None else frame.index)

@@ -71,10 +71,15 @@ class Dropout(nn.Module):
 
     Args:
         p: drop probability.
+
+    Raises:
+        ValueError: it is not at least 0 and below 1.
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"a drop probability must be at least 0 and below 1, found {p}")
         self.p = p
 
     def forward(self, inputs: Tensor) -> Tensor:

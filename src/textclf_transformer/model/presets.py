@@ -200,10 +200,14 @@ def create_model(
         freeze_base: another name of ``freeze_base_encoder``. All others are described in ``ModelConfig``.
 
     Raises:
-        ConfigError: there is no such base model, or a size conflicts with it.
+        ConfigError: there is no such base model, a size conflicts with it, or a number is below 1.
         CheckpointError: the folder's weights cannot be loaded.
-        ValueError: the pooling is unknown, or its heads do not divide the hidden size.
+        ValueError: the pooling is unknown, its heads do not divide the hidden size, or a drop probability is
+            none.
     """
+    for name, number in (("num_classes", num_classes), ("max_chunks", max_chunks)):
+        if number < 1:
+            raise ConfigError(f"{name} is too small", found=number, expected="1 or more")
     encoder, has_weights = _base_model(base_model_name)
     _check_sizes(encoder, base_model_name, hidden_size=hidden_size, chunk_size=chunk_size)
     model = HierarchicalRobertaForClassification(
