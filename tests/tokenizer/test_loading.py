@@ -30,6 +30,25 @@ class Bare:
     save = encode_batch = decode = id_to_token = Mine.save
     mask_input_for_mlm = Mine.mask_input_for_mlm
 
+class Framed(Mine):
+    def encode_batch(self, texts, *, with_offsets=True):
+        return self._tokenizer.encode_batch(list(texts), add_special_tokens=True)
+
+class Fewer(Mine):
+    def encode_batch(self, texts, *, with_offsets=True):
+        return super().encode_batch(texts)[:1]
+
+class Higher(Mine):
+    @classmethod
+    def load(cls, vocab_dir):
+        loaded = super().load(vocab_dir)
+        loaded.vocab_size = 7
+        return loaded
+
+class Broken(Mine):
+    def encode_batch(self, texts):
+        return super().encode_batch(texts)
+
 class Failing(Mine):
     @classmethod
     def load(cls, vocab_dir):
@@ -86,6 +105,20 @@ def test_foreign_class_without_the_methods_is_refused(folder: Path, foreign: Pat
 def test_foreign_class_without_the_attributes_is_refused(folder: Path, foreign: Path) -> None:
     with pytest.raises(UsageError, match=r"lacks attributes.*vocab_size.*mask_token_id.*TokenizerWrapper"):
         load_tokenizer(f"{foreign}:Bare", folder, trust_code=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Framed", "special tokens with the text; .*found cls, sep"),
+        ("Fewer", "found 1 for 2 texts"),
+        ("Higher", "outside its vocabulary.*expected 0 to 6"),
+        ("Broken", "encode_batch of the class fails.*with_offsets"),
+    ],
+)
+def test_foreign_class_gives_content_tokens(folder: Path, foreign: Path, name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_tokenizer(f"{foreign}:{name}", folder, trust_code=True)
 
 
 def test_foreign_class_that_fails_is_named(folder: Path, foreign: Path) -> None:

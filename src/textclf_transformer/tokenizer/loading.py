@@ -80,7 +80,44 @@ def load_tokenizer(wrapper_path: str, vocab_dir: Path, *, trust_code: bool = Fal
             found=f"no {', '.join(missing)}",
             mend="make it a subclass of textclf_transformer.tokenizer.base.TokenizerWrapper, which has them",
         )
+    _try(loaded, wrapper_path)
     return loaded
+
+
+def _try(tokenizer: TokenizerWrapper, where: str) -> None:
+    """Raise UsageError where a class of someone's own gives other things than content tokens."""
+    texts = ["a", "some words, to try it"]
+    try:
+        encodings = tokenizer.encode_batch(texts, with_offsets=True)
+        ids = [list(map(int, encoding.ids)) for encoding in encodings]
+        places = [len(encoding.offsets) for encoding in encodings]
+    except Exception as error:  # whatever foreign code raises
+        found = f"{type(error).__name__}: {error}"
+        raise UsageError("encode_batch of the class fails", where=where, found=found) from error
+    if len(ids) != len(texts) or places != list(map(len, ids)):
+        raise UsageError(
+            "encode_batch of the class does not give, for each text, ids and as many offsets",
+            where=where,
+            found=f"{len(ids)} for {len(texts)} texts, of {list(map(len, ids))} ids and {places} offsets",
+        )
+    given = {token for row in ids for token in row}
+    if given and not 0 <= min(given) <= max(given) < tokenizer.vocab_size:
+        raise UsageError(
+            "encode_batch of the class gives ids outside its vocabulary",
+            where=where,
+            found=f"{min(given)} to {max(given)}",
+            expected=f"0 to {tokenizer.vocab_size - 1}",
+        )
+    roles = [
+        role for role in KNOWN_NAMES if role != "unk" and getattr(tokenizer, f"{role}_token_id") in given
+    ]
+    if roles:
+        raise UsageError(
+            "encode_batch of the class gives special tokens with the text",
+            where=where,
+            found=", ".join(roles),
+            expected="content tokens only, as chunks get [CLS] and [SEP] of their own",
+        )
 
 
 def get_tokenizer(folder: Path | str) -> TokenizerWrapper:
