@@ -93,6 +93,19 @@ def test_overwrite_deletes_nothing_before_all_is_found(
     assert (folder / "notes.md").exists()
 
 
+def test_overwrite_begins_logs_anew_wherever_they_lie(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    csvs = {"train": "logs/train.csv", "eval": "eval.csv"}
+    named = [part for kind, csv in csvs.items() for part in ("--set", f"logging.{kind}_csv={csv}")]
+    folder = checkout.pretraining("pre", *named, "--set", "training.epochs=1")
+    for flags in ([], ["--overwrite"]):
+        checkout.run(pretrain.main, "pre", "--quiet", *flags)
+        steps = [line.split(",")[0] for line in (folder / "eval.csv").read_text().splitlines()]
+        assert len(steps) == 2 and (folder / "logs" / "train.csv").exists()
+    assert "leaves" not in capsys.readouterr().err
+
+
 def test_best_weights_of_a_finished_run_are_not_replaced_unasked(
     pretrained: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -148,7 +148,11 @@ def clear_results(context: RunContext[Any]) -> None:
         UsageError: see ``RunFolder.clear_results``.
         StorageError: something cannot be deleted.
     """
-    if context.arguments.overwrite and (kept := context.run.clear_results()):
+    if not context.arguments.overwrite:
+        return
+    logging = context.config.logging
+    logs = {Path(name).parts[0] for name in (logging.train_csv, logging.eval_csv)}  # which begin anew, too
+    if kept := [name for name in context.run.clear_results() if name not in logs]:
         warn(f"--overwrite leaves what the run did not write: {', '.join(kept)}; {context.run.root}")
 
 
