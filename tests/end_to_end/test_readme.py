@@ -54,6 +54,15 @@ def commands_of(text: str) -> list[list[str]]:
     return [line[1:] if line[0] == "python" else line for line in words if line[0] in {"python", "textclf"}]
 
 
+def python_of(text: str) -> list[str]:
+    """Return the blocks of Python of a page."""
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+def run_python(block: str, page: str) -> None:
+    exec(compile(block, page, "exec"), {})
+
+
 def run_all(commands: list[list[str]], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment, "CHECKOUT", folder)
     monkeypatch.chdir(folder)
@@ -91,6 +100,24 @@ def test_the_guide_to_pretraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert finished.parent.name == "pre_muon"
 
 
+def test_the_guide_to_tokenizers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_corpus(tmp_path / "my.jsonl", documents=90, seed=2)
+    page = (DOCS / "tokenizers.md").read_text(encoding="utf-8")
+    wrapper, training = python_of(page)
+    (tmp_path / "unigram.py").write_text(wrapper, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    run_python(training, "tokenizers.md")
+    commands = commands_of(page)
+    assert len(commands) == 8
+    run_all(commands, tmp_path, monkeypatch)
+    assert len((tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()) == 90
+    untrusted = [word for word in commands[2] if word != "--trust-code"]
+    assert cli.main([*untrusted[1:], "--overwrite"]) == 2
+    assert "add --trust-code" in capsys.readouterr().err
+
+
 def test_pages_lead_somewhere() -> None:
     for page in (README, *DOCS.glob("*.md")):
         links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
@@ -99,7 +126,7 @@ def test_pages_lead_somewhere() -> None:
 
 
 def test_python() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    blocks = python_of(README.read_text(encoding="utf-8"))
     assert blocks
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+        run_python(block, "README.md")
