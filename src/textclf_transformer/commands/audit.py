@@ -10,7 +10,8 @@ from pathlib import Path
 
 from textclf_transformer.atomic import atomic_write_json
 from textclf_transformer.commands.audit_tables import plot_lengths, print_audit
-from textclf_transformer.commands.common import check_output, command_parser, run_command, warn
+from textclf_transformer.commands.common import command_parser, run_command, warn
+from textclf_transformer.commands.outputs import check_output
 from textclf_transformer.commands.text_input import add_column_flags, add_label_flags, labelled_corpus
 from textclf_transformer.config import ArchitectureSection, ChunkingSection
 from textclf_transformer.data.audit import Chunking, audit
@@ -105,8 +106,10 @@ def _audit(arguments: argparse.Namespace) -> int:
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
+    splits = (getattr(arguments, split) or () for split in SPLITS)
+    inputs = [*arguments.inputs, *(path for paths in splits for path in paths)]
     for flag, path in (("--json", arguments.json), ("--plot", arguments.plot)):
-        check_output(flag, path)
+        check_output(flag, path, inputs=inputs)
     if arguments.plot is not None and arguments.plot.suffix not in {".png", ".svg", ".pdf"}:
         raise UsageError(
             "unknown kind of picture", where=f"--plot {arguments.plot}", expected=".png, .svg or .pdf"

@@ -127,21 +127,6 @@ def own_warnings_as_lines() -> Iterator[None]:
         yield
 
 
-def check_output(flag: str, path: Path | None) -> None:
-    """Raise UsageError where no file can be written to ``path``, before there is work to lose.
-
-    Args:
-        flag: the option that names the file.
-        path: the file; None where the option was not given.
-    """
-    if path is None:
-        return
-    if not path.absolute().parent.is_dir():
-        raise UsageError("there is no such folder to write to", where=f"{flag} {path}")
-    if path.is_dir():
-        raise UsageError("this is a folder", where=f"{flag} {path}", expected="a file to write")
-
-
 def print_result(values: Mapping[str, object]) -> None:
     """Print results to stdout, a line each, the values aligned."""
     width = max(map(len, values), default=0)

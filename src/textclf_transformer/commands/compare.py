@@ -10,7 +10,8 @@ from pathlib import Path
 from rich.text import Text
 
 from textclf_transformer.atomic import atomic_write, atomic_write_json
-from textclf_transformer.commands.common import check_output, command_parser, run_command
+from textclf_transformer.commands.common import command_parser, run_command
+from textclf_transformer.commands.outputs import check_output
 from textclf_transformer.commands.tables import add_row, new_table, number_or_dash, results_console
 from textclf_transformer.errors import UsageError, UserError, printable
 from textclf_transformer.evaluation.comparison import Comparison, Pairing, compare_records, group_runs

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textclf_transformer.atomic import atomic_write_json
-from textclf_transformer.commands.common import check_output, command_parser, run_command
+from textclf_transformer.commands.common import command_parser, run_command
 from textclf_transformer.commands.evaluation_tables import print_evaluation
+from textclf_transformer.commands.outputs import check_output
 from textclf_transformer.commands.predict import RUN_HELP, add_float32_flag
 from textclf_transformer.commands.text_input import add_column_flags
 from textclf_transformer.data.corpus import FORMATS, Corpus
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    check_output("--json", arguments.json)
+    check_output("--json", arguments.json, inputs=arguments.data or ())
     for path in arguments.data or ():
         if not path.exists():
             raise DataError("there is no such file or folder", where=f"--data {path}")

@@ -13,6 +13,7 @@ from tokenizers.processors import TemplateProcessing
 from textclf_transformer.atomic import atomic_write_json, atomic_write_text
 from textclf_transformer.commands.common import command_parser, print_result, run_command, warn
 from textclf_transformer.commands.model_card import FAMILIES, classifier_card, masked_lm_card
+from textclf_transformer.commands.outputs import check_output_folder
 from textclf_transformer.config import ArchitectureSection
 from textclf_transformer.config.schema import MlmHeadSection
 from textclf_transformer.data.folders import building_folder
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> None:
+    check_output_folder("OUT", arguments.out)
     folder = find_run(arguments.run, ("pretraining", "finetuning"))
     path = choose_checkpoint(folder)
     content = load_checkpoint(path)
@@ -79,7 +81,10 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _is_export(folder: Path) -> bool:
-    return all(path.name in EXPORT_FILES and path.is_file() for path in folder.iterdir())
+    """Whether ``folder`` is a whole export and no more: a tokenizer's folder has some of its names."""
+    entries = list(folder.iterdir())
+    is_whole = {CARD_FILE, CONFIG_FILE} <= {path.name for path in entries}
+    return is_whole and all(path.name in EXPORT_FILES and path.is_file() for path in entries)
 
 
 def _write_masked_lm(

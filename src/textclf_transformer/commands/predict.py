@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from textclf_transformer.atomic import atomic_write, storage_errors
-from textclf_transformer.commands.common import check_output, command_parser, run_command, warn
+from textclf_transformer.commands.common import command_parser, run_command, warn
+from textclf_transformer.commands.outputs import check_output
 from textclf_transformer.commands.prediction_lines import csv_lines, jsonl_lines
 from textclf_transformer.commands.text_input import add_column_flags
 from textclf_transformer.data.corpus import FORMATS, STDIN_FORMATS, Corpus
@@ -132,9 +133,7 @@ class _Count:
 def _check(arguments: argparse.Namespace) -> None:
     if sum(str(path) == STDIN for path in arguments.inputs) > 1:
         raise UsageError("standard input can be read once", found=f"{STDIN} twice")
-    check_output("--out", arguments.out)
-    if arguments.out is not None and arguments.out.resolve() in {p.resolve() for p in arguments.inputs}:
-        raise UsageError("the output would replace an input", where=f"--out {arguments.out}")
+    check_output("--out", arguments.out, inputs=arguments.inputs)
 
 
 def _tell_thresholds(names: Sequence[str], thresholds: Sequence[float]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from textclf_transformer.commands.common import command_parser, run_command
+from textclf_transformer.commands.outputs import check_output_folder
 from textclf_transformer.commands.prepare_summary import Split, print_summary
 from textclf_transformer.commands.text_input import (
     add_column_flags,
@@ -73,6 +74,7 @@ def _seed(text: str) -> int:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
+    check_output_folder("--out", arguments.out)
     parts = _given_parts(arguments)
     kind = arguments.tokenizer_kind or tokenizer_kind(arguments.tokenizer)
     tokenizer = load_tokenizer(kind, arguments.tokenizer, trust_code=arguments.trust_code)

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textclf_transformer.commands.common import (
-    check_output,
     command_parser,
     describe_error,
     print_result,
     run_command,
     warn,
 )
+from textclf_transformer.commands.outputs import check_output
 from textclf_transformer.commands.training_run import RunContext
 from textclf_transformer.errors import UsageError
 from textclf_transformer.evaluation.report import make_report
@@ -55,7 +55,7 @@ def _report(arguments: argparse.Namespace) -> None:
         )
     run = find_run(arguments.run, ("finetuning", "pretraining"))
     out = arguments.out or run.report
-    check_output("--out", out)
+    check_output("--out", out, own=run.report)
     report = make_report(run, documents=arguments.documents, trust_code=arguments.trust_code)
     report.write(out)
     written = {"report": out.absolute()}

@@ -11,6 +11,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from textclf_transformer.commands.common import command_parser, run_command
+from textclf_transformer.commands.outputs import check_output_folder
 from textclf_transformer.commands.text_input import add_column_flags, text_corpus
 from textclf_transformer.data.corpus import FORMATS, Corpus
 from textclf_transformer.data.folders import building_folder
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    check_output_folder("--out", arguments.out)
     corpus = _CountedTexts(text_corpus(arguments, arguments.inputs))
     with building_folder(arguments.out, overwrite=arguments.overwrite, is_ours=is_tokenizer_folder) as folder:
         if not arguments.quiet:
