@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from textclf_transformer.commands.common import print_result, run_command
+from textclf_transformer.commands.encoder_source import find_encoder
 from textclf_transformer.commands.estimate import StepLoad
 from textclf_transformer.commands.finetuning_task import make_task
 from textclf_transformer.commands.labelled_documents import check_labels, make_batches, report_coverage
 from textclf_transformer.commands.plan import show_plan
-from textclf_transformer.commands.pretrained import PretrainedEncoder, load_pretrained
+from textclf_transformer.commands.pretrained import PretrainedEncoder
 from textclf_transformer.commands.report import report_after_training
 from textclf_transformer.commands.training_run import RunContext, open_run, open_splits, training_parser
 from textclf_transformer.commands.training_session import train
@@ -39,7 +40,7 @@ def finetune(arguments: argparse.Namespace) -> None:
     """Config → pretrained run → data, model → loop."""
     with open_run("finetuning", arguments) as context:
         config: FinetuningConfig = context.config
-        pretrained = load_pretrained(config, trust_code=arguments.trust_code)
+        pretrained = find_encoder(context)
         documents = open_splits(config, pretrained.tokenizer)
         label_names = check_labels(config, documents)
         batches = {
