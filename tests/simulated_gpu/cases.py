@@ -1,4 +1,5 @@
-"""What the simulated GPU is put through, in a process of its own: ``python -m simulated_gpu.cases DRIVER``.
+"""What the simulated GPU is put through, in a process of its own: ``python -m simulated_gpu.cases DRIVER
+GROUP``, the group models or commands.
 
 Each case is a function; what it raises, where the host waited and how often goes to stdout as a line of JSON.
 """
@@ -9,7 +10,7 @@ import json
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -24,16 +25,17 @@ from simulated_gpu.simulation import SimulatedGpu  # noqa: E402
 Case = Callable[[SimulatedGpu], None]
 
 
-def cases(folder: Path) -> Iterator[tuple[str, Case]]:
-    """Yield the name and function of each case."""
-    yield from models.CASES.items()
-    yield from ((name, partial(case, folder)) for name, case in commands.CASES.items())
+def cases(group: str, folder: Path) -> dict[str, Case]:
+    """Return the name and function of each case of a group, in order."""
+    if group == "models":
+        return models.CASES
+    return {name: partial(case, folder) for name, case in commands.CASES.items()}
 
 
 def main() -> None:
-    """Run all cases."""
+    """Run the cases of a group."""
     with tempfile.TemporaryDirectory() as folder:
-        for name, case in cases(Path(folder)):
+        for name, case in cases(sys.argv[2], Path(folder)).items():
             gpu = SimulatedGpu()
             fault = None
             try:

@@ -176,7 +176,7 @@ STEPS |= {
 }
 
 # the first four show what the simulation itself sees
-CASES = {
+CASES: dict[str, Callable[[SimulatedGpu], None]] = {
     "operands on two devices": _two_devices,
     "float32 in packed flash attention": _float32_packed,
     "a shape that follows from numbers": _shape_from_numbers,
