@@ -109,6 +109,41 @@ def test_all_differences_are_shown_at_once() -> None:
         check_resume(carried(), now, allow_changed=[])
 
 
+@pytest.mark.parametrize(
+    ("place", "key", "words"),
+    [
+        ("/old", "data.train", "the documents in /old are not those of the checkpoint"),
+        ("/new", "data.train", "the documents in /new are not those of the checkpoint, which lay in /old"),
+        (None, "data.train", "there are no documents now, then those in /old"),
+        ("/old", "tokenizer", "the tokenizer's files in /old are not those of the checkpoint"),
+    ],
+)
+def test_a_changed_fingerprint_is_told_in_words(place: str | None, key: str, words: str) -> None:
+    now = changed("config/data/train", None if place is None else {"dataset_path": place})
+    *parents, last = key.split(".")
+    holder = now["fingerprints"]["data"] if parents else now["fingerprints"]
+    holder[last] = "f" * 64
+    with pytest.raises(CheckpointError) as caught:
+        check_resume(carried(), now, allow_changed=[])
+    assert f"fingerprints.{key}: {'aa' if parents else 'dd'} -> ffffffffffffffff... ({words})" in str(
+        caught.value
+    )
+    assert "; put the same files back there (a store: the same text, " in str(caught.value)
+    assert "change it back" not in str(caught.value)
+
+
+def test_weights_of_another_pretraining_are_told_in_words() -> None:
+    then, now = carried(), carried()
+    for state, weights in ((then, "ee"), (now, "ff")):
+        state["config"]["pretrained_experiment"] = {"path": None, "from_hf": "/weights"}
+        state["fingerprints"]["pretrained"] = weights
+    words = "the weights in /weights are not those of the checkpoint"
+    with pytest.raises(CheckpointError, match=words):
+        check_resume(then, now, allow_changed=[])
+    (note,) = check_resume(then, now, allow_changed=["fingerprints.pretrained"])
+    assert f"ee -> ff ({words}) (this run goes on with its own)" in note
+
+
 def test_a_flag_with_a_typo_is_named() -> None:
     with pytest.raises(UsageError, match=r"did you mean training\.epochs"):
         check_resume(carried(), carried(), allow_changed=["training.epoch"])

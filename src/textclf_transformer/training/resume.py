@@ -65,8 +65,20 @@ _MEASURES = (
     "mlm_head.random_token_p",
 )
 
+# What a fingerprint is of, and the keys of the config that say where that lies.
+_STARTS = ("pretrained_experiment.path", "pretrained_experiment.from_hf")
+_LIES_IN = {
+    **{
+        f"fingerprints.data.{split}": ("documents", (f"data.{split}.dataset_path",))
+        for split in ("train", "val", "test")
+    },
+    "fingerprints.tokenizer": ("tokenizer's files", ("tokenizer.vocab_dir", *_STARTS)),
+    "fingerprints.pretrained": ("weights", _STARTS),
+}
+
 _ABSENT = "nothing"
 _SHORT = 60
+_SHORT_FINGERPRINT = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +90,19 @@ class Difference:
         then: the value in the checkpoint.
         now: the present value.
         verdict: ``harmless`` and ``numerics`` (results are equal to rounding only) pass.
+        words: what a fingerprint is of and where that lies; else empty.
     """
 
     key: str
     then: Any
     now: Any
     verdict: Verdict
+    words: str = ""
 
     def __str__(self) -> str:
-        return f"{self.key}: {_short(self.then)} -> {_short(self.now)}"
+        said = f" ({self.words})" if self.words else ""
+        limit = _SHORT_FINGERPRINT if self.words else _SHORT
+        return f"{self.key}: {_short(self.then, limit)} -> {_short(self.now, limit)}{said}"
 
 
 def find_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[Difference]:
@@ -100,7 +116,13 @@ def find_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> li
     """
     then, now = _flat_parts(saved), _flat_parts(current)
     return [
-        Difference(key.removeprefix("config."), then.get(key, _ABSENT), now.get(key, _ABSENT), _verdict(key))
+        Difference(
+            key.removeprefix("config."),
+            then.get(key, _ABSENT),
+            now.get(key, _ABSENT),
+            _verdict(key),
+            _in_words(key, then, now),
+        )
         for key in {**then, **now}
         if _differs(then.get(key, _ABSENT), now.get(key, _ABSENT))
     ]
@@ -136,13 +158,13 @@ def check_resume(
         raise CheckpointError(
             "this run cannot be resumed, since it would not be the same run: "
             + _joined([*refused, *unflagged]),
-            mend="change it back, or start a new run under another name",
+            mend=f"{_way_back([*refused, *unflagged])}, or start a new run under another name",
         )
     if unflagged:
         flags = " ".join(f"--allow-changed {difference.key}" for difference in unflagged)
         raise CheckpointError(
             "the run was changed since its checkpoint: " + _joined(unflagged),
-            mend=f"change it back, or add {flags}",
+            mend=f"{_way_back(unflagged)}, or add {flags}",
         )
     return [f"changed since the checkpoint: {d}{_note(d)}" for d in differences]
 
@@ -166,6 +188,30 @@ def _verdict(key: str) -> Verdict:
     parts = key.split(".")
     prefixes = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
     return next(_VERDICTS[prefix] for prefix in prefixes if prefix in _VERDICTS)
+
+
+def _in_words(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say what the fingerprint ``key`` is of and where that lies now, and lay; nothing of any other key."""
+    if key not in _LIES_IN:
+        return ""
+    what, keys = _LIES_IN[key]
+    before, place = (
+        next(filter(None, (flat.get(f"config.{k}") for k in keys)), None) for flat in (then, now)
+    )
+    if place is None:
+        return f"there are no {what} now" + (f", then those in {before}" if before else "")
+    lay = f", which lay in {before}" if before not in {None, place} else ""
+    return f"the {what} in {place} are not those of the checkpoint{lay}"
+
+
+def _way_back(differences: Sequence[Difference]) -> str:
+    ways = {
+        "put the same files back there (a store: the same text, prepared with the same tokenizer)"
+        if difference.words
+        else "change it back"
+        for difference in differences
+    }
+    return " and ".join(sorted(ways))
 
 
 def _flat_parts(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,7 +245,7 @@ def _differs(then: Any, now: Any) -> bool:
 
 def _note(difference: Difference) -> str:
     if difference.key == "fingerprints.pretrained":
-        return " (the pretraining run has other weights now; this run goes on with its own)"
+        return " (this run goes on with its own)"
     if difference.verdict == "numerics":
         return " (the order of the data is the same; results are equal to rounding, not to the bit)"
     return ""
@@ -209,6 +255,6 @@ def _joined(differences: Sequence[Difference]) -> str:
     return ", ".join(str(difference) for difference in differences)
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, limit: int) -> str:
     text = str(value)
-    return text if len(text) <= _SHORT else f"{text[: _SHORT - 3]}..."
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
