@@ -18,7 +18,7 @@ from end_to_end.conftest import TOPICS, Checkout, write_corpus
 from sklearn.metrics import confusion_matrix, f1_score, matthews_corrcoef, roc_auc_score
 
 import finetune
-from textclf_transformer.commands import evaluate, predict, prepare
+from textclf_transformer.commands import evaluate, evaluation_tables, predict, prepare
 from textclf_transformer.data.corpus import Corpus
 from textclf_transformer.data.store import Store
 from textclf_transformer.data.text_documents import TextDocuments
@@ -197,6 +197,23 @@ def test_tables_on_stdout(noisy: str, capsys: pytest.CaptureFixture[str]) -> Non
         assert words in out, words
     assert "max_chunks cuts" in out and "\x1b" not in out
     assert "classifying" in err
+
+
+def test_a_temperature_that_makes_it_worse_is_not_praised() -> None:
+    calibration = {
+        "expected_calibration_error": 0.048,
+        "expected_calibration_error_after": 0.269,
+        "temperature": 0.05,
+        "temperature_fitted_on": 1,
+        "reliability": [],
+    }
+    title, _ = evaluation_tables._calibration({"calibration": calibration})
+    assert "error 0.0480; temperature 0.050, fitted on the 1 document of val, makes it worse: 0.2690" in title
+    assert "Leave the probabilities as they are; val is too small to fit it" in title
+    title, _ = evaluation_tables._calibration(
+        {"calibration": calibration | {"expected_calibration_error_after": 0.03}}
+    )
+    assert title.endswith("of val, makes it 0.0300")
 
 
 def test_the_same_twice_and_on_val(finetuned: Checkout) -> None:

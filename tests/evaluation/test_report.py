@@ -108,6 +108,19 @@ def test_the_policy_allows_the_page_its_own_style_and_nothing_else(report: Repor
     ]
 
 
+def test_a_temperature_that_makes_it_worse_is_not_praised(report: Report) -> None:
+    result = copy.deepcopy(report.result)
+    assert result is not None
+    result["calibration"] |= {"expected_calibration_error": 0.048, "expected_calibration_error_after": 0.269}
+    text = Elements(dataclasses.replace(report, result=result).html()).text
+    assert "of val, makes the calibration error worse: 26.9 % in place of 4.8 %. Leave the prob" in text
+    assert "val is too small to fit it, or unlike these documents." in text and "brings" not in text
+    result["calibration"]["expected_calibration_error_after"] = 0.03
+    text = Elements(dataclasses.replace(report, result=result).html()).text
+    assert "fitted on the 14 documents of val, brings the calibration error from 4.8 % to 3.0 %." in text
+    assert "worse: " not in text
+
+
 def test_no_text_becomes_markup(report: Report, folder: RunFolder) -> None:
     document = Document(f"soil {HOSTILE} seed", (HOSTILE,), HOSTILE, None, "memory")
     result = copy.deepcopy(report.result)

@@ -105,9 +105,16 @@ def _calibration(result: Mapping[str, Any]) -> tuple[str, Table]:
     calibration = result["calibration"]
     title = f"calibration: expected error {number_or_dash(calibration['expected_calibration_error'])}"
     if calibration["temperature"] is not None:
-        title += f"; temperature {calibration['temperature']:.3f}, fitted on val"
-    if calibration["expected_calibration_error_after"] is not None:
-        title += f", makes it {number_or_dash(calibration['expected_calibration_error_after'])}"
+        fitted_on = counted(calibration["temperature_fitted_on"], "document")
+        title += f"; temperature {calibration['temperature']:.3f}, fitted on the {fitted_on} of val"
+    after = calibration["expected_calibration_error_after"]
+    if after is not None and after > calibration["expected_calibration_error"]:
+        title += (
+            f", makes it worse: {number_or_dash(after)}. Leave the probabilities as they are; "
+            "val is too small to fit it, or unlike these documents"
+        )
+    elif after is not None:
+        title += f", makes it {number_or_dash(after)}"
     table = new_table(["confidence"], ["decisions", "mean confidence", "accuracy"])
     for entry in calibration["reliability"]:
         confidence = f"{entry['low']:.2f} to {entry['high']:.2f}"

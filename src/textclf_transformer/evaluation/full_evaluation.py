@@ -180,6 +180,7 @@ def _calibration(
         "expected_calibration_error": expected_calibration_error(bins),
         "reliability": [asdict(entry) for entry in bins],
         "temperature": None,
+        "temperature_fitted_on": 0 if val is None else len(val),
         "expected_calibration_error_after": None,
     }
     if val is None:
