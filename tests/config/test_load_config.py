@@ -236,6 +236,21 @@ def test_key_of_the_other_kind(path: Path) -> None:
     assert "belongs to the config of finetuning; --set training.class_weights; remove it" in line
 
 
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("[]", "[]"),
+        ("[{from_epoch: 0, train: foo}]", "train: 'foo'"),
+        ("[{train: head}]", "a section without from_epoch"),
+        ("head", "'head'"),
+    ],
+)
+def test_a_wrong_phase_is_told_what_a_phase_looks_like(path: Path, value: str, found: str) -> None:
+    (line,) = problems(path, FINETUNING, f"training.freeze={value}", kind="finetuning")
+    phase = "{from_epoch, train: head or top_k or all, k, learning_rate}"
+    assert f"training.freeze; found {found}, expected a list of one or more {phase}, or null" in line
+
+
 def test_a_phase_without_its_k_is_named_in_words(path: Path) -> None:
     freeze = "training.freeze=[{from_epoch: 0, train: top_k}]"
     (line,) = problems(path, FINETUNING, freeze, kind="finetuning")

@@ -83,7 +83,7 @@ def allowed_values(key: str, kind: Kind) -> str:
     here: dict[str, Any] = schema
     for name in key.split("."):
         here = _section_schema(here, schema)["properties"][name]
-    return _in_words(here)
+    return _in_words(here, schema)
 
 
 def _section_schema(here: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
@@ -94,9 +94,9 @@ def _section_schema(here: dict[str, Any], root: dict[str, Any]) -> dict[str, Any
     return here
 
 
-def _in_words(schema: dict[str, Any]) -> str:
+def _in_words(schema: dict[str, Any], root: dict[str, Any]) -> str:
     if "anyOf" in schema:
-        options = [_in_words(option) for option in schema["anyOf"]]
+        options = [_in_words(option, root) for option in schema["anyOf"]]
         # behind a list, "or null" would read as a word about its items
         return (", or " if any(map(_is_list, schema["anyOf"])) else " or ").join(options)
     if "const" in schema:
@@ -112,11 +112,19 @@ def _in_words(schema: dict[str, Any]) -> str:
     if kind == "array":
         items = schema["items"]
         if "$ref" in items:
-            return "a list of sections"
+            return f"a list of one or more {_section_in_words(_section_schema(items, root))}"
         # an integer is read as its text
         kinds = {option.get("type") for option in items.get("anyOf", [items])}
-        return "a list of texts" if "string" in kinds else f"a list, each {_in_words(items)}"
+        return "a list of texts" if "string" in kinds else f"a list, each {_in_words(items, root)}"
     return {"integer": "an integer", "number": "a number"}[str(kind)] + _range_in_words(schema)
+
+
+def _section_in_words(section: dict[str, Any]) -> str:
+    """Return the keys of a section in a list, and the words of a choice: ``{k, train: head or all}``."""
+    words = {
+        name: " or ".join(map(str, value.get("enum", ()))) for name, value in section["properties"].items()
+    }
+    return f"{{{', '.join(f'{name}: {choice}' if choice else name for name, choice in words.items())}}}"
 
 
 def _is_list(schema: dict[str, Any]) -> bool:

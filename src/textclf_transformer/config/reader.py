@@ -219,17 +219,24 @@ def _unknown_key(key: str, kind: Kind) -> Problem:
 def _bad_value(details: ErrorDetails, kind: Kind) -> Problem:
     """Say what is wrong with a value; pydantic reports each option of a union, under a longer location."""
     parts = [str(part) for part in details["loc"]]
+    inner: list[str] = []
     while parts and ".".join(parts) not in fields_of(kind):
-        parts.pop()
+        inner.insert(0, parts.pop())
     key = ".".join(parts)
+    # of a section in a list, as training.freeze has them, the place in the list and the key
+    name = inner[-1] if len(inner) > 1 and inner[0].isdecimal() else None
     if key == "tokenizer" and kind == "finetuning":
         return Problem(
             key, "finetuning takes the tokenizer from the pretraining run", expected="null", mend="remove it"
         )
     if details["type"] == "missing":
-        return Problem(key, "this key is missing", expected=allowed_values(key, kind), mend="add it")
+        found = None if name is None else f"a section without {name}"
+        return Problem(
+            key, "this key is missing", found=found, expected=allowed_values(key, kind), mend="add it"
+        )
     expected = details["ctx"]["expected"] if details["type"] == "wrong_value" else allowed_values(key, kind)
-    return Problem(key, "wrong value", found=_as_written(details["input"]), expected=expected)
+    found = _as_written(details["input"])
+    return Problem(key, "wrong value", found=found if name is None else f"{name}: {found}", expected=expected)
 
 
 def _as_written(value: object) -> str:

@@ -72,7 +72,7 @@ def _section_lines(kind: Kind, model: type[Section], parent: str, depth: int) ->
 def _describe(kind: Kind, dotted: str, field: FieldInfo) -> str:
     facts = ["Required" if field.is_required() else f"Default: {in_line(field.default)}"]
     # What null means, and that a key is true or false, the rest of the line says already.
-    allowed = allowed_values(dotted, kind).removesuffix(" or null")
+    allowed = allowed_values(dotted, kind).removesuffix(" or null").removesuffix(",")
     if allowed.startswith(("a number", "an integer", "auto")) or ", " in allowed:
         facts.append(allowed)
     return f"{field.description} [{'; '.join(facts)}]"
