@@ -9,6 +9,7 @@ from end_to_end.conftest import Checkout
 
 import finetune
 from textclf_transformer.commands import report
+from textclf_transformer.errors import StorageError
 
 
 def test_page_and_pictures_go_where_asked(finetuned: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,6 +36,19 @@ def test_mistakes_are_one_line(pretrained: Checkout, capsys: pytest.CaptureFixtu
         assert report.main(arguments) == 2
         error = capsys.readouterr().err
         assert message in error.replace("; found", ", found") and error.count("\n") == 1
+
+
+def test_a_run_that_cannot_be_written_to_is_sent_elsewhere(
+    pretrained: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise StorageError("cannot read or write here", found="Read-only file system")
+
+    monkeypatch.setattr("textclf_transformer.evaluation.report.atomic_write", refuse)
+    assert report.main(["pre"]) == 6
+    assert "Read-only file system; or write the report elsewhere: --out FILE" in capsys.readouterr().err
+    assert report.main(["pre", "--out", "here.html"]) == 6
+    assert "elsewhere" not in capsys.readouterr().err
 
 
 def test_a_run_ends_with_its_report(

@@ -208,12 +208,15 @@ def test_what_is_gone_is_left_out_and_said(finetuned: Checkout) -> None:
     assert report.result is None and "not here any more" in report.notes[0]
     assert "not here any more" in Elements(report.html()).text
     shutil.rmtree(run.root / "metrics")
+    (note,) = [note for note in make_report(run, documents=0).notes if note.startswith("no curves: ")]
+    assert "has trained, but its metrics" in note and f"gone or empty; {run.root}" in note
     for name in ("best.ckpt", "model.ckpt", "model.ckpt.prev"):
         (run.root / name).unlink(missing_ok=True)
     run.run_json.write_text("no JSON", encoding="utf-8")
     report = make_report(run, documents=3)
     assert not report.findings
     assert any("no checkpoint" in note for note in report.notes) and not report.curves
+    assert "no curves: the run has logged nothing yet" in report.notes
     assert "not begun" in Elements(report.html()).text
 
 

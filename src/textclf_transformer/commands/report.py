@@ -19,7 +19,7 @@ from textclf_transformer.commands.common import (
 )
 from textclf_transformer.commands.outputs import check_output
 from textclf_transformer.commands.training_run import RunContext
-from textclf_transformer.errors import UsageError
+from textclf_transformer.errors import StorageError, UsageError
 from textclf_transformer.evaluation.report import make_report
 from textclf_transformer.evaluation.run_lookup import find_run
 
@@ -57,7 +57,12 @@ def _report(arguments: argparse.Namespace) -> None:
     out = arguments.out or run.report
     check_output("--out", out, own=run.report)
     report = make_report(run, documents=arguments.documents, trust_code=arguments.trust_code)
-    report.write(out)
+    try:
+        report.write(out)
+    except StorageError as fault:
+        if arguments.out is not None:
+            raise
+        raise StorageError(str(fault), mend="or write the report elsewhere: --out FILE") from fault
     written = {"report": out.absolute()}
     if arguments.png is not None:
         report.write_pictures(arguments.png)

@@ -145,7 +145,7 @@ def make_report(
     record = read_record(run)
     report = Report(record=record, curves=curves(record))
     if not report.curves:
-        report.notes.append("no curves: the run has logged nothing yet")
+        report.notes.append(f"no curves: {_why_no_metrics(record)}")
     try:
         if record.kind == "finetuning":
             loaded = load_run(run.root, trust_code=trust_code, device=device)
@@ -199,6 +199,16 @@ def _judged_documents(report: Report, run: LoadedRun) -> tuple[Documents | None,
         reasons.append(str(reason))
     report.notes.append(f"nothing to judge the run on: {'; '.join(reasons)}")
     return None, None
+
+
+def _why_no_metrics(record: RunRecord) -> str:
+    run, facts = record.run, record.facts
+    has_trained = run.has_checkpoint() or run.best_checkpoint.exists() or facts.status == "finished"
+    if not has_trained:
+        return "the run has logged nothing yet"
+    return (
+        f"the run has trained, but its metrics (logging.train_csv and eval_csv) are gone or empty; {run.root}"
+    )
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
