@@ -19,6 +19,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def not_read(tokens: int) -> str:
+    """Return ``1 token is not read``, ``1,234 tokens are not read``."""
+    return f"{counted(tokens, 'token')} {'is' if tokens == 1 else 'are'} not read"
+
+
+def stand_in(number: int, place: str) -> str:
+    """Return ``stand in PLACE as well``, which is ``stands`` of one document."""
+    return f"{'stands' if number == 1 else 'stand'} in {place} as well"
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that the memory of the machine or of the GPU is used up."""
     # By name and text: this module starts without torch, and torch's CPU allocator has no class of its own.

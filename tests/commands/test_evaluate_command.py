@@ -246,7 +246,7 @@ def test_documents_of_the_training_data_are_a_note(finetuned: Checkout, noisy: s
     with Path(noisy).open("a", encoding="utf-8") as file:
         file.write(json.dumps({"text": store.text(0), "label": NAMES[0]}) + "\n")
     notes = result_of("ft", "--data", noisy)["notes"]
-    assert "1 of the 61 documents stand in the run's training data as well" in notes
+    assert "1 of the 61 documents stands in the run's training data as well" in notes
 
 
 def test_other_documents_in_the_place_of_the_runs_own_are_refused(

@@ -13,7 +13,7 @@ from textclf_transformer.atomic import atomic_write, atomic_write_json
 from textclf_transformer.commands.common import command_parser, run_command
 from textclf_transformer.commands.outputs import check_output
 from textclf_transformer.commands.tables import add_row, new_table, number_or_dash, results_console
-from textclf_transformer.errors import UsageError, UserError, printable
+from textclf_transformer.errors import UsageError, UserError, counted, printable
 from textclf_transformer.evaluation.comparison import Comparison, Pairing, compare_records, group_runs
 from textclf_transformer.evaluation.loaded_run import load_run
 from textclf_transformer.evaluation.paired import Judged, judge, paired_differences
@@ -139,7 +139,8 @@ def print_comparison(comparison: Comparison) -> None:
     console.print(results if results.row_count else Text("no results yet"))
 
     for pair in comparison.pairings:
-        title = f"{pair.second} against {pair.first} on the same {pair.documents:,} {pair.split} documents"
+        documents = counted(pair.documents, f"{pair.split} document")
+        title = f"{pair.second} against {pair.first} on the same {documents}"
         chance = new_table([title], ["difference", "95 % interval", f"{pair.second} better in"])
         chance.add_column("")
         for score, measured in pair.differences.items():

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from textclf_transformer.commands.tables import add_row, new_table, number_or_dash, results_console
-from textclf_transformer.errors import counted, printable
+from textclf_transformer.errors import counted, not_read, printable
 from textclf_transformer.evaluation.scores import KAPPA, SCORE_NAMES
 
 MAX_LABELS_IN_MATRIX = 20
@@ -49,12 +49,13 @@ def _headline(result: Mapping[str, Any]) -> str:
     line = (
         f"{printable(result['run'])} ({result['checkpoint']}, step {result['step']})\n"
         f"on {counted(read['documents'], 'document')} of {printable(result['data'])}; "
-        f"{read['tokens_read']:,} of {read['tokens']:,} tokens read; computed in {result['numerics']}"
+        f"{read['tokens_read']:,} of {counted(read['tokens'], 'token')} read; "
+        f"computed in {result['numerics']}"
     )
     if read["tokens_dropped"]:
         line += (
             f"; max_chunks cuts {counted(read['documents_cut'], 'document')}, "
-            f"{read['tokens_dropped']:,} tokens are not read"
+            f"{not_read(read['tokens_dropped'])}"
         )
     area = number_or_dash(result["auc_macro"])
     return f"{line}\nloss {result['loss']:.4f}, AUC (one against the rest, mean) {area}"

@@ -16,6 +16,7 @@ from textclf_transformer.config import FinetuningConfig
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.data.vector_batches import VectorBatches
+from textclf_transformer.errors import counted
 from textclf_transformer.evaluation.evaluate import evaluate_documents
 from textclf_transformer.evaluation.inference import document_logits
 from textclf_transformer.evaluation.thresholds import choose_thresholds
@@ -99,7 +100,7 @@ def _frozen_cache(
     size = cache_gib(chunks, hidden_size=hidden_size)
     kept = size <= training.frozen_cache_gib
     Progress(quiet=context.arguments.quiet).message(
-        f"the frozen encoder's vectors of {chunks:,} chunks, {size:.2g} GiB, "
+        f"the frozen encoder's vectors of {counted(chunks, 'chunk')}, {size:.2g} GiB, "
         f"{'are' if kept else 'are not'} kept on the disk "
         f"(training.frozen_cache_gib: {training.frozen_cache_gib:g})"
     )

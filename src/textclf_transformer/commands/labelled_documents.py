@@ -11,7 +11,7 @@ from textclf_transformer.commands.training_run import RunContext
 from textclf_transformer.config import FinetuningConfig
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.documents import Documents
-from textclf_transformer.errors import ConfigError, DataError, counted
+from textclf_transformer.errors import ConfigError, DataError, counted, not_read
 
 
 def check_labels(config: FinetuningConfig, documents: Mapping[str, Documents]) -> tuple[str, ...]:
@@ -105,10 +105,11 @@ def report_coverage(batches: Mapping[str, DocumentBatches]) -> None:
     lines = {}
     for split, split_batches in batches.items():
         read = split_batches.coverage
-        line = f"{counted(read.documents, 'document')}, {read.tokens_read:,} of {read.tokens:,} tokens read"
+        line = counted(read.documents, "document")
+        line += f", {read.tokens_read:,} of {counted(read.tokens, 'token')} read"
         if read.tokens_dropped:
             line += f"; max_chunks cuts {counted(read.documents_cut, 'document')}"
-            line += f", {read.tokens_dropped:,} tokens are not read"
+            line += f", {not_read(read.tokens_dropped)}"
         lines[split] = line
     print_result(lines)
 

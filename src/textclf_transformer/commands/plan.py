@@ -20,6 +20,7 @@ from textclf_transformer.commands.estimate import (
 from textclf_transformer.commands.training_run import RunContext
 from textclf_transformer.commands.training_task import Task
 from textclf_transformer.config import config_to_dict, dump_yaml
+from textclf_transformer.errors import counted
 from textclf_transformer.model.attention import BackendChoice, choose_attention_backend
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.layers import EncoderLayer
@@ -157,5 +158,5 @@ def _trained(phase: PlannedPhase) -> str:
 
 def _duration(seconds: float) -> str:
     if seconds < 90:
-        return f"{seconds:.0f} seconds"
+        return counted(round(seconds), "second")
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -23,7 +23,7 @@ from textclf_transformer.config import (
 )
 from textclf_transformer.data.documents import Documents, overlap
 from textclf_transformer.data.opening import open_documents
-from textclf_transformer.errors import CheckpointError, ConfigError
+from textclf_transformer.errors import CheckpointError, ConfigError, counted, stand_in
 from textclf_transformer.experiment import RunFolder, RunLock
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.numerics import choose_amp_dtype, settle_libraries
@@ -186,7 +186,8 @@ def open_splits(
     }
     for split in documents.keys() - {"train"}:
         if shared := overlap(documents[split], documents["train"]):
-            warn(f"{shared} of the {len(documents[split])} documents of {split} stand in train as well")
+            of = f"{counted(len(documents[split]), 'document')} of {split}"
+            warn(f"{shared} of the {of} {stand_in(shared, 'train')}")
     return documents
 
 

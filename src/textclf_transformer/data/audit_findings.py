@@ -58,7 +58,7 @@ def findings(audit: Audit) -> list[Finding]:
 def _overlaps(audit: Audit) -> Iterator[Finding]:
     for overlap in audit.overlaps:
         pair = f"{overlap.split} and {overlap.other}"
-        documents = f"of {overlap.documents:,} documents of {overlap.split}"
+        documents = f"of {counted(overlap.documents, 'document')} of {overlap.split}"
         if overlap.exact:
             yield Finding(
                 "fail",
@@ -88,7 +88,8 @@ def _labels(audit: Audit) -> Iterator[Finding]:
         if split.labels is not None and split.unlabelled:
             yield Finding(
                 "fail",
-                f"without a label: {split.unlabelled:,} of {split.documents:,} documents of {split.name}",
+                f"without a label: {split.unlabelled:,} of "
+                f"{counted(split.documents, 'document')} of {split.name}",
                 "give them one, or take them out",
             )
     if first.labels is None:
@@ -129,7 +130,9 @@ def _labels(audit: Audit) -> Iterator[Finding]:
         )
     elif not rare:
         yield Finding(
-            "good", f"{len(first.labels)} labels, the rarest with {min(first.labels.values()):,} documents"
+            "good",
+            f"{counted(len(first.labels), 'label')}, the rarest with "
+            f"{counted(min(first.labels.values()), 'document')}",
         )
 
 
@@ -239,7 +242,8 @@ def _documents(audit: Audit) -> Iterator[Finding]:
             odd = True
             yield Finding(
                 "warn",
-                f"{name}: {len(ids):,} of {split.documents:,} documents of {split.name} ({ODDITIES[name]})",
+                f"{name}: {len(ids):,} of {counted(split.documents, 'document')} of {split.name} "
+                f"({ODDITIES[name]})",
                 f"look at {_shown(ids)}",
             )
     if not odd:

@@ -19,7 +19,7 @@ from textclf_transformer.data.collate import DocumentBatch
 from textclf_transformer.data.tables import check_in_order, one_label, plain_values
 from textclf_transformer.data.text_documents import TextDocuments
 from textclf_transformer.data.text_files import Document
-from textclf_transformer.errors import ConfigError, DataError
+from textclf_transformer.errors import ConfigError, DataError, counted
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 
 _log = logging.getLogger(__name__)
@@ -189,7 +189,7 @@ def _names_of(labels: Any, *, texts: int) -> tuple[list[str], list[str] | None]:
     values = plain_values(labels)
     if len(values) != texts:
         raise DataError(
-            "each text needs one label", found=f"{len(values)} labels", expected=f"{texts} labels"
+            "each text needs one label", found=counted(len(values), "label"), expected=counted(texts, "label")
         )
     names = [one_label(value, f"labels[{place}]", "label") for place, value in enumerate(values)]
     if values and all(isinstance(value, int) and not isinstance(value, bool) for value in values):

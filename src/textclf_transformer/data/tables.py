@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from textclf_transformer.data.text_files import MAX_LINE_BYTES, Document, plain_stem, read_lines
-from textclf_transformer.errors import DataError, UsageError
+from textclf_transformer.errors import DataError, UsageError, counted
 
 PARQUET_ROWS = 256  # rows held at a time; documents may be long
 
@@ -155,7 +155,7 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Document]:
                 raise DataError(
                     "the Parquet file is damaged",
                     where=str(path),
-                    found=f"{row} rows",
+                    found=counted(row, "row"),
                     expected=f"{file.metadata.num_rows}, as its footer says",
                 )
     except UnicodeDecodeError as error:

@@ -9,7 +9,7 @@ import torch
 
 from textclf_transformer.atomic import atomic_write
 from textclf_transformer.data.store import Store
-from textclf_transformer.errors import DataError
+from textclf_transformer.errors import DataError, counted
 
 MAX_POSITIONS = 1 << 31
 """Documents × longest document: beyond it, padding would take more than 18 GB."""
@@ -30,7 +30,7 @@ def write_tensors(store: Store, path: Path, *, pad_token_id: int) -> None:
         raise DataError(
             "the documents are too many and too long for padded rows",
             where=str(path),
-            found=f"{len(store)} documents, the longest of {longest} tokens",
+            found=f"{counted(len(store), 'document')}, the longest of {counted(longest, 'token')}",
             mend="use --format store",
         )
     input_ids = np.full((len(store), longest), pad_token_id, dtype=np.int64)

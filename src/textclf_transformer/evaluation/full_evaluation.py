@@ -12,6 +12,7 @@ import torch
 from textclf_transformer.data.chunking import tokens_read
 from textclf_transformer.data.documents import Documents, Int64Array, has_preset_chunks, overlap
 from textclf_transformer.data.text_documents import has_text
+from textclf_transformer.errors import counted, stand_in
 from textclf_transformer.evaluation.bootstrap import bootstrap_intervals
 from textclf_transformer.evaluation.breakdowns import (
     COVERAGES,
@@ -123,7 +124,8 @@ def _rivals(
         notes.append(f"no majority and no TF-IDF + linear SVM: {reason}")
         return rivals
     if shared := overlap(documents, train):
-        notes.append(f"{shared} of the {len(documents)} documents stand in the run's training data as well")
+        stand = stand_in(shared, "the run's training data")
+        notes.append(f"{shared} of the {counted(len(documents), 'document')} {stand}")
     if not (has_text(train) and has_text(documents)):
         notes.append("no TF-IDF + linear SVM: the data keep no text (made with --no-text, or a .pt file)")
     return {**fitted_baselines(run, train, val, documents), **rivals}

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
-from textclf_transformer.errors import printable
+from textclf_transformer.errors import counted, printable
 from textclf_transformer.evaluation.pictures import SHADES, Colours, Picture, percent_tick, plain_axes
 
 # A matrix of more labels has no room for their names and numbers.
@@ -116,7 +116,7 @@ def _confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> Pictur
         axes.tick_params(length=0)
 
     right = int(np.trace(counts))
-    words = f"{right} of {counts.sum()} documents on the diagonal"
+    words = f"{right} of {counted(int(counts.sum()), 'document')} on the diagonal"
     width = 4.6 if size <= 8 else min(9.0, 2.4 + 0.32 * size)
     return Picture(
         "confusion", "confusion: true against predicted", words, draw, width=width, height=width * 0.92

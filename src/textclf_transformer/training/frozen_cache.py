@@ -19,7 +19,7 @@ from textclf_transformer.atomic import storage_errors
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.collate import DocumentBatch, VectorBatch
 from textclf_transformer.data.vector_batches import VectorBatches
-from textclf_transformer.errors import StorageError
+from textclf_transformer.errors import StorageError, counted
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.training.checkpoint import compute_digests
 from textclf_transformer.training.numerics import autocast, deterministic_algorithms
@@ -129,7 +129,7 @@ class FrozenEncoderCache:
                     path, width=model.encoder.hidden_size, key=f"{key} {batches.fingerprint}"
                 ) as file:
                     if file.rows < batches.num_chunks:
-                        message(f"encoding the {batches.num_chunks:,} chunks of {split} once")
+                        message(f"encoding the {counted(batches.num_chunks, 'chunk')} of {split} once")
                         self._encode(model, batches, file, message=message, should_stop=should_stop)
                     if file.rows < batches.num_chunks:
                         return
@@ -167,7 +167,7 @@ class FrozenEncoderCache:
             if time.monotonic() - last_commit >= _COMMIT_SECONDS:
                 file.commit()
                 last_commit = time.monotonic()
-                message(f"encoded {file.rows:,} of {batches.num_chunks:,} chunks")
+                message(f"encoded {file.rows:,} of {counted(batches.num_chunks, 'chunk')}")
         file.commit()
 
     def _vectors(
