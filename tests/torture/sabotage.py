@@ -58,7 +58,7 @@ _power = partial(cut_power, task="pretrain", resumed=0, seed=2)
 _stops = partial(stop_runs, cases=40, seed=2)  # a stop just after a save shows nothing
 
 ATOMIC, LOOP, METRICS = "atomic.py", "training/loop.py", "training/metrics_log.py"
-SESSION = "commands/training_session.py"
+SESSION, RESUMING = "commands/training_session.py", "commands/resuming.py"
 SABOTAGES = (
     Sabotage(
         "a checkpoint is not synced",
@@ -165,7 +165,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "a resume begins anew, without a word",
-        ((SESSION, "    saved = checkpointer.load()\n", "    saved = None\n"),),
+        ((RESUMING, "    saved = checkpointer.load()\n", "    saved = None\n"),),
         _pretraining_kills,
     ),
     Sabotage(
