@@ -43,6 +43,7 @@ RUN_NAMES = frozenset(
         "model.ckpt",
         "model.ckpt.prev",
         "best.ckpt",
+        "best.ckpt.prev",
         "tokenizer",
         "run.json",
         "report.html",
@@ -144,6 +145,11 @@ class RunFolder:
     def best_checkpoint(self) -> Path:
         """The best weights by the chosen metric."""
         return self.root / "best.ckpt"
+
+    @property
+    def best_of_before(self) -> Path:
+        """The best weights of a training that was lost, once the run begins anew."""
+        return self.root / "best.ckpt.prev"
 
     @property
     def tokenizer_dir(self) -> Path:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from end_to_end.conftest import Checkout
 
 import finetune
 import pretrain
+from textclf_transformer.training.checkpoint import load_checkpoint
+from textclf_transformer.training.checkpointer import Checkpointer
 
 Main = Callable[[Sequence[str]], int]
 
@@ -118,6 +122,43 @@ def test_best_weights_of_a_finished_run_are_not_replaced_unasked(
     assert "best.ckpt without model.ckpt" in line and "--overwrite" in line
     assert snapshot(folder) == before
     pretrained.run(pretrain.main, "pre", "--overwrite", "--quiet")
+
+
+def test_best_weights_of_an_unfinished_run_are_set_aside_when_it_begins_anew(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between the first best and the first save leaves nothing to go on from."""
+    folder = checkout.pretraining("pre", "--set", "training.num_threads=1")
+    best, kept = folder / "best.ckpt", folder / "best.ckpt.prev"
+    save_best = Checkpointer.save_best
+
+    def killed(self: Checkpointer, state: Mapping[str, Any]) -> None:
+        save_best(self, state)
+        raise SystemExit(137)
+
+    found = []
+    for words in (
+        "",
+        f"begins anew; the weights are kept in {kept}",
+        f"replaces it; an earlier one stays in {kept}",
+    ):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+            patch.setattr(Checkpointer, "save_best", killed)
+            pretrain.main(["pre", "--quiet"])
+        assert words in capsys.readouterr().err
+        assert not (folder / "model.ckpt").exists()
+        found.append(load_checkpoint(best)["model"])
+        if words:
+            assert_equal(load_checkpoint(kept)["model"], found[0])
+    checkout.run(pretrain.main, "pre", "--quiet")
+    assert_equal(load_checkpoint(kept)["model"], found[0])
+    checkout.run(pretrain.main, "pre", "--quiet", "--overwrite")
+    assert not kept.exists() and "leaves what the run did not write" not in capsys.readouterr().err
+
+
+def assert_equal(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_best_that_is_gone_does_not_keep_a_run_from_its_end(

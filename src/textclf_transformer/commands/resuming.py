@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from textclf_transformer.atomic import flush_folder, storage_errors
 from textclf_transformer.commands.common import warn
 from textclf_transformer.commands.run_files import read_report
 from textclf_transformer.commands.training_run import RunContext
 from textclf_transformer.config.keys import fill_in_defaults
 from textclf_transformer.errors import CheckpointError
+from textclf_transformer.experiment import RunFolder
 from textclf_transformer.training.checkpointer import Checkpointer
 from textclf_transformer.training.loop import TrainingLoop
 from textclf_transformer.training.resume import changed_measures, check_resume
@@ -31,6 +33,7 @@ def load_state(
     saved = checkpointer.load()
     if saved is None:
         _refuse_to_lose_best(context)
+        _set_best_aside(context.run)
         return None
     saved = {**saved, "config": fill_in_defaults(saved["config"], type(context.config))}
     for line in check_resume(saved, current, allow_changed=context.arguments.allow_changed):
@@ -48,6 +51,25 @@ def _refuse_to_lose_best(context: RunContext[Any]) -> None:
             found=f"{best.name} without {context.run.checkpoint.name}",
             mend="put it back, use another name, or add --overwrite to begin anew",
         )
+
+
+def _set_best_aside(run: RunFolder) -> None:
+    """Keep the best of a training that was killed before its first save, or has lost its states.
+
+    It begins anew, by itself, since nobody may be there after a crash. The same config makes the same weights
+    again, but another one or an early stop would not; so what was once kept is not replaced either.
+    """
+    best, kept = run.best_checkpoint, run.best_of_before
+    if not best.exists():
+        return
+    why = f"there is {best.name} but no {run.checkpoint.name} to go on from, so the run begins anew"
+    if kept.exists():
+        warn(f"{why} and replaces it; an earlier one stays in {kept}")
+        return
+    with storage_errors(best):
+        best.rename(kept)
+        flush_folder(run.root)
+    warn(f"{why}; the weights are kept in {kept}")
 
 
 def forget_a_best_that_is_gone(context: RunContext[Any], loop: TrainingLoop[Any]) -> None:
