@@ -57,7 +57,7 @@ def cost(
         tokens_per_group=group,
         tokens_kept=model.kept_chunk_groups * group,
         amp=True,
-        attention_backend="fused",  # on a GPU never "explicit", and the estimate tells no others apart
+        attention_backend="varlen",
         attention_dropout=False,
     )
     return estimate_cost(model, model.encoder, load)

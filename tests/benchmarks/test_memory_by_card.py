@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from benchmarks.memory_by_card import (
@@ -63,12 +65,13 @@ def test_the_figures_are_those_of_the_estimate(model: HierarchicalRobertaForClas
 def test_more_documents_or_larger_groups_never_need_less(
     model: HierarchicalRobertaForClassification,
 ) -> None:
-    """No checkpointing is as one group of everything."""
+    """No checkpointing is as one group of everything. Each group kept has 16-bit weights of its own."""
+    copies = 2 * sum(p.numel() for p in model.encoder.layers.parameters() if p.ndim == 2) / 2**30
     *_, largest = smaller_to_larger = [*(group for group in GROUPS if group is not None), None]
     assert largest is None
     for size in BATCH_SIZES:
         column = [needed_gib(model, batch_size=size, chunks_per_group=group) for group in smaller_to_larger]
-        assert column == sorted(column)
+        assert all(less <= more + copies for less, more in itertools.pairwise(column))
     for group in GROUPS:
         row = [needed_gib(model, batch_size=size, chunks_per_group=group) for size in BATCH_SIZES]
         assert row == sorted(row)

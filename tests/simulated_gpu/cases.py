@@ -1,5 +1,5 @@
 """What the simulated GPU is put through, in a process of its own: ``python -m simulated_gpu.cases DRIVER
-GROUP``, the group models or commands.
+GROUP``, the group models, memory or commands.
 
 Each case is a function; what it raises, where the host waited and how often goes to stdout as a line of JSON.
 """
@@ -19,7 +19,7 @@ from simulated_gpu.driver import load_driver
 load_driver(Path(sys.argv[1]))
 
 # torch has to start with the driver
-from simulated_gpu import commands, models  # noqa: E402
+from simulated_gpu import commands, memory, models  # noqa: E402
 from simulated_gpu.simulation import SimulatedGpu  # noqa: E402
 
 Case = Callable[[SimulatedGpu], None]
@@ -29,6 +29,8 @@ def cases(group: str, folder: Path) -> dict[str, Case]:
     """Return the name and function of each case of a group, in order."""
     if group == "models":
         return models.CASES
+    if group == "memory":
+        return memory.CASES
     return {name: partial(case, folder) for name, case in commands.CASES.items()}
 
 

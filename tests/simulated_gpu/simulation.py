@@ -9,6 +9,7 @@ well. The process must have loaded the driver, see ``driver``.
 from __future__ import annotations
 
 import traceback
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,12 +39,16 @@ class SimulatedGpu(TorchDispatchMode):
 
     Attributes:
         waits: where the host waited.
+        live_bytes: of all tensors on the GPU; what an operation takes within itself is not seen.
+        peak_bytes: the largest that was; to be set where a measurement begins.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._fakes = FakeTensorMode(allow_non_fake_inputs=True)
         self.waits: Waits = {}
+        self.live_bytes = self.peak_bytes = 0
+        self._storages: set[int] = set()
 
     def __enter__(self) -> SimulatedGpu:
         _plug_in(self)
@@ -70,9 +75,24 @@ class SimulatedGpu(TorchDispatchMode):
             _check_varlen(*arguments[:5])
         try:
             with self._fakes:
-                return operation(*tree_map(self._lift, arguments), **tree_map(self._lift, options))
+                results = operation(*tree_map(self._lift, arguments), **tree_map(self._lift, options))
         except DynamicOutputShapeException as fault:
             raise HostWaitsError(f"{operation} in {_caller()}") from fault
+        for tensor in filter(is_on_gpu, tree_leaves(results)):
+            self._count(tensor.untyped_storage())
+        return results
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        identity, size = storage._cdata, storage.nbytes()
+        if identity not in self._storages:
+            self._storages.add(identity)
+            weakref.finalize(storage, self._forget, identity, size)
+            self.live_bytes += size
+            self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+
+    def _forget(self, identity: int, size: int) -> None:
+        self._storages.remove(identity)
+        self.live_bytes -= size
 
     def _lift(self, value: Any) -> Any:
         is_real = isinstance(value, Tensor) and not isinstance(value, FakeTensor)

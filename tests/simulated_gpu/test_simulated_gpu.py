@@ -1,4 +1,4 @@
-"""What can be known of the way on a GPU without one: devices, dtypes, and where the host waits.
+"""What can be known of the way on a GPU without one: devices, dtypes, memory, and where the host waits.
 
 The numbers are left to ``tests/model/test_cuda.py`` and a real device.
 """
@@ -78,6 +78,14 @@ def test_a_training_step_waits_once(tmp_path: Path) -> None:
     for case, outcome in outcomes.items():
         assert outcome["fault"] is None, f"{case}: {outcome['fault']}"
         assert outcome["waits"] == {STEP: 1}, case
+
+
+def test_the_estimated_memory_is_what_tensors_take(tmp_path: Path) -> None:
+    """From nothing to a tenth more, gradients of an earlier micro-batch included."""
+    outcomes = run_cases("memory", tmp_path)
+    assert outcomes.keys() == {"memory of a step", "memory of a step in groups"}
+    for case, outcome in outcomes.items():
+        assert outcome["fault"] is None, f"{case}: {outcome['fault']}"
 
 
 def test_a_command_waits_only_where_it_needs_numbers(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ pass alone. Not counted: heads and poolings, the device's own context, and what 
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -171,9 +172,10 @@ def _activation_bytes(encoder: RobertaModel, load: StepLoad) -> float:
     """What the layers in the graph keep, and the working memory of one layer beside it."""
     in_graph = layers_in_graph(encoder)
     by_key, by_query = _kept_per_token(encoder, load)
-    tokens = load.tokens_per_pass
+    tokens, calls = load.tokens_per_pass, 1
     if load.recompute == "chunks":  # kept groups are gone before another is computed again
         tokens = min(tokens, max(load.tokens_kept, load.tokens_per_group))
+        calls = math.ceil(tokens / load.tokens_per_group)
     full = by_key + by_query
     kept = max(in_graph - 1 + load.extra_layers, 0) * full + min(in_graph, 1) * (
         by_key + load.wanted_share * by_query
@@ -181,7 +183,7 @@ def _activation_bytes(encoder: RobertaModel, load: StepLoad) -> float:
     if load.recompute == "layers":
         kept = in_graph * 4 * encoder.hidden_size  # each layer's input, float32
     weights = [p for layer in encoder.layers for p in layer.parameters() if p.requires_grad and p.ndim == 2]
-    copies = sum(2 * p.numel() for p in weights) if load.amp else 0
+    copies = calls * sum(2 * p.numel() for p in weights) if load.amp else 0  # each call has its own
     return tokens * (kept + full) + copies
 
 
@@ -190,14 +192,16 @@ def _kept_per_token(encoder: RobertaModel, load: StepLoad) -> tuple[float, float
     width, inner = encoder.hidden_size, _intermediate_size(encoder)
     cells = encoder.num_attention_heads * load.sequence_length  # of attention scores, per token
     operand = 2 if load.amp else 4
-    # the heads' outputs, two dropout masks, the feed-forward network's input; two norms' inputs in float32
-    after_attention = operand * (4 * width + 2 * inner) + 8 * width
-    explicit = load.attention_backend == "explicit"
+    explicit = load.attention_backend == "explicit"  # on a CPU, where dropout's masks are not bytes, too
+    masks = 2 * (operand if explicit else 1)
+    # the heads' outputs, the feed-forward network's input and its inside twice; two norms' inputs in float32
+    after_attention = operand * (2 * width + 2 * inner) + masks * width + 8 * width
     if encoder.attention_kind == "disentangled":
         # input, query, key, value; query and key once more, multiplied with two tables of 2S positions that
         # are spread over the sequences; weights, and with dropout what is drawn and what is left of them
         copies = (3 if load.attention_dropout else 1) if explicit else 2
         return operand * (width * (10 if explicit else 11) + copies * cells), after_attention
-    # input, key, value | query, weights and which of them are dropped; flash attention keeps its result alone
-    scores = cells * (operand + load.attention_dropout) if explicit else operand * width
-    return 3 * operand * width, operand * width + scores + after_attention
+    # the dense kernel keeps its result beside the copy of it that is projected, the packed one that itself
+    scores = {"explicit": cells * (operand + load.attention_dropout), "fused": operand * width, "varlen": 0}
+    # input, key, value | query, what the attention keeps (explicit: weights, and which of them are dropped)
+    return 3 * operand * width, operand * width + scores[load.attention_backend] + after_attention
