@@ -81,7 +81,9 @@ def test_it_goes_on_to_the_same_bits(
     gone = pretrained.root / "experiments/pretraining/pre"
     found = f"(there is no such pretraining run; pretrained_experiment.path: {gone})"
     assert line.endswith(f"model.ckpt is used {found}")
-    assert finetune.main(["ft", "--quiet"]) == 0  # a finished run shows its results
+    capsys.readouterr()
+    assert finetune.main(["ft"]) == 0  # a finished run shows its results
+    assert "left behind" not in capsys.readouterr().err  # the head is the run's own
 
 
 def test_it_needs_a_checkpoint_and_no_wish_to_begin_anew(

@@ -10,6 +10,7 @@ from textclf_transformer.commands.training_run import RunContext
 from textclf_transformer.config import ArchitectureSection, FinetuningConfig
 from textclf_transformer.errors import CheckpointError, ConfigError, DataError, StorageError
 from textclf_transformer.experiment import RunFolder
+from textclf_transformer.model.pretrained import ENCODER_PREFIX
 from textclf_transformer.training.checkpoint import load_latest
 from textclf_transformer.training.run_tokenizer import load_run_tokenizer
 from textclf_transformer.training.state import require_keys
@@ -61,6 +62,6 @@ def _read_own(run: RunFolder, *, trust_code: bool) -> PretrainedEncoder:
         longest_sequence="as the encoder was pretrained with",
         tokenizer=load_run_tokenizer(facts, run.tokenizer_dir, trust_code=trust_code),
         wrapper_path=facts["wrapper_path"],
-        state=content["model"],
+        state={name: t for name, t in content["model"].items() if name.startswith(ENCODER_PREFIX)},
         fingerprint=content["fingerprints"]["pretrained"],
     )
