@@ -95,3 +95,11 @@ def test_it_needs_a_checkpoint_and_no_wish_to_begin_anew(
         path.unlink()
     assert finetune.main(["ft"]) == 2
     assert capsys.readouterr().err.count("error: there is no such pretraining run") == 2
+
+
+def test_dropouts_that_are_allowed_to_change_do(pretrained: Checkout, interrupted: Path) -> None:
+    shutil.rmtree(pretrained.root / "experiments/pretraining/pre")
+    more = ["--set", "architecture.dropouts.hidden=0.25"]
+    assert finetune.main(["ft", "--quiet", *more, "--allow-changed", "architecture.dropouts.hidden"]) == 0
+    state = load_checkpoint(interrupted / "model.ckpt")
+    assert state["architecture"]["dropouts"]["hidden"] == 0.25

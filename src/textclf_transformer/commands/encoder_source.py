@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from textclf_transformer.commands.common import warn
-from textclf_transformer.commands.pretrained import PretrainedEncoder, load_pretrained
+from textclf_transformer.commands.pretrained import PretrainedEncoder, load_pretrained, with_dropouts
 from textclf_transformer.commands.training_run import RunContext
 from textclf_transformer.config import ArchitectureSection, FinetuningConfig
 from textclf_transformer.errors import CheckpointError, ConfigError, DataError, StorageError
@@ -33,6 +34,8 @@ def find_encoder(context: RunContext[FinetuningConfig]) -> PretrainedEncoder:
         if arguments.overwrite or not context.run.has_checkpoint():
             raise
         own = _read_own(context.run, trust_code=arguments.trust_code)
+        dropouts = context.config.architecture.dropouts
+        own = replace(own, architecture=with_dropouts(own.architecture, dropouts))
         what_and_where = "; ".join(str(fault).split("; ")[:2])  # how to make it anew is not the question
         warn(
             "what the run was finetuned from cannot be read, so its own checkpoint "

@@ -104,7 +104,7 @@ def load_pretrained(config: FinetuningConfig, *, trust_code: bool) -> Pretrained
         assert source.path is not None  # the section sees to it
         run = results_folder(RunFolder.at(Path(source.path)), by_name=False)
         pretrained = _read_run(run, source.checkpoint, trust_code=trust_code)
-    architecture = _with_dropouts(pretrained.architecture, config.architecture.dropouts)
+    architecture = with_dropouts(pretrained.architecture, config.architecture.dropouts)
     return replace(pretrained, architecture=architecture)
 
 
@@ -253,7 +253,7 @@ def _choose_checkpoint(run: RunFolder, choice: str) -> Path:
     return path
 
 
-def _with_dropouts(
+def with_dropouts(
     architecture: ArchitectureSection, dropouts: FinetuningDropoutsSection
 ) -> ArchitectureSection:
     """Return the section, with the dropouts that are not None put in."""
