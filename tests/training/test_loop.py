@@ -117,6 +117,16 @@ def test_early_stopping(tmp_path: Path) -> None:
     assert run.start(evaluate=scripted([0.1] * 9), early_stopping_patience=9, **settings).run().step == STEPS
 
 
+def test_a_run_that_was_stopped_early_has_ended_without_its_best_too(tmp_path: Path) -> None:
+    run = Run.at(tmp_path)
+    settings: dict[str, Any] = {"eval_every": 2, "early_stopping_patience": 2}
+    run.start(evaluate=scripted([0.5, 0.6, 0.7]), best_metric="accuracy", best_mode="min", **settings).run()
+    again = run.start(evaluate=scripted([]), best_metric="accuracy", best_mode="min", **settings)
+    assert again.finished
+    again.state.forget_best()
+    assert again.state.best_step is None and again.finished
+
+
 def test_a_loss_that_is_not_finite_leaves_the_good_checkpoint(tmp_path: Path) -> None:
     run = Run.at(tmp_path)
     calls = iter(range(1000))

@@ -107,8 +107,11 @@ class LoopState:
         return is_best
 
     def forget_best(self) -> None:
-        """Let the next evaluation be the best: those before it were measured in another way."""
-        self.best_metric, self.best_step, self.evaluations_without_improvement = None, None, 0
+        """Let the next evaluation be the best, as those before it cannot be compared with or are gone.
+
+        The count of evaluations without improvement stays: a run that was stopped early has ended.
+        """
+        self.best_metric, self.best_step = None, None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the fields as plain Python."""
