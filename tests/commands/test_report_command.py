@@ -10,6 +10,8 @@ from end_to_end.conftest import Checkout
 import finetune
 from textclf_transformer.commands import report
 from textclf_transformer.errors import StorageError
+from textclf_transformer.experiment import RunFolder
+from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 def test_page_and_pictures_go_where_asked(finetuned: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,6 +26,19 @@ def test_page_and_pictures_go_where_asked(finetuned: Checkout, capsys: pytest.Ca
 def test_a_name_means_the_finetuning_run_first(pretrained: Checkout) -> None:
     assert report.main(["pre"]) == 0
     assert (pretrained.root / "experiments" / "pretraining" / "pre" / "report.html").is_file()
+
+
+def test_val_does_not_take_the_place_of_test_without_a_word(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder.locate("finetuning", "ft")
+    content = load_checkpoint(run.best_checkpoint)
+    content["fingerprints"]["data"]["test"] = "of other documents"
+    save_checkpoint(run.best_checkpoint, content)
+    run.run_json.unlink()
+    assert report.main(["ft", "--documents", "0"]) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "so val is judged" in line]
+    assert len(warnings) == 1 and "the test data were changed since the run was trained" in warnings[0]
 
 
 def test_mistakes_are_one_line(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:

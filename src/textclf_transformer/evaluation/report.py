@@ -191,10 +191,12 @@ def _judge(report: Report, run: LoadedRun, *, documents: int, test_logits: Float
 
 
 def _judged_documents(report: Report, run: LoadedRun) -> tuple[Documents | None, str | None]:
-    reasons = []
+    reasons: list[str] = []
     for split in reversed(JUDGED_SPLITS):
         found, reason = try_own_split(run, split)
         if found is not None:
+            if "test" in run.data_paths and split != "test":
+                report.notes.append(f"results on test, so {split} is judged: {'; '.join(reasons)}")
             return found, split
         reasons.append(str(reason))
     report.notes.append(f"nothing to judge the run on: {'; '.join(reasons)}")
