@@ -112,11 +112,23 @@ def test_a_tokenizer_that_leaves_characters_out_is_refused(tmp_path: Path, how: 
     assert loaded.unk_token_id in loaded.encode_batch(["the 각 words"])[0].ids
 
 
-def test_unknown_words_are_written_as_the_unknown_token(wrapper: TokenizerWrapper, tmp_path: Path) -> None:
-    wrapper.save(tmp_path)
+@pytest.mark.parametrize("unknown", ["", "<|endoftext|>", "<s>"])
+def test_what_bytes_have_for_unknown_words_does_not_matter(tmp_path: Path, unknown: str) -> None:
+    """Published files name all sorts of tokens there, and none is ever written."""
+    expected = ByteLevelBPETokenizerWrapper.load(bpe(tmp_path))
+    loaded = ByteLevelBPETokenizerWrapper.load(bpe(tmp_path, unk_token=unknown))
+    texts = [*TEXTS, "각 \0 \U0010ffff"]
+    assert [one.ids for one in loaded.encode_batch(texts)] == [
+        one.ids for one in expected.encode_batch(texts)
+    ]
+
+
+def test_unknown_words_are_written_as_the_unknown_token(tmp_path: Path) -> None:
+    trained = train_wordpiece(TEXTS, vocab_size=300, min_frequency=2, lowercase=True)
+    trained.save(str(tmp_path / "tokenizer.json"))
     change(tmp_path, lambda content: content["model"].update(unk_token="m"))
     with pytest.raises(DataError, match=r'another token.*tokenizer\.json.*"unk_token": "m"'):
-        type(wrapper).load(tmp_path)
+        WordPieceTokenizerWrapper.load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,11 @@ def check_unknown_token(tokenizer: Tokenizer, unknown: str, origin: str) -> None
             first such word), or is another one (its words would be counted as known); or it has none, and
             cannot write every text.
     """
+    if isinstance(tokenizer.model, BPE) and _writes_all_bytes(tokenizer):
+        return  # nothing is unknown to it, whatever its model has for that
     token = getattr(tokenizer.model, "unk_token", None)
     if token is None:
-        if isinstance(tokenizer.model, BPE) and not _writes_all_bytes(tokenizer):
+        if isinstance(tokenizer.model, BPE):
             raise DataError(
                 "the tokenizer leaves out, without a word, what its vocabulary cannot write",
                 where=origin,
