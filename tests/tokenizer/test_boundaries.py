@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from textclf_transformer.data import encoding
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.tokenizer.base import TokenizerWrapper
+from textclf_transformer.tokenizer.boundaries import words_end_at_spaces
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 TEXT = " ".join(["the garden rain and the harbour noon sail"] * 40)
@@ -46,3 +47,23 @@ def test_pieces_have_the_tokens_of_the_whole(monkeypatch: pytest.MonkeyPatch, wa
     assert wrapper.can_cut_at_spaces == can_cut
     assert found.tokens.tolist() == whole.ids
     assert found.spans is not None and [tuple(span) for span in found.spans] == whole.offsets
+
+
+@pytest.mark.parametrize("token", [AddedToken("harbour noon"), AddedToken("and", rstrip=True)])
+def test_an_added_token_that_reaches_over_a_space_keeps_texts_whole(
+    monkeypatch: pytest.MonkeyPatch, token: AddedToken
+) -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([TEXT], trainer)
+    assert words_end_at_spaces(tokenizer)
+    tokenizer.add_tokens([token])
+    wrapper = TokenizerWrapper.from_tokenizer(tokenizer)
+    monkeypatch.setattr(encoding, "PIECE_CHARACTERS", 50)
+    document = Document(TEXT, None, "a", None, "a:1")
+    found = encoding.encode_documents([document], wrapper, token_dtype=np.dtype("u4"), with_text=False)
+    assert found.tokens.tolist() == wrapper.encode_batch([TEXT])[0].ids

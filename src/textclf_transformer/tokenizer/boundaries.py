@@ -23,8 +23,11 @@ def words_end_at_spaces(tokenizer: Tokenizer) -> bool:
     space before another letter.
 
     True for BERT's and RoBERTa's way; False for what joins words to a token or puts something before a text,
-    and for what is not known here.
+    for added tokens that reach over a space, and for what is not known here.
     """
+    added = tokenizer.get_added_tokens_decoder().values()
+    if any(not token.special and (token.rstrip or " " in token.content) for token in added):
+        return False
     splitter = tokenizer.pre_tokenizer
     divides = (
         isinstance(splitter, _WORDS)
