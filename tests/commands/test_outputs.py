@@ -92,6 +92,19 @@ def test_inputs_are_not_replaced(place: Path, name: str) -> None:
         check_output("--out", Path(name), inputs=[Path("in.jsonl"), Path("texts")])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["loop.txt", "--out", "new"], 3), (["loop.txt", "in.jsonl", "--out", "loop.txt"], 2)],
+)
+def test_links_in_a_circle_are_no_fault_of_ours(
+    place: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int
+) -> None:
+    (place / "loop.txt").symlink_to("loop.txt")
+    check_output("--out", Path("new.csv"), inputs=[Path("loop.txt")])
+    assert train_tokenizer_command.main(arguments) == code
+    assert "loop.txt" in capsys.readouterr().err
+
+
 Main = Callable[[list[str]], int]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def check_output(
 
 def check_output_folder(flag: str, folder: Path) -> None:
     """Raise UsageError where ``folder`` belongs to a run, whatever ``--overwrite`` says."""
-    if (kept := _file_of_a_run(folder.resolve())) is not None:
+    if (kept := _file_of_a_run(_real(folder))) is not None:
         raise UsageError(
             "the output would replace what others read",
             where=f"{flag} {folder}",
@@ -110,8 +111,12 @@ def _kept_kind(place: Path) -> str | None:
 
 def _is_read_from(source: Path, path: Path) -> bool:
     """Whether ``path`` is the input ``source``, or a document in it if that is a folder of text files."""
-    place = path.resolve()
-    if place == source.resolve():
+    place, origin = _real(path), _real(source)
+    if place == origin:
         return True
     is_text = path.is_file() and format_suffix(path) in (*TEXT_SUFFIXES, "")
-    return source.is_dir() and is_text and place.is_relative_to(source.resolve())
+    return source.is_dir() and is_text and place.is_relative_to(origin)
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises where links lead in a circle

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import sys
 import unicodedata
@@ -117,9 +118,10 @@ class Corpus:
 
 
 def _refuse_doubles(inputs: Sequence[Path]) -> None:
-    known: dict[Path, Path] = {}
+    known: dict[str, Path] = {}
     for path in inputs:
-        first = known.get(path.resolve())
+        place = os.path.realpath(path)  # Path.resolve raises where links lead in a circle
+        first = known.get(place)
         if first is not None:
             raise DataError(
                 "an input is named twice",
@@ -127,7 +129,7 @@ def _refuse_doubles(inputs: Sequence[Path]) -> None:
                 found=None if first == path else f"the same as {first}",
                 mend="name it once: its documents would count double, and stand in two splits",
             )
-        known[path.resolve()] = path
+        known[place] = path
 
 
 def _shows_something(text: str) -> bool:
