@@ -49,6 +49,11 @@ class Broken(Mine):
     def encode_batch(self, texts):
         return super().encode_batch(texts)
 
+class Sizeless(Mine):
+    def encode_batch(self, texts, *, with_offsets=True):
+        from types import SimpleNamespace
+        return [SimpleNamespace(ids=one.ids, offsets=one.offsets) for one in super().encode_batch(texts)]
+
 class Failing(Mine):
     @classmethod
     def load(cls, vocab_dir):
@@ -114,6 +119,7 @@ def test_foreign_class_without_the_attributes_is_refused(folder: Path, foreign: 
         ("Fewer", "found 1 for 2 texts"),
         ("Higher", "outside its vocabulary.*expected 0 to 6"),
         ("Broken", "encode_batch of the class fails.*with_offsets"),
+        ("Sizeless", r"encode_batch of the class fails.*has no len\(\)"),
     ],
 )
 def test_foreign_class_gives_content_tokens(folder: Path, foreign: Path, name: str, message: str) -> None:

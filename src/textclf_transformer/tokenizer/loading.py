@@ -91,14 +91,16 @@ def _try(tokenizer: TokenizerWrapper, where: str) -> None:
         encodings = tokenizer.encode_batch(texts, with_offsets=True)
         ids = [list(map(int, encoding.ids)) for encoding in encodings]
         places = [len(encoding.offsets) for encoding in encodings]
+        sizes = [len(encoding) for encoding in encodings]
     except Exception as error:  # whatever foreign code raises
         found = f"{type(error).__name__}: {error}"
         raise UsageError("encode_batch of the class fails", where=where, found=found) from error
-    if len(ids) != len(texts) or places != list(map(len, ids)):
+    if len(ids) != len(texts) or not places == sizes == list(map(len, ids)):
         raise UsageError(
-            "encode_batch of the class does not give, for each text, ids and as many offsets",
+            "encode_batch of the class does not give, for each text, ids, as many offsets and their len()",
             where=where,
-            found=f"{len(ids)} for {len(texts)} texts, of {list(map(len, ids))} ids and {places} offsets",
+            found=f"{len(ids)} for {len(texts)} texts, of {list(map(len, ids))} ids, {places} offsets and "
+            f"the lengths {sizes}",
         )
     given = {token for row in ids for token in row}
     if given and not 0 <= min(given) <= max(given) < tokenizer.vocab_size:
