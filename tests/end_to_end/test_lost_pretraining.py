@@ -97,9 +97,14 @@ def test_it_needs_a_checkpoint_and_no_wish_to_begin_anew(
     assert capsys.readouterr().err.count("error: there is no such pretraining run") == 2
 
 
-def test_dropouts_that_are_allowed_to_change_do(pretrained: Checkout, interrupted: Path) -> None:
+def test_dropouts_that_are_allowed_to_change_do(
+    pretrained: Checkout, interrupted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.rmtree(pretrained.root / "experiments/pretraining/pre")
     more = ["--set", "architecture.dropouts.hidden=0.25"]
     assert finetune.main(["ft", "--quiet", *more, "--allow-changed", "architecture.dropouts.hidden"]) == 0
     state = load_checkpoint(interrupted / "model.ckpt")
     assert state["architecture"]["dropouts"]["hidden"] == 0.25
+    capsys.readouterr()
+    assert finetune.main(["ft", "--quiet", "--allow-changed", "architecture.dropouts.hidden"]) == 4
+    assert "architecture.dropouts.hidden: null; give a number: the run had 0.25" in capsys.readouterr().err

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from textclf_transformer.commands.common import warn
 from textclf_transformer.commands.pretrained import PretrainedEncoder, load_pretrained, with_dropouts
 from textclf_transformer.commands.training_run import RunContext
-from textclf_transformer.config import ArchitectureSection, FinetuningConfig
+from textclf_transformer.config import ArchitectureSection, FinetuningConfig, FinetuningDropoutsSection
 from textclf_transformer.errors import CheckpointError, ConfigError, DataError, StorageError
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.model.pretrained import ENCODER_PREFIX
@@ -33,9 +32,7 @@ def find_encoder(context: RunContext[FinetuningConfig]) -> PretrainedEncoder:
     except (ConfigError, CheckpointError, DataError, StorageError) as fault:
         if arguments.overwrite or not context.run.has_checkpoint():
             raise
-        own = _read_own(context.run, trust_code=arguments.trust_code)
-        dropouts = context.config.architecture.dropouts
-        own = replace(own, architecture=with_dropouts(own.architecture, dropouts))
+        own = _read_own(context.run, context.config.architecture.dropouts, trust_code=arguments.trust_code)
         what_and_where = "; ".join(str(fault).split("; ")[:2])  # how to make it anew is not the question
         warn(
             "what the run was finetuned from cannot be read, so its own checkpoint "
@@ -44,11 +41,12 @@ def find_encoder(context: RunContext[FinetuningConfig]) -> PretrainedEncoder:
         return own
 
 
-def _read_own(run: RunFolder, *, trust_code: bool) -> PretrainedEncoder:
-    """Read what the run's checkpoint and tokenizer say of the encoder.
+def _read_own(run: RunFolder, dropouts: FinetuningDropoutsSection, *, trust_code: bool) -> PretrainedEncoder:
+    """Read what the run's checkpoint and tokenizer say of the encoder, with the config's ``dropouts``.
 
     Raises:
-        CheckpointError: neither state can be read, or the tokenizer is gone or another.
+        CheckpointError: neither state can be read, the tokenizer is gone or another, or a dropout is to be
+            the pretraining's again.
         DataError: the tokenizer cannot be read.
         UsageError: its class is code that is not trusted.
     """
@@ -57,11 +55,18 @@ def _read_own(run: RunFolder, *, trust_code: bool) -> PretrainedEncoder:
     assert found is not None  # the caller has seen one
     content: dict[str, Any]
     content, path = found
-    require_keys(content, ("model", "architecture", "tokenizer", "fingerprints"), what=str(path))
+    require_keys(content, ("model", "architecture", "tokenizer", "fingerprints", "config"), what=str(path))
     facts = content["tokenizer"]
+    for name, own in content["config"]["architecture"]["dropouts"].items():
+        if own is not None and getattr(dropouts, name) is None:
+            raise CheckpointError(
+                "the dropout of the pretraining is not known without it",
+                where=f"architecture.dropouts.{name}: null",
+                mend=f"give a number: the run had {own} so far",
+            )
     return PretrainedEncoder(
         source=path,
-        architecture=ArchitectureSection.model_validate(content["architecture"]),
+        architecture=with_dropouts(ArchitectureSection.model_validate(content["architecture"]), dropouts),
         longest_sequence="as the encoder was pretrained with",
         tokenizer=load_run_tokenizer(facts, run.tokenizer_dir, trust_code=trust_code),
         wrapper_path=facts["wrapper_path"],
