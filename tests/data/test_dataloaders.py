@@ -125,6 +125,14 @@ def test_chunks_of_a_document_stand_in_their_order_before_padding_chunks(tokeniz
     assert mask[short, 1:].all() and (ids[short, 1:] == tokenizer.pad_token_id).all()
 
 
+def test_the_keys_of_a_dict_are_names_in_an_order(tokenizer: TokenizerWrapper) -> None:
+    names: Any = {"y": 0, "x": 1}.keys()
+    loader = create_classification_dataloader(
+        ["a", "b"], ["x", "y"], tokenizer, batch_size=2, label_names=names
+    )
+    assert loader.label_names == ("y", "x")
+
+
 def test_what_is_not_read_is_said(tokenizer: TokenizerWrapper, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         create_classification_dataloader(TEXTS, [0] * 20, tokenizer, batch_size=2, chunk_size=8)

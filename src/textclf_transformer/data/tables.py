@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import decimal
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, KeysView, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -226,15 +226,13 @@ def check_in_order(values: Any, name: str) -> None:
     Raises:
         DataError: ``values`` are none of a list, an array, a tensor or a column.
     """
-    if (
-        isinstance(values, str | bytes | Mapping | Set)
-        or not hasattr(values, "__iter__")
-        or _is_frame(values)
-    ):
+    # the keys of a dict are called a set, but have its order
+    is_other = isinstance(values, str | bytes | Mapping | Set) and not isinstance(values, KeysView)
+    if is_other or not hasattr(values, "__iter__") or _is_frame(values):
         raise DataError(
             f"{name} are no items in an order",
             found="one string" if isinstance(values, str) else type(values).__name__,
-            expected="a list, an array or a column, with an item for each text",
+            expected="a list, an array or a column",
         )
 
 
