@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -66,4 +67,18 @@ def test_an_added_token_that_reaches_over_a_space_keeps_texts_whole(
     monkeypatch.setattr(encoding, "PIECE_CHARACTERS", 50)
     document = Document(TEXT, None, "a", None, "a:1")
     found = encoding.encode_documents([document], wrapper, token_dtype=np.dtype("u4"), with_text=False)
+    assert found.tokens.tolist() == wrapper.encode_batch([TEXT])[0].ids
+
+
+def test_a_class_that_does_not_say_keeps_texts_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As older ones of someone's own may not."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.train_from_iterator([TEXT], trainers.BpeTrainer(special_tokens=SPECIAL, show_progress=False))
+    wrapper = TokenizerWrapper.from_tokenizer(tokenizer)
+    own = SimpleNamespace(
+        encode_batch=wrapper.encode_batch, plain_alignment=None, unk_token_id=wrapper.unk_token_id
+    )
+    monkeypatch.setattr(encoding, "PIECE_CHARACTERS", 50)
+    document = Document(TEXT, None, "a", None, "a:1")
+    found = encoding.encode_documents([document], own, token_dtype=np.dtype("u4"), with_text=False)
     assert found.tokens.tolist() == wrapper.encode_batch([TEXT])[0].ids

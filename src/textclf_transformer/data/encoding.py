@@ -70,10 +70,11 @@ def encode_documents(
     Raises:
         DataError: a document has no tokens (it holds control characters only, say).
     """
+    can_cut = getattr(tokenizer, "can_cut_at_spaces", False)  # a class of someone's own may not say
     pieces = [
         _Piece(row, start, text)
         for row, document in enumerate(documents)
-        for start, text in (pieces_of(document.text) if tokenizer.can_cut_at_spaces else [(0, document.text)])
+        for start, text in (pieces_of(document.text) if can_cut else [(0, document.text)])
     ]
     lengths = np.zeros(len(documents), dtype=np.int64)
     tokens: list[NDArray[np.unsignedinteger]] = []

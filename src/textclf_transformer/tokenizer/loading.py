@@ -27,7 +27,6 @@ ATTRIBUTES = (
     "fingerprint",
     "kind",
     "plain_alignment",
-    "can_cut_at_spaces",
     *(f"{role}_token_id" for role in KNOWN_NAMES),
 )
 """What a class must have beside: ``TokenizerWrapper``, of which it may be a subclass, has all of it."""
