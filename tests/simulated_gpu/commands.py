@@ -108,9 +108,9 @@ class _InThisProcess:
 
 
 def _benchmarks(folder: Path, gpu: SimulatedGpu) -> None:
-    vars(benchmarks.harness)["SideProcess"] = _InThisProcess
+    benchmarks.harness.SideProcess = _InThisProcess
     cuda = torch.device("cuda")
-    vars(benchmarks.harness)["_WARM_UPS"] = 1
+    benchmarks.harness._WARM_UPS = 1
     peers = some(training_peers(compiled=False, rows=64), STRONG[0])
     with gpu:
         measure_mlm(MlmWork(TINY, (60, 33, 12), cuda), peers, repetitions=1)

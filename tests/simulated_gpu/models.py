@@ -13,13 +13,13 @@ from simulated_gpu.simulation import SimulatedGpu
 from textclf_transformer.data.collate import DocumentBatch, MlmBatch
 from textclf_transformer.model.attention import choose_attention_backend
 from textclf_transformer.model.heads import RobertaForMaskedLM
+from textclf_transformer.model.pooling import POOLINGS
 from textclf_transformer.training.losses import document_loss, masked_lm_loss
 from textclf_transformer.training.muon import build_muon
 from textclf_transformer.training.optim import build_adamw
 from textclf_transformer.training.step import train_step
 
 CUDA = torch.device("cuda")
-POOLINGS = ("attention", "multihead", "mean", "max", "cls", "transformer")
 _SIZES = {"hidden_size": 32, "num_attention_heads": 4}
 
 

@@ -68,7 +68,7 @@ class SimulatedGpu(TorchDispatchMode):
             return operation(*arguments, **options)
         if operation in _READS and is_on_gpu(arguments[0]):
             self.wait()
-            return arguments[0].dtype.is_floating_point or 1
+            return 1.0 if arguments[0].dtype.is_floating_point else 1
         if operation is torch.ops.aten._to_copy.default and _is_cpu(options.get("device")):
             return self.read(arguments[0]).to(options.get("dtype"))
         if str(operation) == _VARLEN:
@@ -110,7 +110,7 @@ class SimulatedGpu(TorchDispatchMode):
 
 
 def is_on_gpu(value: object) -> bool:
-    """Whether this is a tensor on the simulated GPU; what it was lifted from the CPU for is none."""
+    """Whether this is a tensor on the simulated GPU."""
     return isinstance(value, FakeTensor) and value.device.type == "cuda"
 
 

@@ -139,9 +139,8 @@ def _labels(audit: Audit) -> Iterator[Finding]:
 def _alike(names: Iterable[str]) -> Iterator[Finding]:
     by_key: dict[str, list[str]] = {}
     for name in names:
-        key = (
-            unicodedata.normalize("NFKC", name).strip().casefold()
-        )  # an accent may be a character of its own
+        # an accent may be a character of its own
+        key = unicodedata.normalize("NFKC", name).strip().casefold()
         by_key.setdefault(key, []).append(name)
     alike = [" = ".join(map(_spelled, same)) for same in by_key.values() if len(same) > 1]
     if alike:

@@ -91,6 +91,7 @@ def create_mlm_dataloader(
         ConfigError: ``max_sequence_length`` is below 3, or ``batch_size`` below 1.
     """
     _check_batch_size(batch_size)
+    check_in_order(texts, "texts")
     batches = MlmBatches(
         TextDocuments.read(_documents(texts, None), tokenizer, multi_label=False, path="texts"),
         tokenizer,
@@ -229,7 +230,6 @@ def _model_inputs(batch: DocumentBatch, *, pad_token_id: int, in_chunks: bool) -
 
 
 def _documents(texts: Sequence[str], labels: Sequence[str] | None) -> Iterator[Document]:
-    check_in_order(texts, "texts")
     for place, text in enumerate(texts):
         where = f"texts[{place}]"
         if not isinstance(text, str) or not text or text.isspace():

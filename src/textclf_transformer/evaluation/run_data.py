@@ -50,9 +50,9 @@ def _open_own(run: LoadedRun, split: str) -> Documents:
     """
     path = run.data_paths[split]
     documents = open_documents(path, tokenizer=run.tokenizer, key=f"data.{split}.dataset_path")
-    then = {run.data_fingerprints.get(split, documents.fingerprint)}
+    then: set[str | None] = {run.data_fingerprints.get(split, documents.fingerprint)}
     if split == "test":
-        then.add(str(read_facts(run.run).test_data))  # after --allow-changed it is another than the best's
+        then.add(read_facts(run.run).test_data)  # after --allow-changed it is another than the best's
     if documents.fingerprint not in then:
         raise DataError(
             f"the {split} data were changed since the run was trained",

@@ -75,9 +75,8 @@ class AttentionPooling(nn.Module):
     def forward(self, chunks: Tensor, chunk_mask: Tensor) -> Pooled:
         """Pool ``chunks`` (B, C, D); ``chunk_mask`` (B, C) bool, True = padding chunk."""
         scores = self.score(torch.tanh(self.projection(chunks))).transpose(1, 2)  # (B, H, C)
-        weights = scores.masked_fill(send(chunk_mask, chunks.device).unsqueeze(1), float("-inf")).softmax(
-            dim=-1
-        )
+        padding = send(chunk_mask, chunks.device).unsqueeze(1)
+        weights = scores.masked_fill(padding, float("-inf")).softmax(dim=-1)
         slices = chunks.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, H, C, D/H)
         pooled = torch.matmul(self.dropout(weights).unsqueeze(2), slices).flatten(1)  # (B, D)
         return Pooled(pooled, weights.mean(dim=1), weights if self.num_heads > 1 else None)
@@ -98,8 +97,8 @@ class MaxPooling(nn.Module):
 
     def forward(self, chunks: Tensor, chunk_mask: Tensor) -> Pooled:
         """Pool ``chunks`` (B, C, D); ``chunk_mask`` (B, C) bool, True = padding chunk."""
-        hidden = send(chunk_mask, chunks.device).unsqueeze(2)
-        values, winners = chunks.masked_fill(hidden, float("-inf")).max(dim=1)  # (B, D)
+        padding = send(chunk_mask, chunks.device).unsqueeze(2)
+        values, winners = chunks.masked_fill(padding, float("-inf")).max(dim=1)  # (B, D)
         places = torch.arange(chunks.shape[1], device=chunks.device)
         wins = (winners.unsqueeze(1) == places[None, :, None]).sum(dim=2)  # (B, C)
         return Pooled(values, wins.to(chunks.dtype) / chunks.shape[2])

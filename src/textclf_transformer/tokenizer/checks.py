@@ -70,8 +70,9 @@ def _writes_all_bytes(tokenizer: Tokenizer) -> bool:
     vocabulary = tokenizer.get_vocab(with_added_tokens=False)
     if tokenizer.model.byte_fallback:
         return all(f"<0x{byte:02X}>" in vocabulary for byte in range(256))
-    steps = json.loads(tokenizer.to_str())
-    kinds = {kind for name in ("normalizer", "pre_tokenizer") for kind in _kinds(steps[name])}
+    steps = (step for step in (tokenizer.normalizer, tokenizer.pre_tokenizer) if step is not None)
+    # what pickling would keep of a step; the whole tokenizer as text has the vocabulary in it
+    kinds = {kind for step in steps for kind in _kinds(json.loads(step.__getstate__()))}
     return "ByteLevel" in kinds and all(byte in vocabulary for byte in ByteLevel.alphabet())
 
 
