@@ -77,6 +77,15 @@ def test_a_name_of_a_run_is_kept_before_its_file_is_there(place: Path) -> None:
         check_output("--out", place / "run/best.ckpt")
 
 
+@pytest.mark.parametrize("name", ["new.bin", "new.yaml", "texts/new.PT"])
+def test_an_ending_of_what_is_no_result_is_refused_at_once(place: Path, name: str) -> None:
+    """The second time it would be taken for something else than the result of the first."""
+    with pytest.raises(
+        UsageError, match=r"no result is of this kind; --out (new|texts).*; found a .*; choose"
+    ):
+        check_output("--out", Path(name))
+
+
 @pytest.mark.parametrize("name", [*RESULTS, "new.csv", "run/new.json", "/dev/null"])
 def test_results_may_be_written_and_replaced(place: Path, name: str) -> None:
     check_output("--out", Path(name), inputs=[Path("in.jsonl"), Path("texts"), Path("run")])
@@ -136,6 +145,21 @@ def test_all_commands_ask(
     assert main(arguments) == 2
     assert "error: the output would replace " in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        (compare.main, ["a", "b", "--json", "new.out", "--html", "./texts/../new.out"]),
+        (audit.main, ["in.jsonl", "--json", "new.svg", "--plot", "new.svg"]),
+    ],
+)
+def test_two_results_need_two_files(
+    place: Path, capsys: pytest.CaptureFixture[str], main: Main, arguments: list[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "error: two results would be written to one file" in capsys.readouterr().err
+    assert not list(place.glob("new.*"))
 
 
 def test_an_export_does_not_replace_a_tokenizer(place: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from textclf_transformer.atomic import atomic_write_json
 from textclf_transformer.commands.audit_tables import plot_lengths, print_audit
 from textclf_transformer.commands.common import command_parser, run_command, warn
-from textclf_transformer.commands.outputs import check_output
+from textclf_transformer.commands.outputs import check_output, check_outputs_differ
 from textclf_transformer.commands.text_input import add_column_flags, add_label_flags, labelled_corpus
 from textclf_transformer.config import ArchitectureSection, ChunkingSection
 from textclf_transformer.data.audit import Chunking, audit
@@ -108,8 +108,10 @@ def _audit(arguments: argparse.Namespace) -> int:
 def _check_outputs(arguments: argparse.Namespace) -> None:
     splits = (getattr(arguments, split) or () for split in SPLITS)
     inputs = [*arguments.inputs, *(path for paths in splits for path in paths)]
-    for flag, path in (("--json", arguments.json), ("--plot", arguments.plot)):
+    outputs = {"--json": arguments.json, "--plot": arguments.plot}
+    for flag, path in outputs.items():
         check_output(flag, path, inputs=inputs)
+    check_outputs_differ(outputs)
     if arguments.plot is not None and arguments.plot.suffix not in {".png", ".svg", ".pdf"}:
         raise UsageError(
             "unknown kind of picture", where=f"--plot {arguments.plot}", expected=".png, .svg or .pdf"

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from textclf_transformer.atomic import atomic_write, atomic_write_json
 from textclf_transformer.commands.common import command_parser, run_command
-from textclf_transformer.commands.outputs import check_output
+from textclf_transformer.commands.outputs import check_output, check_outputs_differ
 from textclf_transformer.commands.tables import add_row, new_table, number_or_dash, results_console
 from textclf_transformer.errors import UsageError, UserError, counted, printable
 from textclf_transformer.evaluation.comparison import Comparison, Pairing, compare_records, group_runs
@@ -45,8 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    for flag, path in (("--html", arguments.html), ("--json", arguments.json)):
+    outputs = {"--html": arguments.html, "--json": arguments.json}
+    for flag, path in outputs.items():
         check_output(flag, path)
+    check_outputs_differ(outputs)
     named = [find_run(run, KINDS) for run in arguments.runs]
     folders = {folder.root.resolve(): folder for folder in named}
     if len(folders) < 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from textclf_transformer.atomic import storage_errors
@@ -43,7 +43,8 @@ def check_output(
     """Raise UsageError where no file should be written to ``path``, before there is work to lose.
 
     A result that is there may be replaced by a newer one; what a run, a store, a tokenizer or published
-    weights live by may not, nor what the command reads.
+    weights live by may not, nor what the command reads. A name that such files have is refused for a new file
+    too: the next result could not replace it.
 
     Args:
         flag: the option that names the file.
@@ -73,6 +74,26 @@ def check_output(
         raise UsageError(
             "the output would replace an input", where=f"{flag} {path}", mend="choose another file"
         )
+    if (kind := _NEVER_A_RESULT.get(place.suffix.lower())) is not None:
+        raise UsageError(
+            "no result is of this kind", where=f"{flag} {path}", found=kind, mend="choose another ending"
+        )
+
+
+def check_outputs_differ(outputs: Mapping[str, Path | None]) -> None:
+    """Raise UsageError where two options name the same file; option → file, None where it was not given."""
+    known: dict[Path, str] = {}
+    for flag, path in outputs.items():
+        if path is None or (path.exists() and not path.is_file()):  # /dev/null takes any number
+            continue
+        first = known.setdefault(_real(path), flag)
+        if first != flag:
+            raise UsageError(
+                "two results would be written to one file",
+                where=f"{flag} {path}",
+                found=f"the same as of {first}",
+                mend="choose another file",
+            )
 
 
 def check_output_folder(flag: str, folder: Path) -> None:
