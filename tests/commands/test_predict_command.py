@@ -242,6 +242,7 @@ def test_an_input_that_is_not_there_is_named_before_the_model_is_loaded(
         (["ft", "corpus.jsonl", "--text-column", "body"], 3, "'body'"),
         (["ft", "bad.jsonl"], 3, "bad.jsonl:1"),
         (["ft", "-", "-"], 2, "standard input"),
+        (["ft", "corpus.jsonl", "./corpus.jsonl"], 3, "named twice"),
         (["ft", "corpus.jsonl", "--out", "./corpus.jsonl"], 2, "replace an input"),
         (
             ["nobody", "corpus.jsonl", "--out", "nowhere/out.csv"],

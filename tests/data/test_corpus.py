@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import bz2
 import csv
+import errno
 import gzip
 import json
 import lzma
@@ -12,7 +13,7 @@ import pytest
 
 from textclf_transformer.data.corpus import Corpus
 from textclf_transformer.data.text_files import Document
-from textclf_transformer.errors import DataError, UsageError
+from textclf_transformer.errors import DataError, StorageError, UsageError
 
 
 def write_jsonl(path: Path, records: list[Any]) -> Path:
@@ -321,5 +322,31 @@ def test_an_input_named_twice_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", "x")
     (tmp_path / "link.txt").symlink_to(path)
     for again in (path, tmp_path / "link.txt"):
-        with pytest.raises(DataError, match=r"named twice; .*\.txt"):
+        with pytest.raises(DataError, match=r"named twice; .*\.txt.*would count double$"):
             Corpus([path, again])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_input_named_with_a_folder_that_it_lies_in_is_refused(tmp_path: Path, order: int) -> None:
+    folder, path = tmp_path / "texts", write(tmp_path / "texts" / "ship" / "a.txt", "x")
+    for part in (path, path.parent):
+        with pytest.raises(DataError, match=rf"named twice; {part}; found a part of {folder}; name it once"):
+            Corpus([part, folder][::order])
+    # what a folder leaves out, and what lies beside it, is no part of it
+    hidden = write(folder / ".drafts" / "b.txt", "y")
+    beside = write(tmp_path / "texts2" / "c.txt", "z")
+    assert [document.text for document in Corpus([folder, hidden, beside])] == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "folder/a.txt"])
+def test_a_disk_that_fails_names_the_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = write(tmp_path / name, "x")
+
+    def fail(*args: object, **more: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(StorageError, match=rf"{path}; found Input/output error"):
+        read(path.parent if "/" in name else path)

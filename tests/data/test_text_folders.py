@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from textclf_transformer.data.corpus import Corpus
-from textclf_transformer.errors import DataError
+from textclf_transformer.errors import DataError, StorageError
 
 
 def write(path: Path, text: str) -> Path:
@@ -62,7 +62,7 @@ def test_a_folder_that_may_not_be_read_is_an_error(folder: Path, monkeypatch: py
 
     write(folder / "garden" / "2.txt", "soil")
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(PermissionError, match="ship"):
+    with pytest.raises(StorageError, match=r"ship; found Permission denied"):
         list(Corpus([folder]))
 
 

@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from textclf_transformer.atomic import atomic_write, storage_errors
+from textclf_transformer.atomic import atomic_write
 from textclf_transformer.commands.common import command_parser, run_command, warn
 from textclf_transformer.commands.outputs import check_output
 from textclf_transformer.commands.prediction_lines import csv_lines, jsonl_lines
 from textclf_transformer.commands.text_input import add_column_flags
 from textclf_transformer.data.corpus import FORMATS, STDIN_FORMATS, Corpus
-from textclf_transformer.data.text_files import STDIN, Document
+from textclf_transformer.data.text_files import STDIN
 from textclf_transformer.errors import UsageError, counted, printable
 from textclf_transformer.evaluation.loaded_run import load_run
 from textclf_transformer.evaluation.predict import Prediction, predict_documents
@@ -70,15 +70,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _predict(arguments: argparse.Namespace) -> None:
     _check(arguments)
-    corpora = [_corpus(arguments, path) for path in arguments.inputs]
-    for corpus in corpora:
-        corpus.check_inputs()
+    corpus = Corpus(
+        arguments.inputs,
+        text_column=arguments.text_column,
+        label_column=None,
+        id_column=arguments.id_column,
+        skip_empty=arguments.skip_empty,
+        stdin_format=arguments.stdin_format,
+    )
+    corpus.check_inputs()
     run = load_run(arguments.run, trust_code=arguments.trust_code, float32=arguments.float32)
     if run.thresholds is not None and not arguments.quiet:
         _tell_thresholds(run.label_names, run.thresholds)
-    documents = _documents(arguments.inputs, corpora)
     count = _Count(to_screen=arguments.out is None and sys.stdout.isatty(), quiet=arguments.quiet)
-    predictions = count.watch(predict_documents(run, documents, explain=arguments.explain))
+    predictions = count.watch(predict_documents(run, corpus, explain=arguments.explain))
     if _format(arguments) == "jsonl":
         lines = jsonl_lines(predictions)
     else:
@@ -87,7 +92,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         _print(lines)
     else:
         atomic_write(arguments.out, lambda stream: stream.writelines(line.encode("utf-8") for line in lines))
-    count.report(skipped=sum(corpus.skipped for corpus in corpora), max_chunks=run.max_chunks)
+    count.report(skipped=corpus.skipped, max_chunks=run.max_chunks)
 
 
 class _Count:
@@ -146,29 +151,6 @@ def _tell_thresholds(names: Sequence[str], thresholds: Sequence[float]) -> None:
 def _format(arguments: argparse.Namespace) -> str:
     by_name = "jsonl" if arguments.out is not None and arguments.out.suffix == ".jsonl" else "csv"
     return str(arguments.format or by_name)
-
-
-def _corpus(arguments: argparse.Namespace, path: Path) -> Corpus:
-    return Corpus(
-        [path],
-        text_column=arguments.text_column,
-        label_column=None,
-        id_column=arguments.id_column,
-        skip_empty=arguments.skip_empty,
-        stdin_format=arguments.stdin_format,
-    )
-
-
-def _documents(paths: Sequence[Path], corpora: Sequence[Corpus]) -> Iterator[Document]:
-    """Yield the documents of all inputs; a disk fault names the input, not the output being written."""
-    for path, corpus in zip(paths, corpora, strict=True):
-        with storage_errors(path):
-            found = False
-            for document in corpus:
-                found = True
-                yield document
-            if not found and not corpus.skipped and len(paths) > 1:
-                warn(f"{path} holds no document")
 
 
 def _print(lines: Iterator[str]) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from textclf_transformer.atomic import storage_errors
 from textclf_transformer.data.tables import Columns, read_csv, read_parquet, row_document
 from textclf_transformer.data.text_files import (
     STDIN,
@@ -96,40 +97,62 @@ class Corpus:
             DataError: an input is missing, of an unknown format or damaged, or a row is wrong; file, line and
                 column are named.
             UsageError: a Parquet file, and pyarrow is not installed.
+            StorageError: the disk or the permissions keep an input from being read.
         """
         self.skipped = 0
         for path in self._inputs:
             documents = 0
-            for document in _read_input(path, self._columns, self._stdin_format):
-                documents += 1
-                if _shows_something(document.text):
-                    yield document
-                elif self._skip_empty:
-                    self.skipped += 1
-                else:
-                    raise DataError(
-                        "the text is empty",
-                        where=f"{document.source}: {self._columns.text}",
-                        found=ascii(document.text[:40]) if document.text.strip() else None,
-                        mend="take the document out, or add --skip-empty",
-                    )
+            with storage_errors(path):  # what fails in a read names no file
+                for document in _read_input(path, self._columns, self._stdin_format):
+                    documents += 1
+                    if not self._is_left_out(document):
+                        yield document
             if not documents and len(self._inputs) > 1:  # without any document the caller speaks
                 warnings.warn(f"{path} holds no document", stacklevel=2)
 
+    def _is_left_out(self, document: Document) -> bool:
+        """Count a document that shows nothing and is to be left out; DataError where it may not be."""
+        if _shows_something(document.text):
+            return False
+        if not self._skip_empty:
+            raise DataError(
+                "the text is empty",
+                where=f"{document.source}: {self._columns.text}",
+                found=ascii(document.text[:40]) if document.text.strip() else None,
+                mend="take the document out, or add --skip-empty",
+            )
+        self.skipped += 1
+        return True
+
 
 def _refuse_doubles(inputs: Sequence[Path]) -> None:
-    known: dict[str, Path] = {}
+    """Raise DataError where an input is named twice, by itself or with a folder that it lies in."""
+    known: dict[Path, Path] = {}
     for path in inputs:
-        place = os.path.realpath(path)  # Path.resolve raises where links lead in a circle
-        first = known.get(place)
-        if first is not None:
-            raise DataError(
-                "an input is named twice",
-                where=str(path),
-                found=None if first == path else f"the same as {first}",
-                mend="name it once: its documents would count double, and stand in two splits",
-            )
+        place = _real(path)
+        if place in known:
+            raise _named_twice(path, None if known[place] == path else f"the same as {known[place]}")
         known[place] = path
+    for place, path in known.items():
+        above = (known[folder] for folder in _visible_from(place) if folder in known)
+        if (folder := next(above, None)) is not None:
+            raise _named_twice(path, f"a part of {folder}")
+
+
+def _named_twice(path: Path, found: str | None) -> DataError:
+    mend = "name it once: its documents would count double"
+    return DataError("an input is named twice", where=str(path), found=found, mend=mend)
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises where links lead in a circle
+
+
+def _visible_from(place: Path) -> Iterator[Path]:
+    """Yield the folders above ``place`` whose reading comes by it: what is hidden is left out."""
+    while not place.name.startswith(".") and place != place.parent:
+        place = place.parent
+        yield place
 
 
 def _shows_something(text: str) -> bool:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from textclf_transformer.atomic import storage_errors
 from textclf_transformer.data.text_files import TEXT_SUFFIXES, Document, format_suffix, read_whole
 from textclf_transformer.errors import DataError
 
@@ -22,7 +23,7 @@ def read_folder(folder: Path, *, with_labels: bool) -> Iterator[Document]:
     Raises:
         DataError: there is no text file, or something that is none; a name is not UTF-8; links lead in a
             circle.
-        OSError: a folder cannot be read.
+        StorageError: a folder or a file cannot be read.
     """
     files = sorted(_files_below(folder), key=lambda path: path.relative_to(folder).as_posix())
     if not files:
@@ -32,7 +33,9 @@ def read_folder(folder: Path, *, with_labels: bool) -> Iterator[Document]:
     for path in files:
         relative = path.relative_to(folder)
         label = relative.parts[0] if with_labels and len(relative.parts) > 1 else None
-        yield Document(read_whole(path), label, relative.as_posix(), None, str(path))
+        with storage_errors(path):
+            text = read_whole(path)
+        yield Document(text, label, relative.as_posix(), None, str(path))
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -46,7 +49,8 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _raise(error: OSError) -> None:
-    raise error
+    with storage_errors(Path(error.filename)):
+        raise error
 
 
 def _check_no_circle(folder: Path) -> None:
