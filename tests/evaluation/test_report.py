@@ -23,8 +23,14 @@ from textclf_transformer.data.text_files import Document
 from textclf_transformer.evaluation.explain import Passage
 from textclf_transformer.evaluation.full_evaluation import evaluate_run
 from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
+from textclf_transformer.evaluation.predict import Prediction
 from textclf_transformer.evaluation.report import Report, make_report
-from textclf_transformer.evaluation.report_documents import _chunks, choose_documents, shown_documents
+from textclf_transformer.evaluation.report_documents import (
+    _chunks,
+    _shown,
+    choose_documents,
+    shown_documents,
+)
 from textclf_transformer.evaluation.report_page import duration, encoded, interval, number, short, signed
 from textclf_transformer.evaluation.report_run import read_record
 from textclf_transformer.experiment import RunFolder
@@ -171,10 +177,19 @@ def test_shades_follow_the_scores() -> None:
     assert [chunk.drop_level for chunk in chunks] == [5, -2, 0]
     assert [chunk.attention_level for chunk in chunks] == [9, 4, 2]  # the largest share is compared with 2/3
     assert [chunk.text for chunk in chunks][:2] == [text[:10], text[10:20]]  # an overlap is shown once
-    assert chunks[0].confidence_without == pytest.approx(0.5 * np.exp(-2.0))
+    assert chunks[0].probability_without == pytest.approx(0.5 * np.exp(-2.0))
     equal = _chunks(text, [passage(i, 0.25, 0.001, 5 * i, 5 * i + 5) for i in range(4)], {0}, 0.9)
     assert {chunk.attention_level for chunk in equal} == {5}
     assert {chunk.drop_level for chunk in equal} == {0}
+
+
+def test_what_is_left_without_a_chunk_is_of_all_labels_together() -> None:
+    # 0.9 that a is there and 0.8 that b is not; without the chunk both are even
+    passages = [passage(0, 0.5, float(np.log(0.9 * 0.8 / 0.25)), 0, 3), passage(1, 0.5, 0.0, 3, 6)]
+    prediction = Prediction("x", "a", 0.8, {"a": 0.9, "b": 0.2}, 2, 6, False, passages)
+    shown = _shown(Document("abcdef", None, "x", None, "memory"), prediction, multi_label=True)
+    assert [chunk.probability_without for chunk in shown.chunks] == pytest.approx([0.25, 0.9 * 0.8])
+    assert shown.together == pytest.approx(0.9 * 0.8)  # what a reader compares it with
 
 
 def test_the_whole_text_that_was_read_is_shown(folder: RunFolder) -> None:

@@ -6,6 +6,7 @@ Shades are relative to the document: the strongest chunk is the darkest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.data.store import Store
+from textclf_transformer.data.store_labels import SEPARATOR
 from textclf_transformer.data.text_documents import TextDocuments, document_id
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.evaluation.breakdowns import right_documents
@@ -44,7 +46,7 @@ class ShownChunk:
         attention_level: its shade, 0 to ``ATTENTION_LEVELS``.
         drop: its occlusion drop in nats; None for the only chunk.
         drop_level: its shade, −``OCCLUSION_LEVELS`` (speaks against) to ``OCCLUSION_LEVELS`` (speaks for).
-        confidence_without: the probability of the predicted label, or of all decisions where a document has
+        probability_without: that of the predicted label, or of all decisions together where a document has
             several labels, without the chunk; None for the only chunk.
         decisive: whether it is among the first by either measure.
         text: its text, as far as no later chunk begins.
@@ -56,7 +58,7 @@ class ShownChunk:
     attention_level: int
     drop: float | None
     drop_level: int
-    confidence_without: float | None
+    probability_without: float | None
     decisive: bool
     text: str
     overlap: bool
@@ -75,6 +77,7 @@ class ShownDocument:
         prediction: what the model says.
         true: the name of its label; None where it is not known.
         right: whether the prediction is; None where the label is not known.
+        together: the probability of all decisions together; None where a document has one label.
         chunks: in their order.
         unread: the beginning of what no chunk holds.
         unread_characters: how long all of that is.
@@ -84,6 +87,7 @@ class ShownDocument:
     prediction: Prediction
     true: str | None
     right: bool | None
+    together: float | None
     chunks: list[ShownChunk]
     unread: str
     unread_characters: int
@@ -109,7 +113,10 @@ def shown_documents(run: LoadedRun, documents: Sequence[Document]) -> list[Shown
         NonFiniteError: a logit is NaN or infinite.
     """
     predictions = predict_documents(run, documents, explain=True)
-    return [_shown(document, prediction) for document, prediction in zip(documents, predictions, strict=True)]
+    return [
+        _shown(document, prediction, multi_label=run.multi_label)
+        for document, prediction in zip(documents, predictions, strict=True)
+    ]
 
 
 def choose_documents(
@@ -164,25 +171,36 @@ def _names(label: IntArray, label_names: Sequence[str]) -> list[str]:
     return [label_names[int(place)] for place in np.flatnonzero(label)]
 
 
-def _shown(document: Document, prediction: Prediction) -> ShownDocument:
+def _shown(document: Document, prediction: Prediction, *, multi_label: bool) -> ShownDocument:
     passages = prediction.passages
     assert passages is not None
     decisive = {passage.chunk for passage in decisive_passages(passages)}
     read_to = max(passage.end for passage in passages)
-    true = None if document.label is None else "|".join(document.label)
+    true = None if document.label is None else SEPARATOR.join(document.label)
+    together = _probability_of_all(prediction) if multi_label else None
+    probability = prediction.confidence if together is None else together
     return ShownDocument(
         prediction=prediction,
         true=true,
         right=None if true is None else true == prediction.label,
-        chunks=_chunks(document.text, passages, decisive, prediction.confidence),
+        together=together,
+        chunks=_chunks(document.text, passages, decisive, probability),
         unread=document.text[read_to : read_to + PREVIEW_CHARACTERS],
         unread_characters=len(document.text) - read_to if prediction.truncated else 0,
         shortened=read_to > WHOLE_CHARACTERS,
     )
 
 
+def _probability_of_all(prediction: Prediction) -> float:
+    """Return the probability of all decisions together, of which ``occlusion_drop`` tells the fall; the
+    confidence is that of the least certain one.
+    """
+    given = prediction.label.split(SEPARATOR)
+    return math.prod(p if name in given else 1.0 - p for name, p in prediction.probabilities.items())
+
+
 def _chunks(
-    text: str, passages: Sequence[Passage], decisive: set[int], confidence: float
+    text: str, passages: Sequence[Passage], decisive: set[int], probability: float
 ) -> list[ShownChunk]:
     # equal weights are shaded alike, in the middle, and not as if each were the largest
     most = max(max(passage.attention_weight for passage in passages), 2 / len(passages))
@@ -199,7 +217,7 @@ def _chunks(
                 attention_level=round(ATTENTION_LEVELS * passage.attention_weight / most),
                 drop=passage.occlusion_drop,
                 drop_level=round(OCCLUSION_LEVELS * drop / largest),
-                confidence_without=float(min(1.0, confidence * np.exp(-drop))) if known else None,
+                probability_without=float(min(1.0, probability * np.exp(-drop))) if known else None,
                 decisive=passage.chunk in decisive,
                 text=text[passage.start : following],
                 overlap=following < passage.end,
