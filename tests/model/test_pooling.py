@@ -89,6 +89,15 @@ def test_a_document_of_one_chunk(name: str) -> None:
         torch.testing.assert_close(pooled.vectors[1], chunks[1, 0])
 
 
+@pytest.mark.parametrize("name", POOLINGS)
+def test_without_positions_only_cls_knows_the_order(name: str) -> None:
+    chunks, mask = make_chunks()
+    turned = chunks.clone()
+    turned[0] = chunks[0].flip(0)
+    vectors, others = pool(name, chunks, mask).vectors[0], pool(name, turned, mask).vectors[0]
+    assert (relative_error(others, vectors) < 1e-12) == (name != "cls")
+
+
 def test_attention_by_hand() -> None:
     chunks, mask = make_chunks()
     pooling = make_pooling("attention")
