@@ -138,6 +138,29 @@ def test_an_existing_run_is_replaced_only_with_overwrite(
     assert not (path.parent / "model.ckpt").exists()
 
 
+def test_overwrite_deletes_results_that_lie_elsewhere(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["a", "--set", f"experiment.output_dir={checkout / 'scratch'}"]
+    assert pretraining(flags) == 0
+    results = RunFolder(checkout / "scratch" / "a")
+    results.root.mkdir(parents=True)
+    for path in (results.resolved_config, results.checkpoint, results.root / "mine.txt"):
+        path.touch()
+    with RunLock(results):
+        assert pretraining([*flags, "--overwrite"]) == 7
+    assert results.checkpoint.exists()
+    assert pretraining([*flags, "--overwrite"]) == 0
+    assert not results.checkpoint.exists() and (results.root / "mine.txt").exists()
+    results.checkpoint.touch()
+    (results.root / "mine.txt").unlink()
+    other = RunFolder(checkout / "elsewhere" / "a")  # not of the run that is replaced
+    other.root.mkdir(parents=True)
+    other.checkpoint.touch()
+    assert pretraining(["a", "--set", f"experiment.output_dir={other.root.parent}", "--overwrite"]) == 0
+    assert not results.checkpoint.exists() and other.checkpoint.exists()
+
+
 def test_a_wrong_set_says_nothing_of_what_may_stay_open(
     checkout: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +42,12 @@ def generate_run(
         name: its name.
         given: dotted keys and values that follow from the arguments; ``overrides`` must not set them.
         overrides: ``KEY=VALUE`` texts, checked against the schema and written into the file.
-        overwrite: replace a run of that name: its config and all its results are deleted.
+        overwrite: replace a run of that name: its config and all its results are deleted, also those that
+            its ``experiment.output_dir`` sent elsewhere.
 
     Raises:
-        UsageError: the name is not allowed, or the run exists and ``overwrite`` is false.
+        UsageError: the name is not allowed, the run exists and ``overwrite`` is false, or its results lie in
+            a folder of something else.
         ConfigError: an override, or the template itself, is wrong; nothing is written.
         RunInUseError: a process works in the run that is to be replaced.
         StorageError: the folder cannot be written.
@@ -57,10 +60,26 @@ def generate_run(
             mend="choose another name, or add --overwrite to delete it",
         )
     text, unfilled = fill_template(kind, {"experiment.name": name, **given}, overrides)
-    with RunLock(run):
-        run.clear_results()
+    replaced = [*_results_elsewhere(run), run]
+    with ExitStack() as locks:
+        for folder in replaced:
+            locks.enter_context(RunLock(folder))
+        for folder in replaced:
+            folder.clear_results()
         atomic_write_text(run.config, text)
     return GeneratedRun(run, unfilled)
+
+
+def _results_elsewhere(run: RunFolder) -> list[RunFolder]:
+    """Return the folder that the config there is has sent results to, if any: a new run of that name and
+    ``output_dir`` would go on from them.
+    """
+    try:
+        results = results_folder(run, by_name=True)
+    except ConfigError:
+        return []  # of a config that cannot be read nobody can tell
+    is_elsewhere = results.root.is_dir() and results.root.resolve() != run.root.resolve()
+    return [results] if is_elsewhere else []
 
 
 def fill_template(
