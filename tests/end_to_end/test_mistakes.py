@@ -136,15 +136,16 @@ def test_best_weights_of_an_unfinished_run_are_set_aside_when_it_begins_anew(
         save_best(self, state)
         raise SystemExit(137)
 
+    other = ["--set", "training.learning_rate=1e-3"]
     found = []
-    for words in (
-        "",
-        f"begins anew; the weights are kept in {kept}",
-        f"replaces it; an earlier one stays in {kept}",
+    for flags, words in (
+        (other, ""),
+        ([], f"begins anew; the weights are kept in {kept}"),
+        ([], f"replaces it; an earlier one stays in {kept}"),
     ):
         with monkeypatch.context() as patch, pytest.raises(SystemExit):
             patch.setattr(Checkpointer, "save_best", killed)
-            pretrain.main(["pre", "--quiet"])
+            pretrain.main(["pre", "--quiet", *flags])
         assert words in capsys.readouterr().err
         assert not (folder / "model.ckpt").exists()
         found.append(load_checkpoint(best)["model"])
@@ -152,8 +153,12 @@ def test_best_weights_of_an_unfinished_run_are_set_aside_when_it_begins_anew(
             assert_equal(load_checkpoint(kept)["model"], found[0])
     checkout.run(pretrain.main, "pre", "--quiet")
     assert_equal(load_checkpoint(kept)["model"], found[0])
-    checkout.run(pretrain.main, "pre", "--quiet", "--overwrite")
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(Checkpointer, "save_best", killed)
+        pretrain.main(["pre", "--quiet", "--overwrite"])
     assert not kept.exists() and "leaves what the run did not write" not in capsys.readouterr().err
+    checkout.run(pretrain.main, "pre", "--quiet")
+    assert not kept.exists() and "are kept in" in capsys.readouterr().err  # until the same bits were there
 
 
 def assert_equal(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import filecmp
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -92,10 +94,18 @@ class Checkpointer:
         try:
             save_checkpoint(self._run.best_checkpoint, content)
             self._unsaved_best = None
+            self._drop_a_best_that_is_found_again()
         except StorageError as fault:
             model = {name: torch.clone(tensor) for name, tensor in content["model"].items()}
             self._unsaved_best = {**content, "model": model}
             self._report_failure(fault)
+
+    def _drop_a_best_that_is_found_again(self) -> None:
+        """Delete the best of a training that was lost once this one has come to the same bits."""
+        best, kept = self._run.best_checkpoint, self._run.best_of_before
+        with contextlib.suppress(OSError):  # what cannot be deleted stays
+            if kept.exists() and filecmp.cmp(best, kept, shallow=False):
+                kept.unlink()
 
     def _report_failure(self, fault: StorageError) -> None:
         if not self._failing:  # once, not at every step until the disk is well
