@@ -19,6 +19,7 @@ from textclf_transformer.commands import finetuning_task
 from textclf_transformer.data.store import Store
 from textclf_transformer.evaluation.loaded_run import load_run
 from textclf_transformer.training import checkpointer
+from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
 
 SHORT = ("--set", "training.epochs=1")
 
@@ -120,6 +121,26 @@ def test_other_test_data_replace_the_results(
     assert report(folder)["test"] != first["test"]
     assert report(folder)["started"] == first["started"]
     assert_complete(folder)
+    second, log = report(folder), (folder / "metrics/eval/metrics.csv").read_bytes()
+    capsys.readouterr()
+    pretrained.run(finetune.main, "ft", *other)  # allowed once, it is this run's from then on
+    assert "nothing left to do" in capsys.readouterr().err
+    assert (report(folder), (folder / "metrics/eval/metrics.csv").read_bytes()) == (second, log)
+    load_run("ft")
+
+
+def test_a_key_that_an_older_version_did_not_know_is_at_its_default(
+    pretrained: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = pretrained.finetuning("ft", "pre", *SHORT)
+    pretrained.run(finetune.main, "ft", "--quiet")
+    content = load_checkpoint(folder / "model.ckpt")
+    assert content["architecture"].pop("layer_norm_eps") == 1e-5
+    assert content["config"]["training"].pop("early_stopping_patience") is None
+    save_checkpoint(folder / "model.ckpt", content)
+    capsys.readouterr()
+    pretrained.run(finetune.main, "ft")
+    assert "nothing left to do" in capsys.readouterr().err
 
 
 def test_a_longer_plan_is_not_finished_yet(pretrained: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,14 @@ from textclf_transformer.atomic import flush_folder, storage_errors
 from textclf_transformer.commands.common import warn
 from textclf_transformer.commands.run_files import read_report
 from textclf_transformer.commands.training_run import RunContext
+from textclf_transformer.config import ArchitectureSection
 from textclf_transformer.config.keys import fill_in_defaults
+from textclf_transformer.config.section import Section
 from textclf_transformer.errors import CheckpointError
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.training.checkpointer import Checkpointer
 from textclf_transformer.training.loop import TrainingLoop
-from textclf_transformer.training.resume import changed_measures, check_resume
+from textclf_transformer.training.resume import changed_measures, check_resume, find_differences
 
 
 def load_state(
@@ -35,7 +37,8 @@ def load_state(
         _refuse_to_lose_best(context)
         _set_best_aside(context.run)
         return None
-    saved = {**saved, "config": fill_in_defaults(saved["config"], type(context.config))}
+    sections: dict[str, type[Section]] = {"config": type(context.config), "architecture": ArchitectureSection}
+    saved |= {key: fill_in_defaults(saved[key], section) for key, section in sections.items() if key in saved}
     for line in check_resume(saved, current, allow_changed=context.arguments.allow_changed):
         message(line)
     return saved
@@ -91,3 +94,15 @@ def forget_what_was_measured_otherwise(
             f"the best of step {loop.state.best_step} is replaced at the next one"
         )
         loop.state.forget_best()
+
+
+def take_over_what_changed(
+    saved: Mapping[str, Any], current: Mapping[str, Any], checkpointer: Checkpointer, loop: TrainingLoop[Any]
+) -> None:
+    """Save a finished state with what was allowed to change: no step does, and it would be asked for again.
+
+    Raises:
+        StorageError: it could not be saved.
+    """
+    if loop.finished and find_differences(saved, current):
+        checkpointer.save(loop.state_dict, required=True)

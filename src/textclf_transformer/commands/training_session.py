@@ -16,6 +16,7 @@ from textclf_transformer.commands.resuming import (
     forget_a_best_that_is_gone,
     forget_what_was_measured_otherwise,
     load_state,
+    take_over_what_changed,
 )
 from textclf_transformer.commands.run_files import (
     begin_report,
@@ -86,6 +87,8 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
         log.wandb_log = wandb_log = _open_wandb(context, config_dict, saved)
         report = {**begin_report(context, task.model, task.facts), "data": dict(task.data_report)}
         write_run_files(run, config_dict, task.tokenizer, report)
+        if saved is not None:
+            take_over_what_changed(saved, current, checkpointer, loop)
         _fill_frozen_cache(context, task, loop)
         loop.run()
         if task.frozen_cache is not None:
