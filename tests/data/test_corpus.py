@@ -206,6 +206,65 @@ def test_bad_csv_is_named_with_its_line(tmp_path: Path, text: str, message: str)
         read(write(tmp_path / "a.csv", text))
 
 
+@pytest.mark.parametrize("columns", [["text", "label"], ["label", "text"], ["id", "text", "label"]])
+def test_a_quote_that_swallows_rows_is_told(tmp_path: Path, columns: list[str]) -> None:
+    """The file has as many quotes as it should, and no row has a wrong number of columns."""
+    rows = [("1", "fine", "a"), ("2", '"No, he said', "a"), ("3", "soil", "b"), ("4", 'nor she"', "b")]
+    names = ("id", "text", "label")
+    lines = ["\t".join(columns)]
+    lines += ["\t".join(dict(zip(names, row, strict=True))[name] for name in columns) for row in rows]
+    path = write(tmp_path / "a.tsv", "\n".join(lines) + "\n")
+    with pytest.warns(UserWarning, match=r"a\.tsv:3: the row ends at line 5, over lines that look like rows"):
+        assert len(read(path)) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "one line\nanother",
+        "def f():\n\treturn 1\n\treturn 2",  # of a column that is the last of two
+        'he said "no"\nand went',
+        "one\n\ntwo\tthree",
+    ],
+)
+@pytest.mark.parametrize("columns", [["text", "label"], ["label", "text"]])
+def test_cells_of_several_lines_are_taken_as_they_are(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, columns: list[str], text: str
+) -> None:
+    with (tmp_path / "a.tsv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, delimiter="\t")
+        writer.writeheader()
+        writer.writerow({"text": text, "label": "a"})
+    assert [document.text for document in read(tmp_path / "a.tsv")] == [text]
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl", "folder/a"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_its_mark_is_refused(tmp_path: Path, name: str, encoding: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes("text,label\ngrün,a\n".encode(encoding))
+    with pytest.raises(DataError, match=rf"UTF-16, without the mark.*{name}.*iconv -f UTF-16LE"):
+        read(path.parent if "/" in name else path)
+
+
+def test_integers_beside_a_gap_are_integers(tmp_path: Path) -> None:
+    """So pandas writes them: a column with a gap holds floats."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    column = pyarrow.array([7.0, None, 1.5, 2.0**60])
+    rows = {"text": ["a", "b", "c", "d"], "label": ["x"] * 4, "id": column, "group": column}
+    parquet.write_table(pyarrow.table(rows), tmp_path / "a.parquet")
+    found = [(document.id, document.group) for document in read(tmp_path / "a.parquet")]
+    assert found == [
+        ("7", "7"),
+        ("a:2", None),
+        ("1.5", "1.5"),
+        ("1.152921504606847e+18", "1.152921504606847e+18"),
+    ]
+
+
 def test_csv_cells_may_be_long_and_odd(tmp_path: Path) -> None:
     odd = "a\x00b\r\nc,'\"\t" + "long " * 100_000
     with (tmp_path / "a.csv").open("w", encoding="utf-8", newline="") as file:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from textclf_transformer.atomic import storage_errors
-from textclf_transformer.data.tables import Columns, read_csv, read_parquet, row_document
+from textclf_transformer.data.table_files import read_csv, read_parquet
+from textclf_transformer.data.tables import Columns, row_document
 from textclf_transformer.data.text_files import (
     STDIN,
     TEXT_SUFFIXES,

@@ -1,19 +1,17 @@
-"""Documents from rows with named columns: what a row must have, and reading CSV, TSV and Parquet."""
+"""Documents from rows with named columns: what a row must have."""
 
 from __future__ import annotations
 
-import csv
 import datetime
 import decimal
-from collections.abc import Iterator, KeysView, Mapping, Set
+from collections.abc import KeysView, Mapping, Set
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from textclf_transformer.data.text_files import MAX_LINE_BYTES, Document, plain_stem, read_lines
-from textclf_transformer.errors import DataError, UsageError, counted
+from textclf_transformer.data.text_files import Document
+from textclf_transformer.errors import DataError
 
-PARQUET_ROWS = 256  # rows held at a time; documents may be long
+_EXACT = 2**53  # up to here a float is the integer that it was made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,116 +64,6 @@ def missing_column(name: str, columns: Columns, *, found: list[str], where: str)
         columns.label: "name it with --label-column; textclf prepare --no-labels reads none",
     }.get(name)
     return DataError(f"there is no column {name!r}", where=where, found=shown, mend=mend)
-
-
-def read_csv(path: Path, columns: Columns, *, delimiter: str) -> Iterator[Document]:
-    """Yield the documents of a CSV or TSV file with a header row; every cell is text.
-
-    Raises:
-        DataError: a column is missing or doubled, a row has too few or too many cells, or the quoting is
-            broken.
-    """
-    csv.field_size_limit(MAX_LINE_BYTES)
-    lines = (line for _, line in read_lines(path))
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    stem = plain_stem(path)
-    header: list[str] | None = None
-    row = 0
-    while True:
-        where = f"{path}:{reader.line_num + 1}"
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            found, mend = _csv_fault(str(error))
-            raise DataError("the row cannot be read", where=where, found=found, mend=mend) from error
-        if cells is None:
-            break
-        if not cells:
-            continue  # a blank line
-        if header is None:
-            header = cells
-            _check_header(header, columns, where)
-            continue
-        row += 1
-        if len(cells) != len(header):
-            raise DataError(
-                "the row has a wrong number of columns",
-                where=where,
-                found=len(cells),
-                expected=f"{len(header)} as in the header",
-            )
-        record = dict(zip(header, cells, strict=True))
-        yield row_document(record, columns, where=where, default_id=f"{stem}:{row}")
-    if header is None:
-        raise DataError("the file is empty", where=str(path), expected="a header row")
-
-
-def _csv_fault(fault: str) -> tuple[str, str | None]:
-    """Return what the csv module found and what to do about it, None where that is not known."""
-    if "universal-newline" in fault:  # its own text asks for an argument of Python's open()
-        return "a CR that ends no line", "end the lines with \\n: tr '\\r' '\\n' < OLD > NEW"
-    if "expected after" in fault or "unexpected end" in fault:
-        return (
-            fault,
-            'a cell that begins with a quote ends with one; double those inside it: "he said ""no"""',
-        )
-    return fault, None
-
-
-def read_parquet(path: Path, columns: Columns) -> Iterator[Document]:
-    """Yield the documents of a Parquet file.
-
-    Raises:
-        UsageError: pyarrow is not installed.
-        DataError: the file is damaged, a column is missing, or a value is of a type that is no text or label.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UsageError(
-            "reading Parquet needs pyarrow",
-            where=str(path),
-            mend="pip install 'textclf_transformer[parquet]', or convert the file to JSONL",
-        ) from error
-    stem = plain_stem(path)
-    row = 0
-    try:
-        # checksums are there only if the writer was asked for them
-        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            names = list(file.schema_arrow.names)
-            _check_header(names, columns, str(path))
-            wanted = [name for name in (*columns.required(), *columns.optional()) if name in names]
-            for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=wanted):
-                for record in batch.to_pylist():
-                    row += 1
-                    where = f"{path}:row {row}"
-                    yield row_document(record, columns, where=where, default_id=f"{stem}:{row}")
-            if row != file.metadata.num_rows:
-                raise DataError(
-                    "the Parquet file is damaged",
-                    where=str(path),
-                    found=counted(row, "row"),
-                    expected=f"{file.metadata.num_rows}, as its footer says",
-                )
-    except UnicodeDecodeError as error:
-        where = f"{path}, after row {row}"
-        raise DataError("a text is not UTF-8", where=where, found=str(error)) from error
-    except (pyarrow.ArrowException, OSError, OverflowError) as error:
-        # pyarrow reports damage as OSError without a number, too; with one it is the disk's
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        where = f"{path}, after row {row}"
-        raise DataError("the Parquet file cannot be read", where=where, found=str(error)) from error
-
-
-def _check_header(header: list[str], columns: Columns, where: str) -> None:
-    for name in columns.required():
-        if name not in header:
-            raise missing_column(name, columns, found=header, where=where)
-    for name in (*columns.required(), *columns.optional()):
-        if header.count(name) > 1:
-            raise DataError(f"the column {name!r} stands twice", where=where)
 
 
 def _label(value: Any, where: str, column: str) -> str | tuple[str, ...]:
@@ -249,10 +137,13 @@ def _plain(value: Any) -> Any:
 
 def _short_text(value: Any, where: str, column: str) -> str:
     """Return an id or group as text, "" where there is none, or what is no number (NaN) or time (NaT) stands
-    for none: as a group, it would bind all such documents together.
+    for none: as a group, it would bind all such documents together. 7.0 is "7", for a column of integers
+    with a gap holds floats.
     """
     if value is None:
         return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
+        value = int(value)
     if isinstance(value, (int, float, decimal.Decimal, datetime.date)) and not isinstance(value, bool):
         return str(value) if value == value else ""
     if not isinstance(value, str):

@@ -62,6 +62,8 @@ _PACKED = {
 STDIN = "-"
 """Stands for standard input where a path is asked for."""
 
+_FEW_NULS = 3  # that may stand in a short line of UTF-8
+
 # A line, and so a document of a line-based format, is held in memory; a file without line ends must not fill
 # it.
 MAX_LINE_BYTES = 1 << 30
@@ -176,6 +178,13 @@ def packed_kind(begin: bytes) -> Packed | None:
 
 def decode(raw: bytes, where: str) -> str:
     """Return ``raw`` as text; DataError with the byte's place where it is not UTF-8, or is packed."""
+    if b"\0" in raw and raw.count(b"\0") > max(_FEW_NULS, len(raw) // 3):
+        raise DataError(
+            "not UTF-8 but UTF-16, without the mark that says so",
+            where=where,
+            found="a zero in every second byte",
+            mend="convert the file with `iconv -f UTF-16LE -t UTF-8` (or UTF-16BE)",
+        )
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
