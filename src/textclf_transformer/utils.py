@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.util
 import operator
+import os
 import platform
 import random
 import re
@@ -61,6 +62,31 @@ def derive_seed(*parts: int | str) -> int:
         data = text.encode("utf-8")
         digest.update(f"{kind}{len(data)}:".encode("ascii") + data)
     return int.from_bytes(digest.digest(), "big") >> 1
+
+
+def check_integer(value: Any, name: str, *, at_least: int | None = None) -> None:
+    """Refuse what a notebook gives for the integer ``name`` and is none, or too low.
+
+    Raises:
+        ConfigError: it is none, or below ``at_least``.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or (at_least is not None and number < at_least):
+        expected = "an integer" if at_least is None else f"an integer from {at_least} up"
+        raise ConfigError("not a number that can be used", where=name, found=repr(value), expected=expected)
+
+
+def check_path(value: Any, name: str, *, expected: str = "the path of a folder") -> None:
+    """Refuse what a notebook gives for the path ``name`` and is none.
+
+    Raises:
+        ConfigError: it is neither a string nor a path.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError("not a path", where=name, found=type(value).__name__, expected=expected)
 
 
 def seed_everything(seed: int) -> None:

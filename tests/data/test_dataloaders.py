@@ -103,8 +103,8 @@ def test_labels_count_for_what_they_are_wherever_they_come_from(
     assert sorted(next(iter(loader))["labels"].tolist()) == [0, last, last]
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_a_batch_holds_a_text_at_least(tokenizer: TokenizerWrapper, batch_size: int) -> None:
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, None, "2", True])
+def test_a_batch_holds_a_text_at_least(tokenizer: TokenizerWrapper, batch_size: Any) -> None:
     with pytest.raises(ConfigError, match="batch_size; found"):
         create_mlm_dataloader(TEXTS, tokenizer, batch_size=batch_size)
     with pytest.raises(ConfigError, match="batch_size; found"):
@@ -211,3 +211,27 @@ def test_the_blocks_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     output = names["output"]
     assert isinstance(output, dict) and output["logits"].shape == (2, 2)
     assert output["attention_weights"].shape == (2, 6)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"seed": None}, {"chunk_size": "8"}, {"stride": 1.5}, {"max_chunks": 1.5}, {"tokenizer": "tokenizer"}],
+    ids=lambda given: next(iter(given)),
+)
+def test_an_argument_of_a_wrong_type_is_named(tokenizer: TokenizerWrapper, given: dict[str, Any]) -> None:
+    (name,) = given
+    arguments = {"tokenizer": tokenizer, "batch_size": 2, **given}
+    with pytest.raises(ConfigError, match=f"; {name}; found"):
+        create_classification_dataloader(TEXTS, [0] * len(TEXTS), **arguments)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"seed": 1.5}, {"max_sequence_length": None}, {"tokenizer": None}],
+    ids=lambda given: next(iter(given)),
+)
+def test_an_argument_of_a_wrong_type_is_named_for_mlm_too(
+    tokenizer: TokenizerWrapper, given: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=f"; {next(iter(given))}; found"):
+        create_mlm_dataloader(TEXTS, **{"tokenizer": tokenizer, "batch_size": 2, **given})

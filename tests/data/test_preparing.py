@@ -14,7 +14,7 @@ from end_to_end.conftest import Checkout
 import textclf_transformer
 from textclf_transformer.commands import prepare as command
 from textclf_transformer.data.store import Store
-from textclf_transformer.errors import DataError, UsageError, UserError
+from textclf_transformer.errors import ConfigError, DataError, UsageError, UserError
 
 SPLIT = (0.8, 0.1, 0.1)
 
@@ -87,6 +87,8 @@ def test_what_a_frame_has_for_nothing_is_no_group_and_no_id(checkout: Checkout, 
     frame = pandas.DataFrame({"text": ["soil", "ship", "rope"], "group": column, "id": column})
     store = Store.open(textclf_transformer.prepare(frame, "new", tokenizer="tokenizer"))
     assert store.group(0) is not None
+    if as_column in {"float", "Int64"}:
+        assert (store.group(0), store.document_id(0)) == ("1", "1")
     assert [store.group(place) for place in (1, 2)] == [None, None]
     assert [store.document_id(place) for place in (1, 2)] == ["1", "2"]
 
@@ -112,6 +114,12 @@ def test_a_column_that_stands_twice_is_refused(checkout: Checkout) -> None:
         (["a"], {"labels": np.array([[0, 1]]), "multi_label": True}, DataError, r"of shape \(1, 2\)"),
         (["a"], {"labels": [["x"]]}, DataError, "label is a list"),
         (["a"], {"split": (0.5, 0.5)}, UsageError, "three shares"),
+        (["a"], {"split": 0.5}, UsageError, "three shares"),
+        (["a"], {"split": ("0.5", "0.3", "0.2")}, UsageError, "three shares"),
+        (["a"], {"seed": -1}, ConfigError, "seed; found -1, expected an integer from 0 up"),
+        (["a"], {"seed": 1.5}, ConfigError, "seed; found 1.5"),
+        (["a"], {"tokenizer": None}, ConfigError, "tokenizer; found NoneType, expected the path"),
+        (["a"], {"out": 5}, ConfigError, "out; found int"),
         (["a"], {"tokenizer": "nowhere"}, UserError, "nowhere"),
         (["a"], {"out": "store"}, UsageError, "store"),
     ],

@@ -190,6 +190,8 @@ def test_a_logit_that_is_not_finite_is_named() -> None:
 def test_no_such_run(finetuned: Checkout) -> None:
     with pytest.raises(ConfigError, match=r"no such finetuning run.*\./NAME"):
         load_run("nobody")
+    with pytest.raises(ConfigError, match=r"not a path; run; found NoneType, expected the name of a run"):
+        load_run(None)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="no such finetuning run"):
         load_run("somewhere/else")
     with pytest.raises(UsageError, match="not a name"):

@@ -189,8 +189,12 @@ def test_every_keyword_reaches_the_model(folder: str) -> None:
         ({"hidden_size": 768}, "found 768, expected 24"),
         ({"chunk_size": 17}, "found 17, expected 3 to 16"),
         ({"chunk_size": 2}, "found 2, expected 3 to 16"),
-        ({"num_classes": 0}, "num_classes is too small; found 0"),
-        ({"max_chunks": 0}, "max_chunks is too small; found 0"),
+        ({"num_classes": 0}, "num_classes; found 0, expected an integer from 1 up"),
+        ({"num_classes": "3"}, "num_classes; found '3'"),
+        ({"chunk_size": 16.0}, "chunk_size; found 16.0"),
+        ({"base_model_name": None}, "base_model_name; found NoneType, expected a preset"),
+        ({"base_model_name": Path("nowhere")}, "no such base model; found 'nowhere'"),
+        ({"max_chunks": 0}, "max_chunks; found 0"),
     ],
 )
 def test_conflicts_are_one_line(changes: dict[str, object], message: str, folder: str) -> None:

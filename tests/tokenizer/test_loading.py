@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from textclf_transformer.errors import DataError, UsageError
-from textclf_transformer.tokenizer.loading import load_tokenizer, tokenizer_kind
+from textclf_transformer.errors import ConfigError, DataError, UsageError
+from textclf_transformer.tokenizer.loading import get_tokenizer, load_tokenizer, tokenizer_kind
 from textclf_transformer.tokenizer.training import train_byte_level_bpe, train_wordpiece
 from textclf_transformer.tokenizer.wordpiece_tokenizer_wrapper import WordPieceTokenizerWrapper
 
@@ -136,3 +137,9 @@ def test_kind_without_a_wrapper_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}', encoding="utf-8")
     with pytest.raises(DataError, match="Unigram"):
         tokenizer_kind(tmp_path)
+
+
+@pytest.mark.parametrize("folder", [None, 5, b"tokenizer"])
+def test_what_is_no_path_is_refused(folder: Any) -> None:
+    with pytest.raises(ConfigError, match=r"not a path; folder; found .*, expected .* with tokenizer\.json"):
+        get_tokenizer(folder)

@@ -21,6 +21,7 @@ from textclf_transformer.data.text_documents import TextDocuments
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import ConfigError, DataError, counted
 from textclf_transformer.tokenizer.base import TokenizerWrapper
+from textclf_transformer.utils import check_integer
 
 _log = logging.getLogger(__name__)
 
@@ -88,9 +89,11 @@ def create_mlm_dataloader(
 
     Raises:
         DataError: a text is empty, no string, or has no tokens.
-        ConfigError: ``max_sequence_length`` is below 3, or ``batch_size`` below 1.
+        ConfigError: ``max_sequence_length`` is below 3, ``batch_size`` below 1, an argument is no integer, or
+            ``tokenizer`` is none.
     """
-    _check_batch_size(batch_size)
+    _check_integers(batch_size=batch_size, max_sequence_length=max_sequence_length, seed=seed)
+    _check_tokenizer(tokenizer)
     check_in_order(texts, "texts")
     batches = MlmBatches(
         TextDocuments.read(_documents(texts, None), tokenizer, multi_label=False, path="texts"),
@@ -146,10 +149,17 @@ def create_classification_dataloader(
     Raises:
         DataError: a text is empty, no string, or has no tokens; there are more or fewer labels than texts; or
             a label is of another type, or not among ``label_names``.
-        ConfigError: chunk size, stride and number of chunks do not fit together, or ``batch_size`` is
-            below 1.
+        ConfigError: chunk size, stride and number of chunks do not fit together, ``batch_size`` is below 1,
+            an argument is no integer, or ``tokenizer`` is none.
     """
-    _check_batch_size(batch_size)
+    given = {"stride": stride, "max_chunks": max_chunks}
+    _check_integers(
+        batch_size=batch_size,
+        chunk_size=chunk_size,
+        seed=seed,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    _check_tokenizer(tokenizer)
     check_in_order(texts, "texts")
     own, numbers = _names_of(labels, texts=len(texts))
     if label_names is not None:
@@ -177,10 +187,20 @@ def create_classification_dataloader(
     return EpochLoader(steps=batches.steps_per_epoch, batch=batch, label_names=batches.label_names)
 
 
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
+def _check_integers(*, batch_size: int, **others: int) -> None:
+    """Refuse what is no integer; most numbers that are too low are named where they are used."""
+    check_integer(batch_size, "batch_size", at_least=1)
+    for name, value in others.items():
+        check_integer(value, name)
+
+
+def _check_tokenizer(tokenizer: Any) -> None:
+    if not hasattr(tokenizer, "encode_batch") or not hasattr(tokenizer, "mask_input_for_mlm"):
         raise ConfigError(
-            "the batch holds no text", where="batch_size", found=batch_size, expected="1 or more"
+            "not a tokenizer of this package",
+            where="tokenizer",
+            found=type(tokenizer).__name__,
+            expected="what get_tokenizer(FOLDER) returns",
         )
 
 

@@ -17,6 +17,7 @@ from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import DataError, UsageError
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.loading import load_tokenizer, tokenizer_kind
+from textclf_transformer.utils import check_integer, check_path
 
 if TYPE_CHECKING:
     import pandas
@@ -55,6 +56,9 @@ def prepare(
         UserError: a text or a label is faulty, the tokenizer cannot be read, or the folder is there.
         TypeError: ``texts`` is one string.
     """
+    check_path(out, "out")
+    check_path(tokenizer, "tokenizer")
+    check_integer(seed, "seed", at_least=0)
     records = Records.of(texts, labels=labels)
     if split is not None and not are_shares(split):
         raise UsageError("not a split", found=split, expected="three shares that add up to 1")

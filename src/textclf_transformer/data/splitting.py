@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +20,11 @@ WHOLE = "data"
 _OF_SIZE = 0.5
 
 
-def are_shares(fractions: Sequence[float]) -> bool:
+def are_shares(fractions: Any) -> bool:
     """Whether these are the shares of train, val and test."""
-    return len(fractions) == len(SPLITS) and min(fractions) > 0 and abs(sum(fractions) - 1) <= 1e-6
+    shares = list(fractions) if hasattr(fractions, "__len__") else []
+    are_numbers = len(shares) == len(SPLITS) and all(isinstance(share, Real) for share in shares)
+    return are_numbers and min(shares) > 0 and abs(sum(shares) - 1) <= 1e-6
 
 
 def stratified_split(

@@ -9,6 +9,7 @@ from pathlib import Path
 from textclf_transformer.config.results import results_folder
 from textclf_transformer.errors import CheckpointError, ConfigError, UsageError
 from textclf_transformer.experiment import Kind, RunFolder
+from textclf_transformer.utils import check_path
 
 
 def find_run(run: str | os.PathLike[str], kinds: Sequence[Kind] = ("finetuning",)) -> RunFolder:
@@ -21,10 +22,12 @@ def find_run(run: str | os.PathLike[str], kinds: Sequence[Kind] = ("finetuning",
         kinds: where a name is looked for.
 
     Raises:
-        ConfigError: there is no such folder, it is not a run's, or its config cannot be read.
+        ConfigError: there is no such folder, it is not a run's, its config cannot be read, or ``run`` is
+            neither a string nor a path.
         UsageError: the name is not allowed, there is a run of each kind with it, or the folder is a symbolic
             link.
     """
+    check_path(run, "run", expected="the name of a run, or the path of its folder")
     text = os.fspath(run)
     is_path = (
         isinstance(run, os.PathLike) or any(mark in text for mark in {"/", os.sep}) or text in {".", ".."}

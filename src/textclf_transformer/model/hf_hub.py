@@ -14,6 +14,7 @@ from textclf_transformer.errors import ConfigError, printable
 from textclf_transformer.experiment import is_hub_name
 from textclf_transformer.model.hf_config import CONFIG_FILE
 from textclf_transformer.model.hf_folder import HEAD_CONFIG_FILE, HEAD_WEIGHTS_FILE, PICKLE_FILE, WEIGHTS_FILE
+from textclf_transformer.utils import check_path
 
 _OPTIONAL = ("tokenizer.json", "tokenizer_config.json", HEAD_CONFIG_FILE, HEAD_WEIGHTS_FILE)
 
@@ -26,8 +27,9 @@ def local_folder(source: Path | str) -> Path:
             folder here.
 
     Raises:
-        ConfigError: see ``fetch_from_hub``.
+        ConfigError: ``source`` is no path; see ``fetch_from_hub``.
     """
+    check_path(source, "folder", expected="a folder, or owner/name of a model on the hub")
     if isinstance(source, str) and is_hub_name(source, Path.cwd()):
         return fetch_from_hub(source)
     return Path(source)

@@ -11,6 +11,7 @@ from textclf_transformer.experiment import is_hub_name
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.hf_config import CONFIG_FILE
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
+from textclf_transformer.utils import check_integer, check_path
 
 _log = logging.getLogger(__name__)
 
@@ -200,15 +201,18 @@ def create_model(
         freeze_base: another name of ``freeze_base_encoder``. All others are described in ``ModelConfig``.
 
     Raises:
-        ConfigError: there is no such base model, a size conflicts with it, or a number is below 1.
+        ConfigError: there is no such base model, a size conflicts with it, or a number is no integer or below
+            1.
         CheckpointError: the folder's weights cannot be loaded.
         ValueError: the pooling is unknown, its heads do not divide the hidden size, or a drop probability is
             none.
     """
     for name, number in (("num_classes", num_classes), ("max_chunks", max_chunks)):
-        if number < 1:
-            raise ConfigError(f"{name} is too small", found=number, expected="1 or more")
-    encoder, has_weights = _base_model(base_model_name)
+        check_integer(number, name, at_least=1)
+    if chunk_size is not None:
+        check_integer(chunk_size, "chunk_size")
+    check_path(base_model_name, "base_model_name", expected="a preset, a folder, or owner/name on the hub")
+    encoder, has_weights = _base_model(str(base_model_name))
     _check_sizes(encoder, base_model_name, hidden_size=hidden_size, chunk_size=chunk_size)
     model = HierarchicalRobertaForClassification(
         encoder,

@@ -15,7 +15,7 @@ from textclf_transformer.tokenizer.files import (
     read_tokenizer_text,
 )
 from textclf_transformer.tokenizer.wordpiece_tokenizer_wrapper import WordPieceTokenizerWrapper
-from textclf_transformer.utils import load_class
+from textclf_transformer.utils import check_path, load_class
 
 WRAPPERS: dict[str, type[TokenizerWrapper]] = {
     wrapper.kind: wrapper for wrapper in (WordPieceTokenizerWrapper, ByteLevelBPETokenizerWrapper)
@@ -130,7 +130,9 @@ def get_tokenizer(folder: Path | str) -> TokenizerWrapper:
 
     Raises:
         DataError: there is no tokenizer, or it is of neither kind.
+        ConfigError: ``folder`` is no path.
     """
+    check_path(folder, "folder", expected="the path of a folder with tokenizer.json")
     folder = Path(folder)
     return load_tokenizer(tokenizer_kind(folder), folder)
 
