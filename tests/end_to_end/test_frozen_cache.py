@@ -83,6 +83,21 @@ def test_the_run_is_the_same_with_and_without(pretrained: Checkout, encoded: lis
     assert not (cached / "frozen_cache").exists()
 
 
+def test_word_dropout_hides_from_training_alone_and_keeps_no_vectors(
+    pretrained: Checkout, encoded: list[int]
+) -> None:
+    head = "[{from_epoch: 0, train: head}]"
+    quiet = ("--set", "classification_head.classifier_dropout=0", "--set", "training.learning_rate=1e-12")
+    cached = finished_run(pretrained, "cached", *quiet, freeze=head)
+    encoded_once = sum(encoded)
+    encoded.clear()
+    hidden = finished_run(pretrained, "hidden", *quiet, "--set", "training.word_dropout=0.5", freeze=head)
+    assert sum(encoded) > 1.5 * encoded_once
+    for which, equal in (("train", False), ("eval", True)):  # of weights that did not move
+        for row, other in zip(rows(cached, which), rows(hidden, which), strict=True):
+            assert (float(row["loss"]) == pytest.approx(float(other["loss"]), rel=3e-7)) == equal
+
+
 def test_a_run_cut_off_while_encoding_goes_on_to_the_same_bits(
     pretrained: Checkout, encoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,8 +220,12 @@ def test_the_plan_says_whether_vectors_are_kept(
     pretrained: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = pretrained.finetuning("plan", "pre", *SETTINGS, "--set", f"training.freeze={HEAD_THEN_ALL}")
-    for gib, said in (("8", "are kept on the disk"), ("0", "are not kept on the disk")):
-        assert finetune.main(["plan", "--dry-run", "--set", f"training.frozen_cache_gib={gib}"]) == 0
+    for setting, said in (
+        ("frozen_cache_gib=8", "are kept on the disk"),
+        ("frozen_cache_gib=0", "are not kept on the disk (training.frozen_cache_gib: 0)"),
+        ("word_dropout=0.2", "are not kept on the disk (training.word_dropout 0.2"),
+    ):
+        assert finetune.main(["plan", "--dry-run", "--set", f"training.{setting}"]) == 0
         shown = capsys.readouterr()
         assert said in shown.err + shown.out
     assert not (folder / "frozen_cache").exists()

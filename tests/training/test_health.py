@@ -57,8 +57,22 @@ def test_drift() -> None:
     said(health, [0.5, 0.3, 0.2, 0.2, 0.1, 0.1])
     assert health.evaluation(row(0.95, step=60)) == []  # hardly worse
     (text,) = health.evaluation(row(1.3, step=90))
-    assert "drift apart: since step 30" in text and "from 0.900 to 1.300" in text
+    assert "drift apart: since step 30" in text and "from 0.900 to 1.300" in text and "by heart" in text
     assert health.evaluation(row(1.4, step=120)) == []
+
+
+@pytest.mark.parametrize(
+    ("scores", "words"), [((0.7, 0.8), "yet f1_macro went from 0.700 to 0.800"), ((0.7, 0.7), "by heart")]
+)
+def test_drift_of_a_classifier_that_is_right_more_often_is_no_reason_to_stop(
+    scores: tuple[float, float], words: str
+) -> None:
+    health = Health(label_names=NAMES)
+    said(health, [1.0, 0.9, 0.8])
+    assert health.evaluation(row(0.9, step=30, f1_macro=scores[0])) == []
+    said(health, [0.5, 0.3, 0.2, 0.2, 0.1, 0.1])
+    (text,) = health.evaluation(row(1.3, step=90, f1_macro=scores[1]))
+    assert words in text and ("fewer training.epochs" in text) == (scores[0] == scores[1])
 
 
 def test_both_losses_rising_is_no_drift() -> None:

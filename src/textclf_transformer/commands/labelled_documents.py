@@ -11,6 +11,7 @@ from textclf_transformer.commands.training_run import RunContext
 from textclf_transformer.config import FinetuningConfig
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.documents import Documents
+from textclf_transformer.data.word_dropout import WordDropout
 from textclf_transformer.errors import ConfigError, DataError, counted, not_read
 
 
@@ -85,6 +86,7 @@ def make_batches(
     """Return the chunked documents of one split."""
     config, tokenizer = context.config, pretrained.tokenizer
     chunk_size = chunk_size_of(config, pretrained)
+    share, seed = config.training.word_dropout, config.experiment.seed
     return DocumentBatches(
         documents,
         cls_token_id=tokenizer.cls_token_id,
@@ -95,8 +97,9 @@ def make_batches(
         max_chunks=config.chunking.max_chunks,
         samples_per_step=context.samples_per_step,
         tokens_per_micro_batch=context.micro_batch_tokens,
-        seed=config.experiment.seed,
+        seed=seed,
         label_names=label_names,
+        word_dropout=WordDropout(tokenizer, share=share, seed=seed) if share else None,
     )
 
 

@@ -60,6 +60,15 @@ class FinetuningTrainingSection(TrainingSection):
         float,
         Field(ge=0, lt=1, description="Share of a training target that is spread evenly over all labels."),
     ] = 0.0
+    word_dropout: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="Share of the training documents' tokens that become [MASK], others in each epoch; "
+            "with it the vectors of a frozen encoder are not kept.",
+        ),
+    ] = 0.0
     layerwise_lr_decay: Annotated[
         float,
         Field(

@@ -28,6 +28,7 @@ from textclf_transformer.data.collate import (
 )
 from textclf_transformer.data.documents import Documents, Int64Array, align_labels, has_preset_chunks
 from textclf_transformer.data.sampler import EpochSampler, split_by_budget
+from textclf_transformer.data.word_dropout import WordDropout
 from textclf_transformer.errors import DataError
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.utils import derive_seed
@@ -155,6 +156,7 @@ class DocumentBatches:
         seed: the run's seed.
         label_names: the model's labels in their order, onto which the documents' labels are mapped by name;
             None: as the documents number them.
+        word_dropout: hides tokens of what is learned from, never of an evaluation; None hides nothing.
 
     Attributes:
         tokens_per_micro_batch: may be lowered between two steps; the samples stay the same.
@@ -189,6 +191,7 @@ class DocumentBatches:
         tokens_per_micro_batch: int,
         seed: int,
         label_names: Sequence[str] | None = None,
+        word_dropout: WordDropout | None = None,
     ) -> None:
         check_chunking(chunk_size=chunk_size, stride=stride, max_chunks=max_chunks)
         if len(documents) == 0:
@@ -202,6 +205,7 @@ class DocumentBatches:
         self._chunk_size = chunk_size
         self._stride = stride
         self._max_chunks = max_chunks
+        self._word_dropout = word_dropout
         self.tokens_per_micro_batch = tokens_per_micro_batch
         self.num_samples = len(documents)
         self._sampler = EpochSampler(
@@ -230,7 +234,7 @@ class DocumentBatches:
             DataError: the files of the documents changed behind one's back.
         """
         self._documents.verify_unchanged()
-        return [self._collate(samples) for samples in self.step_samples(epoch, index)]
+        return [self._collate(samples, epoch=epoch) for samples in self.step_samples(epoch, index)]
 
     def step_samples(self, epoch: int, index: int) -> list[Int64Array]:
         """Return which documents are in each micro-batch of ``step``; raises IndexError as it does."""
@@ -252,9 +256,15 @@ class DocumentBatches:
         )
         return [samples[micro_batch] for micro_batch in positions]
 
-    def _collate(self, samples: Int64Array) -> DocumentBatch:
+    def _collate(self, samples: Int64Array, *, epoch: int | None = None) -> DocumentBatch:
+        documents = [self._chunks(int(sample)) for sample in samples]
+        if self._word_dropout is not None and epoch is not None:
+            documents = [
+                self._word_dropout.hide(chunks, epoch=epoch, sample=int(sample))
+                for chunks, sample in zip(documents, samples, strict=True)
+            ]
         return collate_documents(
-            [self._chunks(int(sample)) for sample in samples],
+            documents,
             labels=None if self.labels is None else self.labels[samples],
             sample_indices=samples,
             pad_token_id=self._pad_token_id,
