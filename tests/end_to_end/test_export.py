@@ -93,6 +93,16 @@ def check_card(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch, run: P
     return card
 
 
+def check_given(folder: Path, monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
+    """The lines of the card give the labels that we give, by the thresholds of the run."""
+    loaded = load_run(run)
+    assert loaded.thresholds is not None and set(loaded.thresholds) != {0.5}
+    with monkeypatch.context() as patch:
+        names = run_card(folder, patch)
+    least = torch.tensor(loaded.thresholds)
+    assert names["given"] == (torch.tensor(ours_of(run, names["text"])) > least).nonzero().flatten().tolist()
+
+
 def test_a_hierarchical_run(finetuned: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     out = finetuned.root / "out" / "ft"
     finetuned.run(cli.main, "export", "ft", "--to", "hf", out)
@@ -186,6 +196,12 @@ def test_disentangled_runs_and_several_labels(
     assert model.config.problem_type == "multi_label_classification"
     check_encoder(out, head=("classifier.", "pooler."), pooler=set())
     assert "any number of the labels" in check_card(out, checkout.root, monkeypatch, run)
+    check_given(out, monkeypatch, run)
+
+    run = checkout.finetuning("chunks", "deberta", *options(*data, "training.epochs=1"))
+    checkout.run(finetune.main, "chunks", "--quiet")
+    checkout.run(export.main, "chunks", "--to", "hf", checkout.root / "chunks")
+    check_given(checkout.root / "chunks", monkeypatch, run)
 
     checkout.finetuning("long", "deberta", *options("training.epochs=1", "chunking.stride=7"))
     checkout.run(finetune.main, "long", "--quiet")

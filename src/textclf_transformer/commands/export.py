@@ -142,10 +142,11 @@ def _write_classifier(run: LoadedRun, config: Mapping[str, Any], out: Path) -> s
         sequence_model.classifier = model.classifier
         sequence_model.to_hf(out, label_names=run.label_names)
         kind = "multi_label_classification" if run.multi_label else "single_label_classification"
-        hf_config = read_json(out / CONFIG_FILE)
-        atomic_write_json(out / CONFIG_FILE, {**hf_config, "problem_type": kind})
+        _add_to_config(out, {"problem_type": kind})
     else:
         model.to_hf(out, label_names=run.label_names)
+    if run.thresholds is not None:
+        _add_to_config(out, {"label_thresholds": list(run.thresholds)})
     _write_tokenizer(run.tokenizer, out, longest=run.chunk_size, split_special_tokens=True)
     card = classifier_card(
         name=run.run.name,
@@ -155,6 +156,7 @@ def _write_classifier(run: LoadedRun, config: Mapping[str, Any], out: Path) -> s
         config=config,
         label_names=run.label_names,
         multi_label=run.multi_label,
+        has_thresholds=run.thresholds is not None,
         chunk_size=run.chunk_size,
         stride=run.stride,
         max_chunks=run.max_chunks,
@@ -162,6 +164,10 @@ def _write_classifier(run: LoadedRun, config: Mapping[str, Any], out: Path) -> s
     )
     atomic_write_text(out / CARD_FILE, card)
     return "AutoModelForSequenceClassification" if is_sequence_classifier else f"the lines in {CARD_FILE}"
+
+
+def _add_to_config(out: Path, entries: Mapping[str, Any]) -> None:
+    atomic_write_json(out / CONFIG_FILE, {**read_json(out / CONFIG_FILE), **entries})
 
 
 def _write_tokenizer(

@@ -11,73 +11,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from textclf_transformer.commands.model_card_lines import (
+    ENCODER_LINES,
+    HIERARCHICAL,
+    HIERARCHICAL_LINES,
+    LIMITS,
+    MASKED_LM_LINES,
+    SEQUENCE_LINES,
+    SEVERAL_LABELS,
+    SEVERAL_LABELS_LINES,
+    TRANSFORMERS_LINES,
+)
 from textclf_transformer.errors import printable
 
 # By the kind of attention.
 FAMILIES = {"standard": "RoBERTa", "disentangled": "DeBERTa"}
 
+_CLASSIFIER = "AutoModelForSequenceClassification"
 _LABELS_SHOWN = 50
-
-_TRANSFORMERS_LINES = """\
-import torch
-from transformers import {auto_class}, AutoTokenizer
-
-folder = "."  # where this file lies
-text = "{text}"
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = {auto_class}.from_pretrained(folder).eval()
-tokens = tokenizer(text, truncation=True, return_tensors="pt")
-with torch.inference_mode():
-    logits = model(**tokens).logits
-"""
-
-_MASKED_LM_LINES = """\
-hidden = tokens["input_ids"] == tokenizer.mask_token_id
-print(tokenizer.convert_ids_to_tokens(logits[hidden][0].topk(5).indices.tolist()))
-"""
-
-_SEQUENCE_LINES = """\
-probabilities = logits[0].{activation}
-print({{model.config.id2label[index]: float(p) for index, p in enumerate(probabilities)}})
-"""
-
-_HIERARCHICAL_LINES = """\
-import torch
-from textclf_transformer import HierarchicalRobertaForClassification
-from transformers import AutoConfig, AutoTokenizer
-
-folder = "."  # where this file lies
-text = "the text to classify, as long as it may be"
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = HierarchicalRobertaForClassification.from_hf(folder).eval()  # the encoder and head.safetensors
-chunks = tokenizer(
-    text,
-    truncation=True,
-    max_length={chunk_size},
-    stride={overlap},  # tokens that a chunk shares with the one before
-    return_overflowing_tokens=True,
-    padding=True,
-    return_tensors="pt",
-)
-input_ids = chunks["input_ids"][None, :{max_chunks}]
-attention_mask = chunks["attention_mask"][None, :{max_chunks}] == 0  # True = PAD
-with torch.inference_mode():
-    probabilities = model(input_ids, attention_mask)["logits"][0].{activation}
-names = AutoConfig.from_pretrained(folder).id2label
-print({{names[index]: float(p) for index, p in enumerate(probabilities)}})
-"""
-
-_ENCODER_LINES = """\
-from transformers import AutoModel
-
-encoder = AutoModel.from_pretrained(folder{options}).eval()
-"""
-
-_LIMITS = """\
-- The numbers above hold for texts like those that it was tested on, and say nothing about others.
-- It learned from the texts named above and repeats what stands in them, prejudice included. A decision about
-  a person needs a person who reads the text.
-"""
 
 
 def masked_lm_card(
@@ -103,7 +54,7 @@ def masked_lm_card(
         mask_token: as it is written.
         mask_decoder_left_out: whether an enhanced mask decoder was trained and is not in the folder.
     """
-    limits = f"- It reads at most {longest:,} tokens at a time.\n{_LIMITS}"
+    limits = f"- It reads at most {longest:,} tokens at a time.\n{LIMITS}"
     if mask_decoder_left_out:
         limits += (
             "- It was trained with an enhanced mask decoder, which transformers lacks. The states of the\n"
@@ -123,10 +74,10 @@ def masked_lm_card(
         limits,
         "## Loading it\n",
         _code(
-            _TRANSFORMERS_LINES.format(
+            TRANSFORMERS_LINES.format(
                 auto_class="AutoModelForMaskedLM", text=f"Some text with a {mask_token} in it."
             )
-            + _MASKED_LM_LINES
+            + MASKED_LM_LINES
         ),
     )
 
@@ -140,6 +91,7 @@ def classifier_card(
     config: Mapping[str, Any],
     label_names: Sequence[str],
     multi_label: bool,
+    has_thresholds: bool,
     chunk_size: int,
     stride: int,
     max_chunks: int,
@@ -155,38 +107,38 @@ def classifier_card(
         config: the run's resolved config, plain values.
         label_names: in the order of the logits.
         multi_label: whether a document carries any number of labels.
+        has_thresholds: whether ``label_thresholds`` stand in config.json.
         chunk_size: tokens of the longest chunk, [CLS] and [SEP] included.
         stride: content tokens from one chunk's start to the next.
         max_chunks: chunks of a document that are read.
         is_sequence_classifier: whether transformers has a class for it; then it reads the first chunk alone.
     """
     activation = "sigmoid()" if multi_label else "softmax(dim=-1)"
+    given = SEVERAL_LABELS_LINES if has_thresholds else ""
     if is_sequence_classifier:
         read, way = chunk_size - 2, "It reads the beginning of a document"
         code = _code(
-            _TRANSFORMERS_LINES.format(
-                auto_class="AutoModelForSequenceClassification", text="the text to classify"
-            )
-            + _SEQUENCE_LINES.format(activation=activation)
+            TRANSFORMERS_LINES.format(auto_class=_CLASSIFIER, text="the text to classify")
+            + SEQUENCE_LINES.format(activation=activation)
+            + given
         )
         front = {"library_name": "transformers", "pipeline_tag": "text-classification"}
     else:
         read, way = chunk_size - 2 + (max_chunks - 1) * stride, "It reads a document in chunks"
         options = ", add_pooling_layer=False" if family == "RoBERTa" else ""
         code = _join(
-            "The encoder is in the layout of transformers; pooling over chunks and classifier, which\n"
-            "transformers has no class for, lie beside it in head.json and head.safetensors. Both together,\n"
-            "with the package textclf_transformer:\n",
+            HIERARCHICAL,
             _code(
-                _HIERARCHICAL_LINES.format(
+                HIERARCHICAL_LINES.format(
                     activation=activation,
                     chunk_size=chunk_size,
                     overlap=chunk_size - 2 - stride,
                     max_chunks=max_chunks,
                 )
+                + given
             ),
             "\nThe encoder alone, with transformers:\n",
-            _code(_ENCODER_LINES.format(options=options)),
+            _code(ENCODER_LINES.format(options=options)),
         )
         front = {"library_name": "textclf_transformer"}
     kind = "any number of the labels" if multi_label else "one of the labels"
@@ -194,13 +146,14 @@ def classifier_card(
         _front_matter({**front, **_base_model(config)}),
         f"# {name}\n",
         f"A {family} of {parameters:,} parameters that gives a document {kind}\n{_names(label_names)}.\n",
+        *([SEVERAL_LABELS] if has_thresholds else []),
         _data_section(report, config),
         _metrics_section(report, config),
         "## Intended use\n",
         f"To classify documents like those above. {way}.\n",
         "## Limits\n",
         f"- At most the first {read:,} tokens of a document are read.\n"
-        "- Its probabilities are not calibrated; `textclf evaluate` tells how far off they are.\n" + _LIMITS,
+        "- Its probabilities are not calibrated; `textclf evaluate` tells how far off they are.\n" + LIMITS,
         "## Loading it\n",
         code,
     )
