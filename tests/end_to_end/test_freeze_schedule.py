@@ -44,6 +44,28 @@ def test_the_phases_train_what_they_say(pretrained: Checkout, capsys: pytest.Cap
     assert max(rates[: len(rates) // 3]) > 2 * max(rates[len(rates) // 3 :])  # 1e-2, then 3e-3
 
 
+@pytest.mark.parametrize(("then", "now"), [("null", PHASES[:1]), (f"[{PHASES[0]}]", PHASES[2:])])
+def test_a_run_goes_on_with_another_schedule_if_that_is_allowed(
+    pretrained: Checkout, capsys: pytest.CaptureFixture[str], then: str, now: tuple[str, ...]
+) -> None:
+    settings = ("--set", "training.epochs=1", "--set", f"training.freeze={then}")
+    folder = pretrained.finetuning("ft", "pre", *settings)
+    pretrained.run(finetune.main, "ft")
+    before = torch.load(folder / "model.ckpt", weights_only=True)
+    freeze = f"training.freeze=[{', '.join(now)}]".replace("from_epoch: 2", "from_epoch: 0")
+    changed = ("--set", "training.epochs=2", "--set", freeze, "--allow-changed", "training.epochs")
+    assert finetune.main(["ft", *changed]) == 4
+    assert "--allow-changed training.freeze" in capsys.readouterr().err
+    pretrained.run(finetune.main, "ft", *changed, "--allow-changed", "training.freeze")
+    after = torch.load(folder / "model.ckpt", weights_only=True)
+    trains_all = then != "null"
+    assert any(name.startswith("encoder.") for name in after["optimizer"]) == trains_all
+    word = "encoder.embeddings.word_embeddings.weight"
+    assert torch.equal(after["model"][word], before["model"][word]) != trains_all
+    updates = after["optimizer"]["classifier.output.weight"]["step"]
+    assert updates == 2 * before["optimizer"]["classifier.output.weight"]["step"]  # the head's goes on
+
+
 def test_dry_run_shows_each_phase_and_its_rates(
     pretrained: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,6 +37,7 @@ from textclf_transformer.training.frozen_cache import remove_vectors
 from textclf_transformer.training.loop import TrainingLoop
 from textclf_transformer.training.metrics_log import TRAIN_COLUMNS, MetricsLog, eval_columns
 from textclf_transformer.training.progress import Progress
+from textclf_transformer.training.resume import phases_changed
 from textclf_transformer.training.run_log import RunLog
 from textclf_transformer.training.schedule import cosine_with_warmup, warmup_steps
 from textclf_transformer.training.signals import EvaluationInterrupted, StopSignal
@@ -74,7 +75,7 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
         if saved is None:
             progress.message(parameters_in_words(task.model))
         else:
-            loop.load_state_dict(saved)
+            loop.load_state_dict(saved, other_phases=phases_changed(saved, current))
             if loop.finished and (standing := _standing_results(context, task, loop, eval_log)) is not None:
                 progress.message(f"nothing left to do: the run is finished, at step {loop.state.step}")
                 return {k: math.nan if v is None else v for k, v in (standing["test"] or {}).items()} or None

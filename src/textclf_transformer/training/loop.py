@@ -21,7 +21,7 @@ from textclf_transformer.errors import ConfigError
 from textclf_transformer.training.checkpointer import Checkpointer
 from textclf_transformer.training.numerics import deterministic_algorithms
 from textclf_transformer.training.optim import load_optimizer_state, optimizer_state
-from textclf_transformer.training.resume import load_model_state
+from textclf_transformer.training.resume import carried, load_model_state
 from textclf_transformer.training.run_log import RunLog
 from textclf_transformer.training.signals import EvaluationInterrupted, StopSignal
 from textclf_transformer.training.state import Batch, Freezing, LoopState, StepBatches, require_keys
@@ -137,8 +137,7 @@ class TrainingLoop(Generic[BatchT]):
         if self.finished:
             self.log.message(f"the training is finished, at step {self.state.step}")
             return self.state
-        self._last_save = time.monotonic()
-        self._saved_step = self.state.step
+        self._last_save, self._saved_step = time.monotonic(), self.state.step
         self.model.train()
         self.log.begin(self.state, total_steps=self.total_steps)
         with self.log, deterministic_algorithms(self.device), closing(self._feed):
@@ -216,8 +215,7 @@ class TrainingLoop(Generic[BatchT]):
             self._save(required=True)
             raise SystemExit(stop)
         at_cadence = self.save_every is not None and self.state.step % self.save_every == 0
-        minutes = (time.monotonic() - self._last_save) / 60
-        late = self.save_minutes is not None and minutes >= self.save_minutes
+        late = self.save_minutes is not None and time.monotonic() - self._last_save >= 60 * self.save_minutes
         unsaved = self.state.step > self._saved_step and not self.finished  # run() saves the end itself
         if unsaved and (at_cadence or late or self._save_due):
             self._save(required=False)
@@ -270,8 +268,10 @@ class TrainingLoop(Generic[BatchT]):
             "wandb_run_id": self.log.wandb_run_id,
         }
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: dict[str, Any], *, other_phases: bool = False) -> None:
         """Take up a state that ``state_dict`` gave; ``check_resume`` says what may differ from its run.
+
+        With ``other_phases``, of a changed freeze schedule, the optimizer's state is ``carried``.
 
         Raises:
             CheckpointError: it belongs to another model, or lacks an entry.
@@ -283,7 +283,8 @@ class TrainingLoop(Generic[BatchT]):
         load_model_state(self.model, saved["model"])
         # the optimizer of the last step done; the next step may begin another phase
         self._enter_phase(epoch=max(state.position - 1, 0) // loop["steps_per_epoch"])
-        load_optimizer_state(self.optimizer, saved["optimizer"])
+        known = carried(saved["optimizer"], self.optimizer) if other_phases else saved["optimizer"]
+        load_optimizer_state(self.optimizer, known)
         if self.scaler is not None and saved["scaler"] is not None:
             self.scaler.load_state_dict(saved["scaler"])
         # with another batch size the run goes on at the same share of its epochs
@@ -291,10 +292,8 @@ class TrainingLoop(Generic[BatchT]):
             state.position = state.position * self.batches.steps_per_epoch // loop["steps_per_epoch"]
         if loop["total_steps"] != self.total_steps and state.position < self.total_steps:
             rate = self.learning_rate * self.schedule(state.position)
-            self.log.message(
-                f"the plan has {self.total_steps} steps in place of {loop['total_steps']}; "
-                f"going on at {state.position} with learning rate {rate:.3e}"
-            )
+            plan = f"the plan has {self.total_steps} steps in place of {loop['total_steps']}"
+            self.log.message(f"{plan}; going on at {state.position} with learning rate {rate:.3e}")
         self.state = state
         self._feed.resume_at_size(loop.get("tokens_per_micro_batch"))  # absent before it was stored
         self.log.take_up(saved["metrics"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from textclf_transformer.errors import CheckpointError, UsageError
 from textclf_transformer.model.loading import load_strict
@@ -175,6 +176,11 @@ def changed_measures(saved: Mapping[str, Any], current: Mapping[str, Any]) -> li
     return [key for key in keys if any(key == m or key.startswith(f"{m}.") for m in _MEASURES)]
 
 
+def phases_changed(saved: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
+    """Whether other parts of the model are trained in some epoch; see ``find_differences``."""
+    return any(difference.key == "training.freeze" for difference in find_differences(saved, current))
+
+
 def load_model_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copy a checkpoint's weights into ``model``, strictly; the loop's door to ``model.loading``.
 
@@ -182,6 +188,16 @@ def load_model_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         CheckpointError: a tensor is missing, unknown or of another shape. The model is as it was.
     """
     load_strict(model, state, source="the checkpoint")
+
+
+def carried(state: dict[str, dict[str, Tensor]], optimizer: Optimizer) -> dict[str, dict[str, Tensor]]:
+    """Return what of the ``state`` that ``optimizer_state`` gave belongs to the parameters of ``optimizer``.
+
+    They are other ones where the schedule was changed between two sessions of a run. As between two phases,
+    those that were not trained before begin anew.
+    """
+    names = [name for group in optimizer.param_groups for name in group["param_names"]]
+    return {name: state.get(name, {}) for name in names} if state else {}
 
 
 def _verdict(key: str) -> Verdict:
