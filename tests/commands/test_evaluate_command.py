@@ -241,6 +241,15 @@ def test_data_that_the_user_names(finetuned: Checkout, split: str) -> None:
     assert result_of("ft", "--data", "store")["data"] == "store/test"
 
 
+def test_a_part_of_val_is_all_that_the_temperature_is_fitted_on(finetuned: Checkout) -> None:
+    store = Store.open(finetuned.root / "store" / "val")
+    lines = [{"text": store.text(i), "label": NAMES[store.labels[i]]} for i in range(4)]  # type: ignore[index]
+    Path("part.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    result = result_of("ft", "--data", "part.jsonl")
+    assert "fitted on these very documents" in " ".join(result["notes"]) and len(store) > 4
+    assert result["calibration"]["temperature_fitted_on"] == 4
+
+
 def test_documents_of_the_training_data_are_a_note(finetuned: Checkout, noisy: str) -> None:
     store = Store.open(finetuned.root / "store" / "train")
     with Path(noisy).open("a", encoding="utf-8") as file:

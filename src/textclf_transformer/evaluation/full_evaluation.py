@@ -176,13 +176,15 @@ def _calibration(
     *,
     on_val: bool,
 ) -> dict[str, Any]:
-    """Compare confidence with truth; ``on_val`` tells that ``logits`` and ``labels`` are those of ``val``."""
+    """Compare confidence with truth; ``on_val`` tells that ``logits`` and ``labels`` are of documents of
+    ``val``, all of them or some.
+    """
     bins = reliability(logits, labels)
     result: dict[str, Any] = {
         "expected_calibration_error": expected_calibration_error(bins),
         "reliability": [asdict(entry) for entry in bins],
         "temperature": None,
-        "temperature_fitted_on": 0 if val is None else len(val),
+        "temperature_fitted_on": 0 if val is None else len(labels if on_val else val),
         "expected_calibration_error_after": None,
     }
     if val is None:
