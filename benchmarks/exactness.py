@@ -110,8 +110,8 @@ def compare_gradients(shape: Shape, lengths: tuple[int, ...]) -> list[list[str]]
 class Patterns(Documents):
     """Documents in which most tokens follow from the one before, so that there is something to learn."""
 
-    def tokens(self, index: int) -> NDArray[np.int64]:
-        """Return the tokens of one document, the same at each call."""
+    def tokens(self, index: int, start: int = 0, stop: int | None = None) -> NDArray[np.int64]:
+        """Return the tokens of one document, the same at each call, or those from ``start`` to ``stop``."""
         words = self.vocab - len(SPECIAL_TOKENS)
         following = np.random.default_rng(derive_seed("benchmark", "patterns")).permutation(words)
         stream = np.random.default_rng(derive_seed("benchmark", "pattern", index))
@@ -120,7 +120,7 @@ class Patterns(Documents):
         for is_random in stream.random(int(self.lengths[index])) < 0.1:
             token = int(stream.integers(words)) if is_random else int(following[token])
             tokens.append(token + len(SPECIAL_TOKENS))
-        return np.array(tokens)
+        return np.array(tokens)[start:stop]
 
 
 def training_curve(*, seed: int, steps: int, amp_dtype: torch.dtype | None) -> list[float]:

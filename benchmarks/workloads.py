@@ -115,10 +115,11 @@ class Documents:
         """V."""
         return self.vocab
 
-    def tokens(self, index: int) -> NDArray[np.int64]:
-        """Return the tokens of one document, the same at each call."""
+    def tokens(self, index: int, start: int = 0, stop: int | None = None) -> NDArray[np.int64]:
+        """Return the tokens of one document, the same at each call, or those from ``start`` to ``stop``."""
         stream = np.random.default_rng(derive_seed("benchmark", index))
-        return stream.integers(len(SPECIAL_TOKENS), self.vocab, size=int(self.lengths[index]))
+        tokens = stream.integers(len(SPECIAL_TOKENS), self.vocab, size=int(self.lengths[index]))
+        return tokens[start:stop]
 
     def verify_unchanged(self) -> None:
         """They are."""

@@ -29,8 +29,8 @@ class InMemoryDocuments:
     def __len__(self) -> int:
         return len(self.token_arrays)
 
-    def tokens(self, index: int) -> np.ndarray:
-        return self.token_arrays[index]
+    def tokens(self, index: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+        return self.token_arrays[index][start:stop]
 
     def verify_unchanged(self) -> None:
         pass

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from in_memory import CLS, MASK, PAD, SEP, MaskingTokenizer, documents_of_lengths
+from in_memory import CLS, MASK, PAD, SEP, InMemoryDocuments, MaskingTokenizer, documents_of_lengths
 
 from textclf_transformer.data.batches import MlmBatches
 from textclf_transformer.errors import DataError
@@ -164,3 +164,27 @@ def test_the_evaluation_order_is_fixed_and_by_length():
 def test_documents_without_tokens_are_refused():
     with pytest.raises(DataError, match="no document has a token"):
         mlm_batches(lengths=[0, 0])
+
+
+def test_a_row_reads_its_own_tokens_alone():
+    """Else the rows of a book of a million tokens would read it thousands of times."""
+
+    class Counting(InMemoryDocuments):
+        def tokens(self, index: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+            found = super().tokens(index, start, stop)
+            assert len(found) <= 18
+            return found
+
+    documents = Counting(documents_of_lengths(LENGTHS).token_arrays)
+    batches = MlmBatches(
+        documents,
+        MaskingTokenizer(),
+        max_sequence_length=20,
+        mask_p=0.3,
+        mask_token_p=0.8,
+        random_token_p=0.1,
+        samples_per_step=6,
+        tokens_per_micro_batch=60,
+        seed=11,
+    )
+    assert rows_by_sample(epoch_of(batches)) == rows_by_sample(epoch_of(mlm_batches()))

@@ -54,6 +54,7 @@ def test_flat_rows_lose_the_special_tokens_at_their_ends_only(opened):
     documents = opened(tensors_of(FLAT, labels=[2, 0, 1]))
     assert contents(documents) == [[10, 11], [12, SEP, 13, 14], [15, 16, 17, 18, 19, 20]]
     assert documents.lengths.tolist() == [2, 4, 6]
+    assert documents.tokens(0, 1, 2).tolist() == documents.tokens(0).tolist()[1:2]
     assert documents.tokens(0).dtype == documents.lengths.dtype == documents.labels.dtype == np.int64
     assert documents.labels.tolist() == [2, 0, 1]
     assert documents.label_names == ("0", "1", "2")

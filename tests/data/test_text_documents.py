@@ -48,6 +48,10 @@ def test_equal_to_the_store(checkout: Checkout) -> None:
     with_places = TextDocuments.from_batch(batch, tokenizer, path=str(path))
     for index in range(len(store)):
         assert np.array_equal(documents.tokens(index), store.tokens(index))
+        for part in ((1, 3), (2, None), (0, 10**6)):
+            whole = store.tokens(index)[slice(*part)]
+            assert np.array_equal(documents.tokens(index, *part), whole)
+            assert np.array_equal(store.tokens(index, *part), whole)
         assert np.array_equal(with_places.offsets(index), store.offsets(index))
         assert document_id(documents, index) == document_id(store, index)
 

@@ -22,6 +22,7 @@ def record(
     seed: int,
     test: float,
     val: tuple[float, ...] = (0.5, 0.9, 0.7),
+    losses: tuple[float, ...] | None = None,
     **training: Any,
 ) -> RunRecord:
     root = folder / name
@@ -29,7 +30,8 @@ def record(
     lines = [f"  {key}: {value}\n" for key, value in {"best_metric": "f1_macro", **training}.items()]
     config = f"experiment:\n  name: {name}\n  seed: {seed}\ntraining:\n{''.join(lines)}"
     (root / "config.resolved.yaml").write_text(config, encoding="utf-8")
-    rows = [f"{n},1,val,{1 - f1},0.1,1,10,{f1 / 2},{f1},5\n" for n, f1 in enumerate(val, start=1)]
+    pairs = zip(val, losses or [1 - f1 for f1 in val], strict=True)
+    rows = [f"{n},1,val,{loss},0.1,1,10,{f1 / 2},{f1},5\n" for n, (f1, loss) in enumerate(pairs, start=1)]
     rows.append(f"2,1,test,0.4,0.1,1,10,{test},{test / 2},6\n")
     (root / "metrics" / "eval" / "metrics.csv").write_text(HEADER + "".join(rows), encoding="utf-8")
     facts = {"elapsed_seconds": 60.0 * seed, "parameters": 1000}
@@ -74,6 +76,12 @@ def test_val_scores_are_those_of_the_best_evaluation(tmp_path: Path) -> None:
     comparison = compare_records([[by_f1], [by_loss]])
     assert [score.mean for score in comparison.scores["val f1_macro"]] == [0.9, 0.6]
     assert [score.mean for score in comparison.scores["val loss"]] == pytest.approx([0.1, 0.4])
+
+
+def test_of_equal_evaluations_the_best_is_that_with_the_lowest_loss(tmp_path: Path) -> None:
+    equal = record(tmp_path, "a", seed=1, test=0.5, val=(0.2, 0.9, 0.9, 0.9), losses=(0.1, 0.5, 0.3, 0.4))
+    other = record(tmp_path, "b", seed=1, test=0.5, epochs=3)
+    assert compare_records([[equal], [other]]).scores["val loss"][0].mean == pytest.approx(0.3)
 
 
 def test_a_run_without_results_has_no_scores(tmp_path: Path) -> None:

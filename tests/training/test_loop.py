@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from textclf_transformer.training import checkpointer as checkpointer_module
 from textclf_transformer.training.checkpoint import load_checkpoint
 from textclf_transformer.training.progress import Progress
 from textclf_transformer.training.schedule import cosine_with_warmup
+from textclf_transformer.training.state import LoopState
 
 STEPS = 12  # 3 epochs of 4 steps
 
@@ -83,9 +86,9 @@ def test_evaluation_and_saving_do_not_change_the_training(tmp_path: Path) -> Non
     assert same_bits(first["optimizer"], second["optimizer"])
 
 
-def scripted(values: list[float]) -> Any:
-    calls = iter(values)
-    return lambda model: {"loss": 1.0, "accuracy": next(calls)}
+def scripted(values: list[float], losses: Iterable[float] = itertools.repeat(1.0)) -> Any:
+    calls = zip(values, losses, strict=False)
+    return lambda model: dict(zip(("accuracy", "loss"), next(calls), strict=True))
 
 
 def test_the_best_is_kept_by_the_chosen_metric(tmp_path: Path) -> None:
@@ -98,10 +101,34 @@ def test_the_best_is_kept_by_the_chosen_metric(tmp_path: Path) -> None:
         0.7,
         4,
         4,
-    )  # an equal value is no improvement
+    )  # an equal value at an equal loss is no improvement
     assert best["metrics"]["accuracy"] == 0.7
     assert best["config"] == {"a": 1}
     assert not same_bits(best["model"], load_checkpoint(run.folder.checkpoint)["model"])
+
+
+def test_of_equal_ones_the_lower_loss_is_the_best_and_counts_as_an_improvement(tmp_path: Path) -> None:
+    run = Run.at(tmp_path)
+    losses = [0.8, 0.7, 0.9, math.nan, 0.6, 0.65]
+    loop = run.start(
+        evaluate=scripted([0.0] * 6, losses),
+        eval_every=2,
+        best_metric="accuracy",
+        best_mode="max",
+        early_stopping_patience=3,
+    )
+    state = loop.run()
+    assert (state.best_metric, state.best_loss, state.best_step) == (0.0, 0.6, 10)
+    assert load_checkpoint(run.folder.best_checkpoint)["step"] == 10
+    assert state.step == STEPS  # nothing stopped it
+
+
+def test_the_state_of_an_older_version_knows_no_loss_of_its_best() -> None:
+    state = LoopState(step=3, best_metric=0.5, best_loss=0.1, best_step=2).state_dict()
+    del state["best_loss"]
+    older = LoopState.from_state_dict(state)
+    assert older.best_loss is None and not older.count_evaluation(0.5, 0.01, mode="max")
+    assert older.count_evaluation(0.6, 0.02, mode="max") and older.best_loss == 0.02
 
 
 def test_early_stopping(tmp_path: Path) -> None:

@@ -183,7 +183,9 @@ class ArchitectureSection(Section):
             )
 
 
-BEST_METRIC = "Validation metric that decides about best.ckpt and early stopping."
+BEST_METRIC = (
+    "Validation metric that decides about best.ckpt and early stopping; of equal ones the lower loss."
+)
 
 # Their defaults differ between the kinds of run, and a subclass that sets one must say the whole type again.
 LearningRate = Annotated[

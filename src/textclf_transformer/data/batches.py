@@ -121,7 +121,7 @@ class MlmBatches:
         rows, labels = [], []
         for sample, document, start, stop in zip(samples, *self._rows.locate(samples), strict=True):
             row = add_special_tokens(
-                self._documents.tokens(int(document))[start:stop],
+                self._documents.tokens(int(document), int(start), int(stop)),
                 cls_token_id=self._tokenizer.cls_token_id,
                 sep_token_id=self._tokenizer.sep_token_id,
             )
@@ -273,10 +273,13 @@ class DocumentBatches:
     def _chunks(self, document: int) -> list[Int64Array]:
         if has_preset_chunks(self._documents):
             return self._documents.chunks(document)[: self._max_chunks]
-        content = self._documents.tokens(document)
         spans = chunk_spans(
-            len(content), chunk_size=self._chunk_size, stride=self._stride, max_chunks=self._max_chunks
+            int(self._documents.lengths[document]),
+            chunk_size=self._chunk_size,
+            stride=self._stride,
+            max_chunks=self._max_chunks,
         )
+        content = self._documents.tokens(document, 0, spans[-1][1])
         return [
             add_special_tokens(
                 content[start:stop], cls_token_id=self._cls_token_id, sep_token_id=self._sep_token_id

@@ -49,19 +49,18 @@ class FirstAndLastChunks:
     def __len__(self) -> int:
         return len(self._documents)
 
-    def tokens(self, index: int) -> Int64Array:
-        """Return the content tokens of one whole document, int64 (tokens,)."""
-        return self._documents.tokens(index)
+    def tokens(self, index: int, start: int = 0, stop: int | None = None) -> Int64Array:
+        """Return the content tokens of a whole document, int64 (tokens,), or from ``start`` to ``stop``."""
+        return self._documents.tokens(index, start, stop)
 
     def chunks(self, index: int) -> list[Int64Array]:
         """Return the first and, where there are several, the last chunk, each int64 (tokens,)."""
         if has_preset_chunks(self._documents):
             given = self._documents.chunks(index)
             return given if len(given) == 1 else [given[0], given[-1]]
-        content = self._documents.tokens(index)
-        parts = [content[: self._capacity]]
+        parts = [self._documents.tokens(index, 0, self._capacity)]
         if self._last_starts[index]:
-            parts.append(content[self._last_starts[index] :])
+            parts.append(self._documents.tokens(index, int(self._last_starts[index])))
         return [
             add_special_tokens(part, cls_token_id=self._cls_token_id, sep_token_id=self._sep_token_id)
             for part in parts

@@ -55,8 +55,8 @@ class Documents(Protocol):
 
     def __len__(self) -> int: ...
 
-    def tokens(self, index: int) -> Int64Array:
-        """Return the content tokens of one document, int64 (tokens,)."""
+    def tokens(self, index: int, start: int = 0, stop: int | None = None) -> Int64Array:
+        """Return the content tokens of one document, int64 (tokens,), or those from ``start`` to ``stop``."""
 
     def verify_unchanged(self) -> None:
         """Raise DataError if the files were cut off or removed since they were opened."""

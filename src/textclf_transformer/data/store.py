@@ -91,10 +91,10 @@ class Store:
     def __len__(self) -> int:
         return self.header.documents
 
-    def tokens(self, index: int) -> Int64Array:
-        """Return the content tokens of one document, int64 (tokens,)."""
-        start, end = self._bounds(index)
-        return self._tokens[start:end].astype(np.int64)
+    def tokens(self, index: int, start: int = 0, stop: int | None = None) -> Int64Array:
+        """Return the content tokens of one document, int64 (tokens,), or those from ``start`` to ``stop``."""
+        begin, end = self._bounds(index)
+        return self._tokens[begin:end][start:stop].astype(np.int64)
 
     def text(self, index: int) -> str:
         """Return the text of one document; DataError if the store was made with ``--no-text``."""

@@ -90,9 +90,9 @@ class TensorDocuments:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def tokens(self, index: int) -> Int64Array:
-        """Return the content tokens of one document, int64 (tokens,)."""
-        return self._tokens[self._offsets[index] : self._offsets[index + 1]].astype(np.int64)
+    def tokens(self, index: int, start: int = 0, stop: int | None = None) -> Int64Array:
+        """Return the content tokens of one document, int64 (tokens,), or those from ``start`` to ``stop``."""
+        return self._tokens[self._offsets[index] : self._offsets[index + 1]][start:stop].astype(np.int64)
 
     def verify_unchanged(self) -> None:
         """Do nothing: all that is read later is in memory."""

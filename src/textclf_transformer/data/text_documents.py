@@ -111,9 +111,9 @@ class TextDocuments:
     def __len__(self) -> int:
         return len(self._documents)
 
-    def tokens(self, index: int) -> Int64Array:
-        """Return the content tokens of one document, int64 (tokens,)."""
-        return self._tokens[self._offsets[index] : self._offsets[index + 1]].astype(np.int64)
+    def tokens(self, index: int, start: int = 0, stop: int | None = None) -> Int64Array:
+        """Return the content tokens of one document, int64 (tokens,), or those from ``start`` to ``stop``."""
+        return self._tokens[self._offsets[index] : self._offsets[index + 1]][start:stop].astype(np.int64)
 
     def offsets(self, index: int) -> NDArray[np.uint32]:
         """Return where each token of a document stands in its text, (tokens, 2): first character, one past

@@ -178,7 +178,7 @@ def packed_kind(begin: bytes) -> Packed | None:
 
 def decode(raw: bytes, where: str) -> str:
     """Return ``raw`` as text; DataError with the byte's place where it is not UTF-8, or is packed."""
-    if b"\0" in raw and raw.count(b"\0") > max(_FEW_NULS, len(raw) // 3):
+    if b"\0" in raw and _looks_like_utf16(raw) and packed_kind(raw) is None:
         raise DataError(
             "not UTF-8 but UTF-16, without the mark that says so",
             where=where,
@@ -199,6 +199,12 @@ def decode(raw: bytes, where: str) -> str:
             found=f"0x{raw[error.start]:02x}",
             mend="convert the file, e.g. with `iconv -t UTF-8`",
         ) from error
+
+
+def _looks_like_utf16(raw: bytes) -> bool:
+    """Whether most bytes at even or at odd places are zero, as in UTF-16 of a Latin script."""
+    zeros = max(raw[::2].count(0), raw[1::2].count(0))
+    return zeros > max(_FEW_NULS, len(raw) // 3)
 
 
 def _cut_off(path: Path) -> DataError:

@@ -183,7 +183,10 @@ def _best_row(record: RunRecord, columns: Mapping[str, Any]) -> int:
     values = np.asarray(columns.get(metric, columns["loss"]), dtype=np.float64)
     if not np.isfinite(values).any():
         return len(values) - 1
-    return int(np.nanargmin(values) if metric in _LESS_IS_BETTER else np.nanargmax(values))
+    best = np.nanmin(values) if metric in _LESS_IS_BETTER else np.nanmax(values)
+    losses = np.asarray(columns["loss"], dtype=np.float64)
+    equal = np.flatnonzero(values == best)  # of which a run takes that with the lowest loss
+    return int(min(equal, key=lambda row: losses[row] if np.isfinite(losses[row]) else np.inf))
 
 
 def _score(values: list[float]) -> Score:

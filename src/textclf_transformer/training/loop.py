@@ -231,7 +231,7 @@ class TrainingLoop(Generic[BatchT]):
             finally:
                 self.model.train()
                 release_free_memory()  # its batches had other sizes
-            is_best = state.count_evaluation(metrics[self.best_metric], mode=self.best_mode)
+            is_best = state.count_evaluation(metrics[self.best_metric], metrics["loss"], mode=self.best_mode)
             if is_best:  # written before a state names it; a kill in between repeats this to the same bits
                 best = {"model": self.model.state_dict(), "step": state.step, "metrics": metrics}
                 self.checkpointer.save_best(best)

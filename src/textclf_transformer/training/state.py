@@ -74,6 +74,7 @@ class LoopState:
         learning_rate: of the last step.
         grad_norm: global norm of the last step's gradient, before clipping.
         best_metric: the best value so far of the metric that decides; None before the first evaluation.
+        best_loss: the loss on val then; None before, and in the checkpoints of older versions.
         best_step: the step it was reached at.
         evaluated_step: the step of the last finished evaluation; one that is due at a later step is made up
             on resume.
@@ -89,20 +90,26 @@ class LoopState:
     learning_rate: float = 0.0
     grad_norm: float = 0.0
     best_metric: float | None = None
+    best_loss: float | None = None
     best_step: int | None = None
     evaluated_step: int = 0
     evaluations_without_improvement: int = 0
     elapsed_seconds: float = 0.0
 
-    def count_evaluation(self, value: float, *, mode: Literal["min", "max"]) -> bool:
-        """Note the deciding metric of the present step; return whether it is the best. NaN never is."""
+    def count_evaluation(self, value: float, loss: float, *, mode: Literal["min", "max"]) -> bool:
+        """Note the deciding metric of the present step; return whether it is the best. NaN never is.
+
+        Of equal ones that with the lower loss is the better: while a model of several labels says yes to none
+        its F1 is 0, however much it learns.
+        """
         self.evaluated_step = self.step
         best = self.best_metric
         is_best = not math.isnan(value) and (
             best is None or (value < best if mode == "min" else value > best)
         )
+        is_best |= value == best and self.best_loss is not None and loss < self.best_loss
         if is_best:
-            self.best_metric, self.best_step = value, self.step
+            self.best_metric, self.best_loss, self.best_step = value, loss, self.step
         self.evaluations_without_improvement = 0 if is_best else self.evaluations_without_improvement + 1
         return is_best
 
@@ -111,7 +118,7 @@ class LoopState:
 
         The count of evaluations without improvement stays: a run that was stopped early has ended.
         """
-        self.best_metric, self.best_step = None, None
+        self.best_metric = self.best_loss = self.best_step = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the fields as plain Python."""
@@ -125,6 +132,7 @@ class LoopState:
             CheckpointError: a field is missing; names it.
         """
         names = [field.name for field in fields(cls)]
+        state = {"best_loss": None, **state}
         require_keys(state, names, what="the loop's state")
         return cls(**{name: state[name] for name in names})
 
