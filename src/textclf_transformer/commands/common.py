@@ -224,7 +224,7 @@ def describe_error(error: Exception) -> tuple[tuple[str, ...], int]:
         line = (
             "the memory does not suffice; "
             f"found {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}; "
-            "lower training.tokens_per_micro_batch or the sizes in architecture, "
+            "free some; for a training lower training.tokens_per_micro_batch or the sizes in architecture, "
             "or set training.gradient_checkpointing=true"
         )
         return (printable(line),), UsageError.exit_code
