@@ -160,7 +160,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "the optimizer begins anew",
-        ((LOOP, '        load_optimizer_state(self.optimizer, saved["optimizer"])\n', ""),),
+        ((LOOP, "        load_optimizer_state(self.optimizer, known)\n", ""),),
         _pretraining_kills,
     ),
     Sabotage(
