@@ -79,6 +79,11 @@ def check_integer(value: Any, name: str, *, at_least: int | None = None) -> None
         raise ConfigError("not a number that can be used", where=name, found=repr(value), expected=expected)
 
 
+def real_path(path: Path) -> Path:
+    """Return the absolute path without links; links in a circle, which ``Path.resolve`` refuses, stay."""
+    return Path(os.path.realpath(path))
+
+
 def check_path(value: Any, name: str, *, expected: str = "the path of a folder") -> None:
     """Refuse what a notebook gives for the path ``name`` and is none.
 

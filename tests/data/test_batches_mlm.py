@@ -11,7 +11,7 @@ from textclf_transformer.errors import DataError
 LENGTHS = [3, 40, 17, 1, 25, 8, 90, 8, 33, 2]
 
 
-def mlm_batches(lengths=LENGTHS, **overrides) -> MlmBatches:
+def mlm_batches(lengths=LENGTHS, documents=None, **overrides) -> MlmBatches:
     settings = {
         "max_sequence_length": 20,
         "mask_p": 0.3,
@@ -21,7 +21,8 @@ def mlm_batches(lengths=LENGTHS, **overrides) -> MlmBatches:
         "tokens_per_micro_batch": 60,
         "seed": 11,
     }
-    return MlmBatches(documents_of_lengths(lengths), MaskingTokenizer(), **(settings | overrides))
+    documents = documents or documents_of_lengths(lengths)
+    return MlmBatches(documents, MaskingTokenizer(), **(settings | overrides))
 
 
 def epoch_of(batches: MlmBatches, epoch: int = 0):
@@ -175,16 +176,5 @@ def test_a_row_reads_its_own_tokens_alone():
             assert len(found) <= 18
             return found
 
-    documents = Counting(documents_of_lengths(LENGTHS).token_arrays)
-    batches = MlmBatches(
-        documents,
-        MaskingTokenizer(),
-        max_sequence_length=20,
-        mask_p=0.3,
-        mask_token_p=0.8,
-        random_token_p=0.1,
-        samples_per_step=6,
-        tokens_per_micro_batch=60,
-        seed=11,
-    )
+    batches = mlm_batches(documents=Counting(documents_of_lengths(LENGTHS).token_arrays))
     assert rows_by_sample(epoch_of(batches)) == rows_by_sample(epoch_of(mlm_batches()))

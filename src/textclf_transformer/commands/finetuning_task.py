@@ -98,10 +98,10 @@ def _frozen_cache(
     read_often = {split: split_batches for split, split_batches in batches.items() if split != "test"}
     chunks = sum(split_batches.num_chunks for split_batches in read_often.values())
     size = cache_gib(chunks, hidden_size=hidden_size)
+    kept = not training.word_dropout and size <= training.frozen_cache_gib
     reason = f"training.frozen_cache_gib: {training.frozen_cache_gib:g}"
-    kept = size <= training.frozen_cache_gib
     if training.word_dropout:
-        kept, reason = False, f"training.word_dropout {training.word_dropout:g} makes others in each epoch"
+        reason = f"training.word_dropout {training.word_dropout:g} makes others in each epoch"
     Progress(quiet=context.arguments.quiet).message(
         f"the frozen encoder's vectors of {counted(chunks, 'chunk')}, {size:.2g} GiB, "
         f"{'are' if kept else 'are not'} kept on the disk ({reason})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from textclf_transformer.experiment import RUN_NAMES, RunFolder
 from textclf_transformer.model.hf_config import CONFIG_FILE
 from textclf_transformer.model.hf_folder import HEAD_CONFIG_FILE, PICKLE_FILE, WEIGHTS_FILE
 from textclf_transformer.tokenizer.files import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
+from textclf_transformer.utils import real_path
 
 # No command writes a result of such a kind, so one that is there is something else.
 _NEVER_A_RESULT = {
@@ -86,7 +86,7 @@ def check_outputs_differ(outputs: Mapping[str, Path | None]) -> None:
     for flag, path in outputs.items():
         if path is None or (path.exists() and not path.is_file()):  # /dev/null takes any number
             continue
-        first = known.setdefault(_real(path), flag)
+        first = known.setdefault(real_path(path), flag)
         if first != flag:
             raise UsageError(
                 "two results would be written to one file",
@@ -98,7 +98,7 @@ def check_outputs_differ(outputs: Mapping[str, Path | None]) -> None:
 
 def check_output_folder(flag: str, folder: Path) -> None:
     """Raise UsageError where ``folder`` belongs to a run, whatever ``--overwrite`` says."""
-    if (kept := _file_of_a_run(_real(folder))) is not None:
+    if (kept := _file_of_a_run(real_path(folder))) is not None:
         raise UsageError(
             "the output would replace what others read",
             where=f"{flag} {folder}",
@@ -132,12 +132,8 @@ def _kept_kind(place: Path) -> str | None:
 
 def _is_read_from(source: Path, path: Path) -> bool:
     """Whether ``path`` is the input ``source``, or a document in it if that is a folder of text files."""
-    place, origin = _real(path), _real(source)
+    place, origin = real_path(path), real_path(source)
     if place == origin:
         return True
     is_text = path.is_file() and format_suffix(path) in (*TEXT_SUFFIXES, "")
     return source.is_dir() and is_text and place.is_relative_to(origin)
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # Path.resolve raises where links lead in a circle

@@ -46,9 +46,10 @@ class FinetuningTrainingSection(TrainingSection):
     batch_size: BatchSize = 16
     warmup_ratio: WarmupRatio = 0.1
     epochs: Epochs = 5
-    best_metric: Annotated[Literal["loss", "accuracy", "f1_macro"], Field(description=BEST_METRIC)] = (
-        "f1_macro"
-    )
+    best_metric: Annotated[
+        Literal["loss", "accuracy", "f1_macro"],
+        Field(description=f"{BEST_METRIC} Of equal values, the one with the lower loss."),
+    ] = "f1_macro"
     class_weights: Annotated[
         Literal["none", "balanced"] | Annotated[list[Weight], Field(min_length=2)],
         Field(

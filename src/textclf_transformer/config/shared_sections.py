@@ -183,9 +183,7 @@ class ArchitectureSection(Section):
             )
 
 
-BEST_METRIC = (
-    "Validation metric that decides about best.ckpt and early stopping; of equal ones the lower loss."
-)
+BEST_METRIC = "Validation metric that decides about best.ckpt and early stopping."
 
 # Their defaults differ between the kinds of run, and a subclass that sets one must say the whole type again.
 LearningRate = Annotated[

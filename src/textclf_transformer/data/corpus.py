@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 import sys
 import unicodedata
@@ -33,6 +32,7 @@ from textclf_transformer.data.text_files import (
 )
 from textclf_transformer.data.text_folders import read_folder
 from textclf_transformer.errors import DataError
+from textclf_transformer.utils import real_path
 
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -130,7 +130,7 @@ def _refuse_doubles(inputs: Sequence[Path]) -> None:
     """Raise DataError where an input is named twice, by itself or with a folder that it lies in."""
     known: dict[Path, Path] = {}
     for path in inputs:
-        place = _real(path)
+        place = real_path(path)
         if place in known:
             raise _named_twice(path, None if known[place] == path else f"the same as {known[place]}")
         known[place] = path
@@ -143,10 +143,6 @@ def _refuse_doubles(inputs: Sequence[Path]) -> None:
 def _named_twice(path: Path, found: str | None) -> DataError:
     mend = "name it once: its documents would count double"
     return DataError("an input is named twice", where=str(path), found=found, mend=mend)
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # Path.resolve raises where links lead in a circle
 
 
 def _visible_from(place: Path) -> Iterator[Path]:

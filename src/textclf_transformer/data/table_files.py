@@ -61,10 +61,12 @@ def read_csv(path: Path, columns: Columns, *, delimiter: str) -> Iterator[Docume
 def _swallows_rows(cells: Sequence[str]) -> bool:
     """Whether a cell holds line ends, and each of its lines, with the cells around it, is a whole row."""
     for place, cell in enumerate(cells):
+        if "\n" not in cell:
+            continue
         lines = [line.split("\t") for line in cell.split("\n")]
         widths = [len(line) for line in lines]
         wanted = [len(cells) - place, *[len(cells)] * (len(lines) - 2), place + 1]
-        if len(lines) > 1 and len(cells) > 1 and widths == wanted and all(map(all, lines)):
+        if len(cells) > 1 and widths == wanted and all(map(all, lines)):
             return True
     return False
 
