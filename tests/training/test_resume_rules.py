@@ -59,8 +59,8 @@ def test_nothing_changed() -> None:
     ],
 )
 def test_harmless_differences_pass_and_are_shown(path: str, value: Any, line: str) -> None:
-    (note,) = check_resume(carried(), changed(path, value), allow_changed=[])
-    assert re.search(line, note)
+    (passed,) = check_resume(carried(), changed(path, value), allow_changed=[])
+    assert re.search(line, passed.notice)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_some_need_the_flag(path: str, value: Any, key: str) -> None:
     with pytest.raises(CheckpointError, match=f"add --allow-changed {key}") as caught:
         check_resume(carried(), now, allow_changed=[])
     assert caught.value.exit_code == 4
-    (note,) = check_resume(carried(), now, allow_changed=[key])
-    assert key in note
+    (passed,) = check_resume(carried(), now, allow_changed=[key])
+    assert key in passed.notice
     assert check_resume(carried(), carried(), allow_changed=[key]) == []  # the same command once more
 
 
@@ -140,8 +140,8 @@ def test_weights_of_another_pretraining_are_told_in_words() -> None:
     words = "the weights in /weights are not those of the checkpoint"
     with pytest.raises(CheckpointError, match=words):
         check_resume(then, now, allow_changed=[])
-    (note,) = check_resume(then, now, allow_changed=["fingerprints.pretrained"])
-    assert f"ee -> ff ({words}) (this run goes on with its own)" in note
+    (passed,) = check_resume(then, now, allow_changed=["fingerprints.pretrained"])
+    assert f"ee -> ff ({words}) (this run goes on with its own)" in passed.notice
 
 
 def test_a_flag_with_a_typo_is_named() -> None:
@@ -161,5 +161,5 @@ def test_a_null_section_is_no_difference_of_its_own() -> None:
     with_test, without = carried(), carried()
     with_test["config"]["data"]["test"] = {"dataset_path": "/t"}
     without["config"]["data"]["test"] = None
-    (note,) = check_resume(with_test, without, allow_changed=[])
-    assert "data.test.dataset_path: /t -> nothing" in note
+    (passed,) = check_resume(with_test, without, allow_changed=[])
+    assert "data.test.dataset_path: /t -> nothing" in passed.notice

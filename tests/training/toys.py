@@ -22,6 +22,7 @@ from textclf_transformer.training.metrics_log import TRAIN_COLUMNS, MetricsLog, 
 from textclf_transformer.training.optim import build_adamw
 from textclf_transformer.training.progress import Progress
 from textclf_transformer.training.run_log import RunLog
+from textclf_transformer.training.save_cadence import SaveCadence
 from textclf_transformer.training.schedule import cosine_with_warmup
 from textclf_transformer.training.signals import EvaluationInterrupted, StopSignal
 
@@ -154,8 +155,9 @@ class Run:
             "best_mode": "min",
             "log_every": 2,
             "eval_every": 3,
-            "save_every": 5,
-            "save_minutes": None,
+            "save_cadence": SaveCadence(
+                every_steps=changes.pop("save_every", 5), every_minutes=changes.pop("save_minutes", None)
+            ),
             "early_stopping_patience": None,
             "checkpointer": Checkpointer(self.folder, extra={"config": {"a": 1}, "labels": None}, warn=warn),
             "log": RunLog(

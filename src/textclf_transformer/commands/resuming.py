@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from textclf_transformer.atomic import flush_folder, storage_errors
@@ -16,7 +17,20 @@ from textclf_transformer.errors import CheckpointError
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.training.checkpointer import Checkpointer
 from textclf_transformer.training.loop import TrainingLoop
-from textclf_transformer.training.resume import changed_measures, check_resume, find_differences
+from textclf_transformer.training.resume import Difference, changed_measures, check_resume
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRun:
+    """What a run goes on from.
+
+    Attributes:
+        state: a checkpoint's content, its config with the defaults of keys that are newer than it.
+        differences: between then and now; all of them pass.
+    """
+
+    state: dict[str, Any]
+    differences: Sequence[Difference]
 
 
 def load_state(
@@ -25,8 +39,8 @@ def load_state(
     current: Mapping[str, Any],
     *,
     message: Callable[[str], None],
-) -> dict[str, Any] | None:
-    """Return the state to go on from, None for a run that begins; what differs is refused or said.
+) -> SavedRun | None:
+    """Return what to go on from, None for a run that begins; what differs is refused or said.
 
     Raises:
         CheckpointError: no state can be read, what changed may not, or a finished run has lost its states.
@@ -39,9 +53,10 @@ def load_state(
         return None
     sections: dict[str, type[Section]] = {"config": type(context.config), "architecture": ArchitectureSection}
     saved |= {key: fill_in_defaults(saved[key], section) for key, section in sections.items() if key in saved}
-    for line in check_resume(saved, current, allow_changed=context.arguments.allow_changed):
-        message(line)
-    return saved
+    differences = check_resume(saved, current, allow_changed=context.arguments.allow_changed)
+    for difference in differences:
+        message(difference.notice)
+    return SavedRun(saved, differences)
 
 
 def _refuse_to_lose_best(context: RunContext[Any]) -> None:
@@ -84,11 +99,9 @@ def forget_a_best_that_is_gone(context: RunContext[Any], loop: TrainingLoop[Any]
         loop.state.forget_best()
 
 
-def forget_what_was_measured_otherwise(
-    saved: Mapping[str, Any], current: Mapping[str, Any], loop: TrainingLoop[Any]
-) -> None:
+def forget_what_was_measured_otherwise(saved: SavedRun, loop: TrainingLoop[Any]) -> None:
     """Compare no value of the deciding metric with one that means something else."""
-    if loop.state.best_step is not None and (keys := changed_measures(saved, current)):
+    if loop.state.best_step is not None and (keys := changed_measures(saved.differences)):
         loop.log.message(
             f"{', '.join(keys)} changed, so the evaluations so far cannot be compared with those to come: "
             f"the best of step {loop.state.best_step} is replaced at the next one"
@@ -96,13 +109,11 @@ def forget_what_was_measured_otherwise(
         loop.state.forget_best()
 
 
-def take_over_what_changed(
-    saved: Mapping[str, Any], current: Mapping[str, Any], checkpointer: Checkpointer, loop: TrainingLoop[Any]
-) -> None:
+def take_over_what_changed(saved: SavedRun, checkpointer: Checkpointer, loop: TrainingLoop[Any]) -> None:
     """Save a finished state with what was allowed to change: no step does, and it would be asked for again.
 
     Raises:
         StorageError: it could not be saved.
     """
-    if loop.finished and find_differences(saved, current):
+    if loop.finished and saved.differences:
         checkpointer.save(loop.state_dict, required=True)

@@ -13,6 +13,7 @@ from torch import nn
 from textclf_transformer.atomic import atomic_write_json
 from textclf_transformer.commands.common import warn
 from textclf_transformer.commands.resuming import (
+    SavedRun,
     forget_a_best_that_is_gone,
     forget_what_was_measured_otherwise,
     load_state,
@@ -39,6 +40,7 @@ from textclf_transformer.training.metrics_log import TRAIN_COLUMNS, MetricsLog, 
 from textclf_transformer.training.progress import Progress
 from textclf_transformer.training.resume import phases_changed
 from textclf_transformer.training.run_log import RunLog
+from textclf_transformer.training.save_cadence import SaveCadence
 from textclf_transformer.training.schedule import cosine_with_warmup, warmup_steps
 from textclf_transformer.training.signals import EvaluationInterrupted, StopSignal
 from textclf_transformer.training.wandb_log import WandbLog
@@ -75,7 +77,7 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
         if saved is None:
             progress.message(parameters_in_words(task.model))
         else:
-            loop.load_state_dict(saved, other_phases=phases_changed(saved, current))
+            loop.load_state_dict(saved.state, other_phases=phases_changed(saved.differences))
             if loop.finished and (standing := _standing_results(context, task, loop, eval_log)) is not None:
                 progress.message(f"nothing left to do: the run is finished, at step {loop.state.step}")
                 return {k: math.nan if v is None else v for k, v in (standing["test"] or {}).items()} or None
@@ -84,12 +86,12 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
                 log.cut()
             else:
                 progress.message(f"going on after step {loop.state.step}")
-                forget_what_was_measured_otherwise(saved, current, loop)
+                forget_what_was_measured_otherwise(saved, loop)
         log.wandb_log = wandb_log = _open_wandb(context, config_dict, saved)
         report = {**begin_report(context, task.model, task.facts), "data": dict(task.data_report)}
         write_run_files(run, config_dict, task.tokenizer, report)
         if saved is not None:
-            take_over_what_changed(saved, current, checkpointer, loop)
+            take_over_what_changed(saved, checkpointer, loop)
         _fill_frozen_cache(context, task, loop)
         loop.run()
         if task.frozen_cache is not None:
@@ -142,8 +144,7 @@ def _build_loop(
         best_mode=task.best_mode,
         log_every=logging.log_every,
         eval_every=logging.eval_every,
-        save_every=training.save_every,
-        save_minutes=training.save_minutes,
+        save_cadence=SaveCadence(every_steps=training.save_every, every_minutes=training.save_minutes),
         early_stopping_patience=training.early_stopping_patience,
         checkpointer=checkpointer,
         log=log,
@@ -267,7 +268,7 @@ def _standing_results(
 
 
 def _open_wandb(
-    context: RunContext[Any], config_dict: dict[str, Any], saved: Mapping[str, Any] | None
+    context: RunContext[Any], config_dict: dict[str, Any], saved: SavedRun | None
 ) -> WandbLog | None:
     logging = context.config.logging
     if not logging.use_wandb:
@@ -276,7 +277,7 @@ def _open_wandb(
         project=logging.wandb_project,
         entity=logging.wandb_entity,
         run_name=logging.wandb_run_name or context.config.experiment.name,
-        run_id=None if saved is None else saved.get("wandb_run_id"),
+        run_id=None if saved is None else saved.state.get("wandb_run_id"),
         config=config_dict,
         folder=context.run.root / "wandb",
         warn=warn,

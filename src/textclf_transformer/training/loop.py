@@ -7,7 +7,6 @@ cut off anywhere goes on to the same bits: the loop stores where it is, and seek
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from textclf_transformer.training.numerics import deterministic_algorithms
 from textclf_transformer.training.optim import load_optimizer_state, optimizer_state
 from textclf_transformer.training.resume import carried, load_model_state
 from textclf_transformer.training.run_log import RunLog
+from textclf_transformer.training.save_cadence import SaveCadence
 from textclf_transformer.training.signals import EvaluationInterrupted, StopSignal
 from textclf_transformer.training.state import Batch, Freezing, LoopState, StepBatches, require_keys
 from textclf_transformer.training.step import MicroBatchTooLargeError, StepResult, train_step
@@ -58,8 +58,7 @@ class TrainingLoop(Generic[BatchT]):
         log_every: optimizer steps between two rows of the training log.
         eval_every: optimizer steps between two evaluations; None: one at the end of each epoch. The last step
             always has one.
-        save_every: optimizer steps between two saves; None: by time alone.
-        save_minutes: minutes between two saves; None: by steps alone. It cannot change the numbers.
+        save_cadence: when states are saved on the way; the last one always is.
         early_stopping_patience: evaluations without improvement after which the run ends; None: never.
         checkpointer: where states go.
         log: where the rows of training and evaluation go.
@@ -87,8 +86,7 @@ class TrainingLoop(Generic[BatchT]):
     best_mode: Literal["min", "max"]
     log_every: int
     eval_every: int | None
-    save_every: int | None
-    save_minutes: float | None
+    save_cadence: SaveCadence
     early_stopping_patience: int | None
     checkpointer: Checkpointer
     log: RunLog
@@ -101,7 +99,6 @@ class TrainingLoop(Generic[BatchT]):
         self.total_steps = self.epochs * self.batches.steps_per_epoch
         self.scaler = torch.amp.GradScaler(self.device.type) if self.amp_dtype == torch.float16 else None
         self._feed = StepFeed(self.batches, total_steps=self.total_steps, may_shrink=self.may_shrink)
-        self._save_due = False
         self._enter_phase(epoch=0)
 
     @property
@@ -137,7 +134,7 @@ class TrainingLoop(Generic[BatchT]):
         if self.finished:
             self.log.message(f"the training is finished, at step {self.state.step}")
             return self.state
-        self._last_save, self._saved_step = time.monotonic(), self.state.step
+        self.save_cadence.begin(step=self.state.step)
         self.model.train()
         self.log.begin(self.state, total_steps=self.total_steps)
         with self.log, deterministic_algorithms(self.device), closing(self._feed):
@@ -192,7 +189,8 @@ class TrainingLoop(Generic[BatchT]):
             size = self._feed.shrink(fault)
         except ConfigError:
             # a phase that has just begun has another optimizer than a resume of the last step expects
-            if self.state.step > self._saved_step and self.state.position % self.batches.steps_per_epoch:
+            within_epoch = self.state.position % self.batches.steps_per_epoch > 0
+            if within_epoch and self.save_cadence.is_new(self.state.step):
                 self._save(required=False)
             raise
         self.log.message(f"the memory does not suffice; going on with micro-batches of {size} tokens")
@@ -214,10 +212,7 @@ class TrainingLoop(Generic[BatchT]):
         if stop := self.stop_signal.requested:
             self._save(required=True)
             raise SystemExit(stop)
-        at_cadence = self.save_every is not None and self.state.step % self.save_every == 0
-        late = self.save_minutes is not None and time.monotonic() - self._last_save >= 60 * self.save_minutes
-        unsaved = self.state.step > self._saved_step and not self.finished  # run() saves the end itself
-        if unsaved and (at_cadence or late or self._save_due):
+        if not self.finished and self.save_cadence.due(self.state.step):  # run() saves the end itself
             self._save(required=False)
 
     def _evaluate(self) -> None:
@@ -241,11 +236,9 @@ class TrainingLoop(Generic[BatchT]):
         self.state.elapsed_seconds = self.log.elapsed_seconds
         with self.log.pause():
             saved = self.checkpointer.save(self.state_dict, required=required)
-        self._save_due = not saved  # then it is tried again after the next step
+        self.save_cadence.count(self.state.step, saved=saved)
         if saved:
-            self._saved_step = self.state.step
             self.log.commit()
-        self._last_save = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resume needs: tensors (not copied), plain Python; puts the logs onto the disk.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -105,6 +105,16 @@ class Difference:
         limit = _SHORT_FINGERPRINT if self.words else _SHORT
         return f"{self.key}: {_short(self.then, limit)} -> {_short(self.now, limit)}{said}"
 
+    @property
+    def notice(self) -> str:
+        """The line that a resume shows of it, with what it means for the run."""
+        note = ""
+        if self.key == "fingerprints.pretrained":
+            note = " (this run goes on with its own)"
+        elif self.verdict == "numerics":
+            note = " (the order of the data is the same; results are equal to rounding, not to the bit)"
+        return f"changed since the checkpoint: {self}{note}"
+
 
 def find_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[Difference]:
     """Compare what a checkpoint carries with what the run would use now, in the order of ``saved``.
@@ -131,8 +141,8 @@ def find_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> li
 
 def check_resume(
     saved: Mapping[str, Any], current: Mapping[str, Any], *, allow_changed: Sequence[str]
-) -> list[str]:
-    """Decide whether a run goes on, and return a line for each difference that passes, to be shown.
+) -> list[Difference]:
+    """Decide whether a run goes on, and return the differences, all of which pass.
 
     Args:
         saved: see ``find_differences``.
@@ -167,18 +177,18 @@ def check_resume(
             "the run was changed since its checkpoint: " + _joined(unflagged),
             mend=f"{_way_back(unflagged)}, or add {flags}",
         )
-    return [f"changed since the checkpoint: {d}{_note(d)}" for d in differences]
+    return differences
 
 
-def changed_measures(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """Return the keys that changed and with them what an evaluation measures; see ``find_differences``."""
-    keys = (difference.key for difference in find_differences(saved, current))
+def changed_measures(differences: Iterable[Difference]) -> list[str]:
+    """Return the keys that changed and with them what an evaluation measures."""
+    keys = (difference.key for difference in differences)
     return [key for key in keys if any(key == m or key.startswith(f"{m}.") for m in _MEASURES)]
 
 
-def phases_changed(saved: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
-    """Whether other parts of the model are trained in some epoch; see ``find_differences``."""
-    return any(difference.key == "training.freeze" for difference in find_differences(saved, current))
+def phases_changed(differences: Iterable[Difference]) -> bool:
+    """Whether other parts of the model are trained in some epoch."""
+    return any(difference.key == "training.freeze" for difference in differences)
 
 
 def load_model_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -257,14 +267,6 @@ def _differs(then: Any, now: Any) -> bool:
         return False
     # 1 and 1.0 are the same number, 1 and True are not the same setting
     return bool(then != now) or isinstance(then, bool) != isinstance(now, bool)
-
-
-def _note(difference: Difference) -> str:
-    if difference.key == "fingerprints.pretrained":
-        return " (this run goes on with its own)"
-    if difference.verdict == "numerics":
-        return " (the order of the data is the same; results are equal to rounding, not to the bit)"
-    return ""
 
 
 def _joined(differences: Sequence[Difference]) -> str:
