@@ -291,6 +291,22 @@ def test_unlabelled_data(pretrained: Checkout, capsys: pytest.CaptureFixture[str
     assert "no labels" in line
 
 
+@pytest.mark.parametrize("odd", ["train", "val", "test"])
+def test_one_label_a_document_beside_several(
+    pretrained: Checkout, capsys: pytest.CaptureFixture[str], odd: str
+) -> None:
+    """Val would be judged by another loss and another rule, without a word."""
+    from textclf_transformer.commands import prepare
+
+    flags = ["--out", "several", "--tokenizer", "tokenizer", "--split", "0.7/0.15/0.15", "--seed", "1"]
+    pretrained.run(prepare.main, "corpus.jsonl", "--multi-label", *flags)
+    pretrained.finetuning("ft", "pre")
+    code, line = fails(capsys, finetune.main, "ft", "--set", f"data.{odd}.dataset_path=several/{odd}")
+    assert code == 3
+    assert "labelled in another way than those of train" in line
+    assert f"data.{'val' if odd == 'train' else odd}.dataset_path" in line
+
+
 def test_chunk_longer_than_positions(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
     pretrained.finetuning("ft", "pre")
     code, line = fails(capsys, finetune.main, "ft", "--set", "chunking.chunk_size=25")

@@ -10,7 +10,7 @@ from textclf_transformer.commands.pretrained import PretrainedEncoder
 from textclf_transformer.commands.training_run import RunContext
 from textclf_transformer.config import FinetuningConfig
 from textclf_transformer.data.batches import DocumentBatches
-from textclf_transformer.data.documents import Documents
+from textclf_transformer.data.documents import Documents, check_label_kind
 from textclf_transformer.data.word_dropout import WordDropout
 from textclf_transformer.errors import ConfigError, DataError, counted, not_read
 
@@ -19,21 +19,23 @@ def check_labels(config: FinetuningConfig, documents: Mapping[str, Documents]) -
     """Return the label names of train, ordinal ones in their order; every split must have labels.
 
     Raises:
-        DataError: a split has no labels, or train has one only.
+        DataError: a split has no labels, or one a document where train has several, or train has one only.
         ConfigError: ``classification_head.num_labels`` is another number, or ``ordinal_labels`` others.
     """
+    train = documents["train"]
+    several = train.labels is not None and train.labels.ndim == 2
     for split, docs in documents.items():
+        where = f"data.{split}.dataset_path: {docs.path}"
         if docs.labels is None:
             raise DataError(
-                "the data have no labels",
-                where=f"data.{split}.dataset_path: {docs.path}",
-                mend="prepare them from a file with a label column",
+                "the data have no labels", where=where, mend="prepare them from a file with a label column"
             )
-    label_names = documents["train"].label_names or ()
+        check_label_kind(docs, multi_label=several, others="train", where=where)
+    label_names = train.label_names or ()
     if len(label_names) < 2:
         raise DataError(
             "there is nothing to tell apart",
-            where=f"data.train.dataset_path: {documents['train'].path}",
+            where=f"data.train.dataset_path: {train.path}",
             found=f"{len(label_names)} label",
             expected="two or more",
         )
@@ -48,7 +50,6 @@ def check_labels(config: FinetuningConfig, documents: Mapping[str, Documents]) -
     order = config.classification_head.ordinal_labels
     if order is None:
         return label_names
-    several = documents["train"].labels is not None and documents["train"].labels.ndim == 2
     if several or sorted(order) != sorted(label_names):
         raise ConfigError(
             "the documents carry several labels each" if several else "the data have other labels",

@@ -123,6 +123,30 @@ def _unknown_label(documents: Documents, row: int, name: str, label_names: Seque
     )
 
 
+def check_label_kind(documents: Documents, *, multi_label: bool, others: str, where: str) -> None:
+    """Refuse documents with one label each beside ``others`` that carry several, and the other way round.
+
+    Args:
+        documents: labelled.
+        multi_label: whether the others carry any number of labels.
+        others: what they are called in the message.
+        where: what ``documents`` are called there.
+
+    Raises:
+        DataError: they are labelled in another way.
+    """
+    words = {True: "any number of labels a document", False: "one label a document"}
+    several = documents.labels is not None and documents.labels.ndim == 2
+    if several != multi_label:
+        raise DataError(
+            f"the documents are labelled in another way than those of {others}",
+            where=where,
+            found=words[several],
+            expected=words[multi_label],
+            mend="prepare both with --multi-label, or both without",
+        )
+
+
 def overlap(documents_a: Documents, documents_b: Documents) -> int:
     """Return how many documents of ``documents_a`` have the very tokens of some document of ``documents_b``.
 

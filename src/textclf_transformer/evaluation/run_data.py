@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textclf_transformer.data.corpus import Corpus
-from textclf_transformer.data.documents import Documents, align_labels
+from textclf_transformer.data.documents import Documents, align_labels, check_label_kind
 from textclf_transformer.data.opening import open_documents
 from textclf_transformer.data.store_format import HEADER
 from textclf_transformer.data.text_documents import TextDocuments
@@ -97,15 +97,7 @@ def check_labels(run: LoadedRun, documents: Documents) -> None:
             where=documents.path,
             mend="textclf predict needs none",
         )
-    several = documents.labels.ndim == 2
-    if several != run.multi_label:
-        words = {True: "any number of labels a document", False: "one label a document"}
-        raise DataError(
-            "the documents are labelled in another way than those of the run",
-            where=documents.path,
-            found=words[several],
-            expected=words[run.multi_label],
-        )
+    check_label_kind(documents, multi_label=run.multi_label, others="the run", where=documents.path)
 
 
 def try_own_split(run: LoadedRun, split: str) -> tuple[Documents | None, str | None]:
