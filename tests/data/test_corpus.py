@@ -139,6 +139,28 @@ def test_columns_have_the_names_one_gives_them(tmp_path: Path) -> None:
     assert fields(found) == [("b", "l", "k", "a")]
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_a_column_is_what_it_was_named_for_and_nothing_else(tmp_path: Path, suffix: str) -> None:
+    """A label's column called ``group`` is no group: all documents of a label would stay in one split."""
+    rows = [{"text": "a", "group": "x", "id": "1"}, {"text": "b", "group": "x", "id": "2"}]
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".parquet":
+        pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    elif suffix == ".csv":
+        write(path, "text,group,id\na,x,1\nb,x,2\n")
+    else:
+        write_jsonl(path, rows)
+    assert fields(read(path, label_column="group")) == [("a", "x", "1", None), ("b", "x", "2", None)]
+    by_id = read(path, label_column=None, group_column="id")
+    assert fields(by_id) == [("a", None, "a:1", "1"), ("b", None, "a:2", "2")]
+    by_text = read(path, label_column=None, text_column="id")
+    assert fields(by_text) == [("1", None, "a:1", "x"), ("2", None, "a:2", "x")]
+    # two flags may name one column
+    both = read(path, label_column=None, id_column="id", group_column="id")
+    assert fields(both) == [("a", None, "1", "1"), ("b", None, "2", "2")]
+
+
 def test_labels_may_be_numbers_truth_values_and_lists(tmp_path: Path) -> None:
     labels = [3, -1, True, ["a", "b"], [], [1, 2]]
     path = write_jsonl(tmp_path / "a.jsonl", [{"text": "x", "label": label} for label in labels])

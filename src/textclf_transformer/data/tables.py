@@ -31,7 +31,9 @@ class Columns:
         return [name for name in (self.text, self.label, self.id, self.group) if name is not None]
 
     def optional(self) -> list[str]:
-        """Return the columns that are read where they are there."""
+        """Return the columns that are read where they are there; one that was named for something else, as a
+        label's column ``group`` may be, is that alone.
+        """
         defaults = (("id", self.id), ("group", self.group))
         return [name for name, chosen in defaults if chosen is None and name not in self.required()]
 
@@ -51,8 +53,11 @@ def row_document(record: Mapping[str, Any], columns: Columns, *, where: str, def
         raise _wrong_type(where, columns.text, text, "a string")
     _check_characters(text, where, columns.text)
     label = None if columns.label is None else _label(record[columns.label], where, columns.label)
-    identity = _short_text(record.get(columns.id or "id"), where, columns.id or "id")
-    group = _short_text(record.get(columns.group or "group"), where, columns.group or "group")
+    optional = columns.optional()
+    identity, group = (
+        _short_text(record.get(name), where, name) if chosen is not None or name in optional else ""
+        for chosen, name in ((columns.id, columns.id or "id"), (columns.group, columns.group or "group"))
+    )
     return Document(text, label, identity or default_id, group or None, where)
 
 
