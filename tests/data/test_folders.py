@@ -12,7 +12,7 @@ import pytest
 
 from textclf_transformer.data import folders
 from textclf_transformer.data.folders import building_folder
-from textclf_transformer.errors import StorageError
+from textclf_transformer.errors import StorageError, UsageError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks on folders there")
 
@@ -133,6 +133,25 @@ def test_files_of_others_stay(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     make(tmp_path / "out")
     assert names(tmp_path) == sorted([*others, "out"])
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_came_there_meanwhile_stays(tmp_path: Path, overwrite: bool) -> None:
+    target = tmp_path / "out"
+    with (
+        pytest.raises(UsageError, match="the folder .*out"),
+        building_folder(target, overwrite=overwrite, is_ours=lambda folder: not any(folder.iterdir())),
+    ):
+        target.mkdir()
+        (target / "thesis.doc").write_text("x", encoding="utf-8")
+    assert names(tmp_path) == ["out"]
+    assert names(target) == ["thesis.doc"]
+
+
+def test_a_folder_below_a_link_to_itself_is_named(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(StorageError, match=r"loop/out; found"):
+        make(tmp_path / "loop" / "out")
 
 
 def test_a_full_disk_is_named_with_the_folder_and_leaves_nothing(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from types import FrameType
 
 from textclf_transformer.atomic import flush_folder, storage_errors
 from textclf_transformer.errors import UsageError
+from textclf_transformer.utils import real_path
 
 try:
     import fcntl
@@ -41,12 +42,12 @@ def building_folder(target: Path, *, overwrite: bool, is_ours: Callable[[Path], 
             replaced.
 
     Raises:
-        UsageError: ``target`` is there and may not be replaced.
+        UsageError: ``target`` is there, before the block or after it, and may not be replaced.
         StorageError: no folder can be made there, or the disk does not keep it or is full.
     """
     if target.is_symlink():
         raise UsageError("the folder to write must not be a symbolic link", where=str(target))
-    target = target.resolve()  # "." has no name to put a temporary beside
+    target = real_path(target)  # "." has no name to put a temporary beside
     _check_target(target, overwrite=overwrite, is_ours=is_ours)
     mark = secrets.token_hex(8)
     temporary, old = _temporaries(target, mark)
@@ -66,6 +67,8 @@ def building_folder(target: Path, *, overwrite: bool, is_ours: Callable[[Path], 
             with storage_errors(target):
                 for folder in (*(path for path in temporary.rglob("*") if path.is_dir()), temporary):
                     flush_folder(folder)
+                # what has come there meanwhile is somebody's, too
+                _check_target(target, overwrite=overwrite, is_ours=is_ours)
                 _put_in_place(temporary, target, old=old)
     finally:
         # Gone if all went well; what is half made must not stay.
