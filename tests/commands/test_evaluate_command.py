@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +305,28 @@ def test_a_moved_run_says_what_it_cannot_compare(
     }
     assert result["calibration"]["temperature"] is None
     assert any("not here any more" in note for note in result["notes"])
+
+
+@pytest.mark.parametrize("hidden", ["store", "header.json"])
+def test_a_shared_run_whose_data_others_may_not_read(
+    finetuned: Checkout, noisy: str, monkeypatch: pytest.MonkeyPatch, hidden: str
+) -> None:
+    """A colleague judges the run on documents of their own; the run's lie in somebody's home."""
+    names = {"stat": Path.stat, "open": Path.open}
+
+    def refuse(self: Path, *args: Any, of: str, **more: Any) -> Any:
+        if "store" in self.parts and (hidden == "store" or self.name == hidden):
+            raise PermissionError(13, "Permission denied", str(self))
+        return names[of](self, *args, **more)
+
+    for name in names if hidden == "store" else ["open"]:
+        monkeypatch.setattr(Path, name, partialmethod(refuse, of=name))
+    notes = result_of("ft", "--data", noisy)["notes"]
+    assert any("no temperature: " in note and "Permission denied" in note for note in notes)
+    assert any("no majority" in note and "Permission denied" in note for note in notes)
+    report = make_report(RunFolder.locate("finetuning", "ft"), documents=1)
+    assert any("nothing to judge" in note and "Permission denied" in note for note in report.notes)
+    assert report.findings == [] and len(report.notes) == 2
 
 
 def test_a_disk_that_refuses_the_json_costs_no_numbers(

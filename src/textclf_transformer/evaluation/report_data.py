@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
+from textclf_transformer.atomic import storage_errors
 from textclf_transformer.data.audit import Chunking, audit
 from textclf_transformer.data.audit_findings import Finding, findings
 from textclf_transformer.data.audit_input import AuditInput, StoreInput
@@ -23,13 +25,18 @@ def audit_findings(run: LoadedRun, tokens: Mapping[str, int | None]) -> tuple[li
 
     Raises:
         DataError: a store is damaged.
+        StorageError: the permissions keep one from being read.
     """
-    paths = run.data_paths
-    gone = [split for split, path in paths.items() if not (path / HEADER).is_file()]
-    if gone:
-        return [], f"no audit: there is no store of {', '.join(gone)} any more"
     if sum(count or 0 for count in tokens.values()) > AUDIT_UP_TO_TOKENS:
         reason = f"the data have more than {AUDIT_UP_TO_TOKENS:,} tokens"
         return [], f"no audit: {reason}; textclf audit reads them"
-    parts: dict[str, AuditInput] = {split: StoreInput(path) for split, path in paths.items()}
+    stores = {split: _store(path) for split, path in run.data_paths.items()}
+    parts: dict[str, AuditInput] = {split: store for split, store in stores.items() if store is not None}
+    if gone := stores.keys() - parts.keys():
+        return [], f"no audit: there is no store of {', '.join(sorted(gone))} any more"
     return findings(audit(parts, Chunking(run.chunk_size, run.stride, run.max_chunks))), None
+
+
+def _store(path: Path) -> StoreInput | None:
+    with storage_errors(path):
+        return StoreInput(path) if (path / HEADER).is_file() else None

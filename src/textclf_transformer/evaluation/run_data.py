@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from textclf_transformer.atomic import storage_errors
 from textclf_transformer.data.corpus import Corpus
 from textclf_transformer.data.documents import Documents, align_labels, check_label_kind
 from textclf_transformer.data.opening import open_documents
@@ -105,9 +106,11 @@ def try_own_split(run: LoadedRun, split: str) -> tuple[Documents | None, str | N
     try:
         if split not in run.data_paths:
             return None, f"the run has no {split} data"
-        if not run.data_paths[split].exists():
-            return None, f"its {split} data are not here any more: {run.data_paths[split]}"
-        documents = _open_own(run, split)
+        path = run.data_paths[split]
+        with storage_errors(path):  # a run may be shared, and its data in a folder that is not
+            if not path.exists():
+                return None, f"its {split} data are not here any more: {path}"
+            documents = _open_own(run, split)
         check_labels(run, documents)
         align_labels(documents, run.label_names)
     except UserError as error:
