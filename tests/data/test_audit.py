@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -118,7 +118,7 @@ def test_groups_in_two_splits_fail() -> None:
 @pytest.mark.parametrize(
     ("labels", "level", "words"),
     [
-        (["a"] * 300, "fail", "same label"),
+        (["a"] * 300, "fail", "nothing to tell apart: train has 1 label"),
         (["a"] * 290 + ["b"] * 10, "warn", "97% of train"),
         (["a", "b"] * 150 + ["c"] * 3, "warn", "fewer than 10 documents in train: c (3)"),
         (["a", "b", " A", "b "] * 75, "warn", "form only: ' A' = 'a', 'b' = 'b '"),
@@ -130,6 +130,11 @@ def test_groups_in_two_splits_fail() -> None:
 def test_labels(labels: list[str | None], level: str, words: str) -> None:
     part = Planted([document(n, label=label) for n, label in enumerate(labels)])
     assert any(words in line for line in lines(audit({"train": part}, CHUNKING), level))
+
+
+def test_several_labels_of_which_no_document_carries_any() -> None:
+    part = Planted([replace(document(n), labels=()) for n in range(300)])
+    assert lines(audit({"train": part}, CHUNKING), "fail") == ["nothing to tell apart: train has 0 labels"]
 
 
 def test_labels_of_splits_that_do_not_fit() -> None:

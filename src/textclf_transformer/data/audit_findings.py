@@ -94,8 +94,9 @@ def _labels(audit: Audit) -> Iterator[Finding]:
             )
     if first.labels is None:
         return
-    if len(first.labels) == 1:
-        yield Finding("fail", f"all documents of {first.name} have the same label", "check --label-column")
+    if len(first.labels) < 2:
+        found = counted(len(first.labels), "label")
+        yield Finding("fail", f"nothing to tell apart: {first.name} has {found}", "check --label-column")
         return
     for split in others:
         unknown = [name for name in split.labels or () if name not in first.labels]
