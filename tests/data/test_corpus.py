@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from textclf_transformer.data.corpus import Corpus
+from textclf_transformer.data.table_files import _csv_fault
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import DataError, StorageError, UsageError
 
@@ -226,6 +227,12 @@ def test_bad_utf8_is_named_with_line_and_byte(tmp_path: Path, name: str) -> None
 def test_bad_csv_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read(write(tmp_path / "a.csv", text))
+
+
+@pytest.mark.parametrize("asks_for", ["in universal-newline mode", "with newline=''"])
+def test_a_cr_is_named_whatever_python_says_of_it(asks_for: str) -> None:
+    fault = f"new-line character seen in unquoted field - do you need to open the file {asks_for}?"
+    assert _csv_fault(fault)[0] == "a CR that ends no line"  # Python 3.13 has other words than those before
 
 
 @pytest.mark.parametrize("columns", [["text", "label"], ["label", "text"], ["id", "text", "label"]])

@@ -76,6 +76,7 @@ def give_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
         ("a\nb\n\nc", "auto", ["a\nb", "c"]),
         ('{"text": "a"}', "txt", ['{"text": "a"}']),
         ("x\ttext\n1\ta\n", "tsv", ["a"]),
+        ("10 %\r100 % done\n\nb", "auto", ["10 %\r100 % done", "b"]),
     ],
 )
 def test_stdin_is_an_input_where_it_is_asked_for(
@@ -99,6 +100,7 @@ def test_stdin_is_an_input_where_it_is_asked_for(
         (b"\x28\xb5\x2f\xfd\x04\x00", "auto", "zstd.*zstdcat"),
         (b"PK\x03\x04\x14\x00", "auto", "zip.*unzip -p"),
         (b"PAR1\x15\x04\x15", "auto", "input is Parquet.*name the file"),
+        (b"text,label\ra,b\r", "auto", "a CR that ends no line"),
     ],
 )
 def test_what_stdin_cannot_be_is_refused(

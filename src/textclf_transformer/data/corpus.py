@@ -212,7 +212,7 @@ def _stdin_format(text_column: str, given: str) -> str:
             expected="one JSON object a line",
             mend="convert it, e.g. with `jq -c '.[]'`; if it is plain text, add --stdin-format txt",
         )
-    first_line = begin.partition(b"\n")[0].decode("utf-8", errors="replace").rstrip("\r")
+    first_line = (begin.splitlines() or [b""])[0].decode("utf-8", errors="replace")
     for suffix, delimiter in _DELIMITERS.items():
         if text_column in next(csv.reader([first_line], delimiter=delimiter), []):
             return suffix.removeprefix(".")

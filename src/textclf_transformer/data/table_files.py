@@ -81,7 +81,7 @@ def _swallowing(where: str, last_line: int) -> str:
 
 def _csv_fault(fault: str) -> tuple[str, str | None]:
     """Return what the csv module found and what to do about it, None where that is not known."""
-    if "universal-newline" in fault:  # its own text asks for an argument of Python's open()
+    if "new-line character" in fault:  # its own text asks for an argument of Python's open()
         return "a CR that ends no line", "end the lines with \\n: tr '\\r' '\\n' < OLD > NEW"
     if "expected after" in fault or "unexpected end" in fault:
         return (

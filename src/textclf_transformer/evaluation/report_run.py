@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -188,8 +189,9 @@ def _read_metrics(path: Path) -> list[Series]:
     except FileNotFoundError:
         return []
     by_split: dict[str, list[dict[str, str]]] = {}
-    for row in csv.DictReader(io.StringIO(text, newline="")):
-        by_split.setdefault(row.get("split") or "train", []).append(row)
+    with contextlib.suppress(csv.Error):  # a power cut may leave zeros, too many for a cell, at the end
+        for row in csv.DictReader(io.StringIO(text, newline="")):
+            by_split.setdefault(row.get("split") or "train", []).append(row)
     found = []
     for split, rows in by_split.items():
         names = [name for name in rows[0] if name and name != "split"]
