@@ -240,6 +240,8 @@ def test_data_that_the_user_names(finetuned: Checkout, split: str) -> None:
         again = result_of("ft", "--data", named, *more)
         assert {**again, "data": ""} == {**own, "data": ""}, named
     assert result_of("ft", "--data", "store")["data"] == "store/test"
+    Path("store/test").rename("held_out")
+    assert result_of("ft", "--data", "store")["data"] == "store/val"
 
 
 def test_a_part_of_val_is_all_that_the_temperature_is_fitted_on(finetuned: Checkout) -> None:
@@ -356,6 +358,8 @@ def test_without_text_there_is_no_svm(finetuned: Checkout) -> None:
         (["ft", "--data", "missing.jsonl"], 3, "missing.jsonl"),
         (["ft", "--data", "unlabelled"], 3, "have no labels"),
         (["ft", "--data", "other.jsonl"], 3, "'attic'"),
+        (["ft", "--data", "part"], 3, "no store of test or val in this folder; --data part; found train"),
+        (["ft", "--data", "store/val", "store/test"], 3, "a token store, and no text; store/val"),
         (["ft", "--json", "nowhere/out.json"], 2, "nowhere"),
         (["ft", "--split", "train"], 2, "train"),
     ],
@@ -366,6 +370,7 @@ def test_mistakes(
     unlabelled = ["corpus.jsonl", "--no-labels", "--tokenizer", "tokenizer", "--out", "unlabelled"]
     assert prepare.main(unlabelled) == 0
     Path("other.jsonl").write_text('{"text": "soil", "label": "attic"}\n', encoding="utf-8")
+    shutil.copytree("store/train", "part/train")
     capsys.readouterr()
     assert evaluate.main([*arguments, "--quiet"]) == code
     out, err = capsys.readouterr()

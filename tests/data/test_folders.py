@@ -139,7 +139,7 @@ def test_files_of_others_stay(tmp_path: Path) -> None:
 def test_what_came_there_meanwhile_stays(tmp_path: Path, overwrite: bool) -> None:
     target = tmp_path / "out"
     with (
-        pytest.raises(UsageError, match="the folder .*out"),
+        pytest.raises(UsageError, match=r"the folder .*out"),
         building_folder(target, overwrite=overwrite, is_ours=lambda folder: not any(folder.iterdir())),
     ):
         target.mkdir()

@@ -52,6 +52,15 @@ def test_what_is_no_file_is_named(folder: Path, kind: str) -> None:
         list(Corpus([folder]))
 
 
+def test_a_token_store_is_no_text(folder: Path) -> None:
+    """Its files are all called something else than text; what stands first says nothing to anybody."""
+    for name in ("document_offsets.bin", "header.json", "tokens.bin"):
+        write(folder / "test" / name, "x")
+    for given in (folder, folder / "test"):
+        with pytest.raises(DataError, match=rf"a token store, and no text; {folder / 'test'}; name the text"):
+            list(Corpus([given]))
+
+
 def test_a_folder_that_may_not_be_read_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = os.scandir
 

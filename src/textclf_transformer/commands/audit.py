@@ -16,16 +16,10 @@ from textclf_transformer.commands.text_input import add_column_flags, add_label_
 from textclf_transformer.config import ArchitectureSection, ChunkingSection
 from textclf_transformer.data.audit import Chunking, audit
 from textclf_transformer.data.audit_findings import findings
-from textclf_transformer.data.audit_input import (
-    AuditInput,
-    StoreInput,
-    TensorInput,
-    TextInput,
-    store_parts,
-)
+from textclf_transformer.data.audit_input import AuditInput, StoreInput, TensorInput, TextInput
 from textclf_transformer.data.chunking import check_chunking
 from textclf_transformer.data.corpus import FORMATS
-from textclf_transformer.data.opening import TENSOR_SUFFIX
+from textclf_transformer.data.opening import TENSOR_SUFFIX, store_parts
 from textclf_transformer.data.splitting import SPLITS, WHOLE
 from textclf_transformer.data.text_files import plain_stem
 from textclf_transformer.errors import DataError, UsageError

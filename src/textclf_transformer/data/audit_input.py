@@ -14,9 +14,7 @@ from textclf_transformer.data.corpus import Corpus
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.data.encoding import encode_stream
 from textclf_transformer.data.opening import open_documents
-from textclf_transformer.data.splitting import SPLITS, WHOLE
 from textclf_transformer.data.store import Store
-from textclf_transformer.data.store_format import HEADER
 from textclf_transformer.data.store_labels import labels_of
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.tokenizer.base import TokenizerWrapper
@@ -184,10 +182,3 @@ class TextInput:
     def _document(self, document: Document, units: NDArray[np.integer]) -> AuditDocument:
         labels = labels_of(document, multi_label=self._multi_label)
         return AuditDocument(units, document.text, labels, document.id, document.group)
-
-
-def store_parts(folder: Path) -> dict[str, Path]:
-    """Return name → folder of the stores at ``folder``: its splits, or itself; empty where there are none."""
-    if (folder / HEADER).is_file():
-        return {WHOLE: folder}
-    return {name: folder / name for name in SPLITS if (folder / name / HEADER).is_file()}

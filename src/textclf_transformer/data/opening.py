@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from textclf_transformer.data.documents import Documents
+from textclf_transformer.data.splitting import SPLITS, WHOLE
 from textclf_transformer.data.store import Store
+from textclf_transformer.data.store_format import HEADER
 from textclf_transformer.data.tensor_documents import TensorDocuments
 from textclf_transformer.errors import DataError
 from textclf_transformer.tokenizer.base import TokenizerWrapper
@@ -51,6 +53,13 @@ def open_documents(path: Path, *, tokenizer: TokenizerWrapper, key: str | None =
         )
     _check_tokenizer(documents, tokenizer=tokenizer, where=where)
     return documents
+
+
+def store_parts(folder: Path) -> dict[str, Path]:
+    """Return name → folder of the stores at ``folder``: its splits, or itself; empty where there are none."""
+    if (folder / HEADER).is_file():
+        return {WHOLE: folder}
+    return {name: folder / name for name in SPLITS if (folder / name / HEADER).is_file()}
 
 
 def _check_tokenizer(documents: Documents, *, tokenizer: TokenizerWrapper, where: str) -> None:

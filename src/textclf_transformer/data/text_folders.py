@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from textclf_transformer.atomic import storage_errors
+from textclf_transformer.data.store_format import HEADER
 from textclf_transformer.data.text_files import TEXT_SUFFIXES, Document, format_suffix, read_whole
 from textclf_transformer.errors import DataError
 
@@ -21,13 +22,14 @@ def read_folder(folder: Path, *, with_labels: bool) -> Iterator[Document]:
         with_labels: whether the first sub-folder is a file's label.
 
     Raises:
-        DataError: there is no text file, or something that is none; a name is not UTF-8; links lead in a
-            circle.
+        DataError: there is no text file, or something that is none, as a token store is; a name is not
+            UTF-8; links lead in a circle.
         StorageError: a folder or a file cannot be read.
     """
     files = sorted(_files_below(folder), key=lambda path: path.relative_to(folder).as_posix())
     if not files:
         raise DataError("the folder has no text files", where=str(folder))
+    _refuse_store(files)
     for path in files:
         _check_file(path, path.relative_to(folder).as_posix())
     for path in files:
@@ -60,6 +62,17 @@ def _check_no_circle(folder: Path) -> None:
             where=str(folder),
             found=str(folder.resolve()),
             mend="remove the link",
+        )
+
+
+def _refuse_store(files: Sequence[Path]) -> None:
+    store = next((path.parent for path in files if path.name == HEADER), None)
+    if store is not None:
+        raise DataError(
+            "this is a token store, and no text",
+            where=str(store),
+            mend="name the text that it was made from; textclf audit, evaluate --data and the training read "
+            "stores, one at a time",
         )
 
 

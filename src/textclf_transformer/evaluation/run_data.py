@@ -8,8 +8,8 @@ from pathlib import Path
 from textclf_transformer.atomic import storage_errors
 from textclf_transformer.data.corpus import Corpus
 from textclf_transformer.data.documents import Documents, align_labels, check_label_kind
-from textclf_transformer.data.opening import open_documents
-from textclf_transformer.data.store_format import HEADER
+from textclf_transformer.data.opening import TENSOR_SUFFIX, open_documents, store_parts
+from textclf_transformer.data.splitting import WHOLE
 from textclf_transformer.data.text_documents import TextDocuments
 from textclf_transformer.errors import ConfigError, DataError, UserError
 from textclf_transformer.evaluation.loaded_run import LoadedRun
@@ -71,23 +71,37 @@ def open_given(run: LoadedRun, corpus: Corpus, paths: Sequence[Path], split: str
         run: the run.
         corpus: reads ``paths`` as text.
         paths: one store or ``.pt`` file, or inputs of text as for ``textclf prepare``.
-        split: which store of a folder of stores; None: test.
+        split: which store of a folder of stores; None: test where there is one, else val.
 
     Raises:
-        DataError: there is nothing, it is faulty, was made with another tokenizer, or has no labels or other
-            ones.
+        DataError: there is nothing, or no such store, it is faulty, was made with another tokenizer, or has
+            no labels or other ones.
     """
-    first = paths[0]
-    part = first / (split or "test")
-    if len(paths) == 1 and ((first / HEADER).is_file() or first.suffix == ".pt"):
-        documents = open_documents(first, tokenizer=run.tokenizer, key="--data")
-    elif len(paths) == 1 and (part / HEADER).is_file():
-        documents = open_documents(part, tokenizer=run.tokenizer, key="--data")
+    tokenised = _tokenised(paths[0], split) if len(paths) == 1 else None
+    if tokenised is not None:
+        documents = open_documents(tokenised, tokenizer=run.tokenizer, key="--data")
     else:
         shown = ", ".join(map(str, paths))
         documents = TextDocuments.read(corpus, run.tokenizer, multi_label=run.multi_label, path=shown)
     check_labels(run, documents)
     return documents
+
+
+def _tokenised(path: Path, split: str | None) -> Path | None:
+    """Return the ``.pt`` file or store that ``path`` is, or has for the split; None for text."""
+    if path.suffix == TENSOR_SUFFIX:
+        return path
+    stores = store_parts(path)
+    wanted = tuple(reversed(JUDGED_SPLITS)) if split is None else (split,)
+    found = next((stores[name] for name in (WHOLE, *wanted) if name in stores), None)
+    if stores and found is None:
+        raise DataError(
+            f"there is no store of {' or '.join(wanted)} in this folder",
+            where=f"--data {path}",
+            found=", ".join(stores),
+            mend=f"name one of them: --data {next(iter(stores.values()))}",
+        )
+    return found
 
 
 def check_labels(run: LoadedRun, documents: Documents) -> None:
