@@ -75,11 +75,12 @@ def step_load(
     """Return what an optimizer step brings to the encoder, for the estimate."""
     length = batches.num_tokens / batches.num_chunks
     training = context.config.training
+    reads_cls = context.config.classification_head.token_pooling == "cls"
     return StepLoad(
         sequence_length=length,
         tokens_per_step=batches.num_tokens / batches.steps_per_epoch,
         tokens_per_micro_batch=context.micro_batch_tokens,
-        wanted_share=1 / length,
+        wanted_share=1 / length if reads_cls else 1.0,
         recompute="chunks" if training.gradient_checkpointing else "nothing",
         tokens_per_group=training.chunks_per_group * length,
         tokens_kept=training.kept_chunk_groups * training.chunks_per_group * length,

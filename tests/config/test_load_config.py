@@ -21,6 +21,7 @@ from textclf_transformer.config.section import Section
 from textclf_transformer.errors import ConfigError, StorageError
 from textclf_transformer.experiment import Kind
 from textclf_transformer.model.pooling import POOLINGS, POSITIONED_POOLINGS
+from textclf_transformer.model.token_pooling import TOKEN_POOLINGS
 
 PRETRAINING = """\
 experiment:
@@ -340,7 +341,7 @@ def test_shares_that_add_up_to_one_are_allowed(path: Path) -> None:
         ("classification_head.num_labels=1", "from 2"),
         ("training.early_stopping_patience=2", "needs validation data"),
         ("training.chunks_per_group=3", "gradient_checkpointing is done"),
-        ("classification_head.kind=huggingface", "reads the first chunk"),
+        ("classification_head.kind=huggingface", "reads the first chunk's [CLS]"),
         ("pretrained_experiment.from_hf=folder", "found both"),
         ("pretrained_experiment.path=null", "found neither"),
     ],
@@ -470,6 +471,19 @@ def test_poolings_of_the_config_are_those_of_the_model() -> None:
         else:
             with pytest.raises(ValidationError):
                 ClassificationHeadSection(pooling=pooling, chunk_position_embeddings=True)
+
+
+def test_token_poolings_of_the_config_are_those_of_the_model() -> None:
+    field = ClassificationHeadSection.model_fields["token_pooling"]
+    assert get_args(field.annotation) == TOKEN_POOLINGS
+
+
+def test_hugging_faces_head_reads_cls_alone(path: Path) -> None:
+    sets = ("classification_head.kind=huggingface", "classification_head.pooling=cls")
+    load(path, FINETUNING, *sets, kind="finetuning")
+    sets = (*sets, "classification_head.token_pooling=mean")
+    (line,) = problems(path, FINETUNING, *sets, kind="finetuning")
+    assert "found huggingface with pooling cls, token_pooling mean" in line
 
 
 def test_positions_for_a_pooling_without_use_for_them(path: Path) -> None:

@@ -68,11 +68,15 @@ def rows(folder: Path, which: str) -> list[dict[str, str]]:
     ]
 
 
-def test_the_run_is_the_same_with_and_without(pretrained: Checkout, encoded: list[int]) -> None:
-    without = finished_run(pretrained, "without", "--set", "training.frozen_cache_gib=0")
+@pytest.mark.parametrize("token_pooling", ["cls", "mean"])
+def test_the_run_is_the_same_with_and_without(
+    pretrained: Checkout, encoded: list[int], token_pooling: str
+) -> None:
+    pooling = ("--set", f"classification_head.token_pooling={token_pooling}")
+    without = finished_run(pretrained, "without", *pooling, "--set", "training.frozen_cache_gib=0")
     chunks_without = sum(encoded)
     encoded.clear()
-    cached = finished_run(pretrained, "cached")
+    cached = finished_run(pretrained, "cached", *pooling)
     assert sum(encoded) < 0.8 * chunks_without
     for name, tensor in weights(without).items():
         torch.testing.assert_close(weights(cached)[name], tensor, rtol=1e-6, atol=1e-6)

@@ -15,6 +15,7 @@ from end_to_end.conftest import Checkout
 import finetune
 import pretrain
 from textclf_transformer import utils
+from textclf_transformer.commands.estimate import StepLoad
 from textclf_transformer.evaluation.loaded_run import load_run
 
 
@@ -124,6 +125,7 @@ def test_chunks_read_the_whole_document(pretrained: Checkout, capsys: pytest.Cap
 def test_head_of_the_config_is_built_and_resumed(pretrained: Checkout, pooling: str) -> None:
     head = [
         f"classification_head.pooling={pooling}",
+        "classification_head.token_pooling=mean",
         "classification_head.attention_heads=4",
         "classification_head.chunk_position_embeddings=true",
         "chunking.max_chunks=7",
@@ -137,7 +139,19 @@ def test_head_of_the_config_is_built_and_resumed(pretrained: Checkout, pooling: 
         assert state["pooling.score.weight"].shape == (4, 32)
     longer = ("--set", "training.epochs=2", "--allow-changed", "training.epochs")
     pretrained.run(finetune.main, "ft", "--quiet", *longer)
-    assert load_run(folder).model.settings["attention_heads"] == 4
+    settings = load_run(folder).model.settings
+    assert (settings["attention_heads"], settings["token_pooling"]) == (4, "mean")
+
+
+@pytest.mark.parametrize(("token_pooling", "all_tokens"), [("cls", False), ("mean", True), ("max", True)])
+def test_the_estimate_knows_which_tokens_the_last_layer_runs_for(
+    pretrained: Checkout, monkeypatch: pytest.MonkeyPatch, token_pooling: str, all_tokens: bool
+) -> None:
+    loads = []
+    monkeypatch.setattr(finetune, "StepLoad", lambda **given: loads.append(StepLoad(**given)) or loads[0])
+    pretrained.finetuning("ft", "pre", "--set", f"classification_head.token_pooling={token_pooling}")
+    pretrained.run(finetune.main, "ft", "--dry-run")
+    assert (loads[0].wanted_share == 1.0) == all_tokens
 
 
 def test_a_run_that_goes_on_elsewhere_says_so(

@@ -51,9 +51,18 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 def test_gradients_equal_those_without_groups(
     counts: list[int], kept_groups: int, attention: dict[str, str]
 ) -> None:
-    plain = make_hierarchical(**WITHOUT_DROPOUT, **attention)
+    assert_grouping_changes_nothing(counts, kept_groups, **attention)
+
+
+@pytest.mark.parametrize("token_pooling", ["mean", "max"])
+def test_gradients_equal_those_without_groups_where_all_tokens_are_read(token_pooling: str) -> None:
+    assert_grouping_changes_nothing([M + 3, 2, 2 * M], kept_groups=1, token_pooling=token_pooling)
+
+
+def assert_grouping_changes_nothing(counts: list[int], kept_groups: int, **changes: str) -> None:
+    plain = make_hierarchical(**WITHOUT_DROPOUT, **changes)
     grouped = make_hierarchical(
-        use_gradient_checkpointing=True, kept_chunk_groups=kept_groups, **WITHOUT_DROPOUT, **attention
+        use_gradient_checkpointing=True, kept_chunk_groups=kept_groups, **WITHOUT_DROPOUT, **changes
     )
     assert_equal(gradients_of(grouped, counts), gradients_of(plain, counts))
 

@@ -101,12 +101,15 @@ def test_sequence_classification_that_hf_has_no_class_for(pooling: str, tmp_path
     assert torch.equal(back(ids, mask)["logits"], ours(ids, mask)["logits"])
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
-def test_hierarchical_out_and_in(pooling: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("pooling", "token_pooling"), [*((pooling, "cls") for pooling in POOLINGS), ("attention", "mean")]
+)
+def test_hierarchical_out_and_in(pooling: str, token_pooling: str, tmp_path: Path) -> None:
     ours = HierarchicalRobertaForClassification(
         make_encoder(),
         num_labels=3,
         pooling=pooling,
+        token_pooling=token_pooling,
         attention_heads=3,
         max_chunks=6,
         chunk_position_embeddings=pooling in POSITIONED_POOLINGS,
@@ -123,6 +126,20 @@ def test_hierarchical_out_and_in(pooling: str, tmp_path: Path) -> None:
     theirs = theirs_of(tmp_path, "RobertaModel", add_pooling_layer=False)
     hidden = ours.encoder(ids, mask)["last_hidden_state"]
     assert relative_error(run_theirs(theirs, ids, mask)[~mask], hidden[~mask]) < 1e-5
+
+
+def test_a_head_from_before_token_pooling_reads_cls(tmp_path: Path) -> None:
+    ours = spread_weights(HierarchicalRobertaForClassification(make_encoder(), num_labels=3)).eval()
+    ours.to_hf(tmp_path)
+    head_file = tmp_path / "head.json"
+    head = json.loads(head_file.read_text(encoding="utf-8"))
+    del head["settings"]["token_pooling"]
+    head_file.write_text(json.dumps(head), encoding="utf-8")
+    ids, mask = make_batch("right")
+    counts = torch.tensor([3, 1])
+    back = HierarchicalRobertaForClassification.from_hf(tmp_path).eval()
+    logits = ours.classify_chunks(ids, mask, counts)["logits"]
+    assert torch.equal(back.classify_chunks(ids, mask, counts)["logits"], logits)
 
 
 def test_hierarchical_with_hugging_faces_head_out_and_in(tmp_path: Path) -> None:
@@ -144,7 +161,11 @@ def test_hierarchical_with_hugging_faces_head_out_and_in(tmp_path: Path) -> None
 
 
 def test_hugging_faces_head_stands_on_the_first_chunk_alone() -> None:
-    for settings in ({"pooling": "mean"}, {"pooling": "cls", "ordinal": True}):
+    for settings in (
+        {"pooling": "mean"},
+        {"pooling": "cls", "token_pooling": "mean"},
+        {"pooling": "cls", "ordinal": True},
+    ):
         with pytest.raises(ValueError, match="needs pooling cls"):
             HierarchicalRobertaForClassification(
                 make_encoder(), num_labels=3, classifier_kind="huggingface", **settings

@@ -7,10 +7,12 @@ import torch
 from model_cases import CHUNK_LENGTH, PAD, VOCAB, make_documents, make_hierarchical, relative_error
 
 from textclf_transformer.model.pooling import POOLINGS, POSITIONED_POOLINGS
+from textclf_transformer.model.token_pooling import TOKEN_POOLINGS
 
 
-def test_logits_do_not_move_with_batch_mates_or_more_padding_chunks() -> None:
-    model = make_hierarchical().double()
+@pytest.mark.parametrize("token_pooling", TOKEN_POOLINGS)
+def test_logits_do_not_move_with_batch_mates_or_more_padding_chunks(token_pooling: str) -> None:
+    model = make_hierarchical(token_pooling=token_pooling).double()
     ids, mask = make_documents([3, 1, 5])
     together = model(ids, mask, return_attention=True)
     wider_ids, wider_mask = (
@@ -34,8 +36,9 @@ def test_fp32_logits_do_not_move_beyond_rounding() -> None:
     assert relative_error(together[1:2], alone) < 1e-5
 
 
-def test_what_lies_under_the_mask_is_never_read() -> None:
-    model = make_hierarchical()
+@pytest.mark.parametrize("token_pooling", TOKEN_POOLINGS)
+def test_what_lies_under_the_mask_is_never_read(token_pooling: str) -> None:
+    model = make_hierarchical(token_pooling=token_pooling)
     ids, mask = make_documents([3, 1, 5])
     expected = model(ids, mask)["logits"]
     for poison in (0, VOCAB + 10**9, -3):
@@ -73,16 +76,6 @@ def test_a_padding_chunk_may_stand_anywhere() -> None:
     found = model(spread_ids, spread_mask, return_attention=True)
     assert relative_error(found["logits"], model(ids, mask)["logits"]) < 1e-12
     assert (found["attention_weights"] > 0).tolist() == [[True, False, True, False, True]]
-
-
-def test_the_chunk_vector_is_the_first_real_token() -> None:
-    model = make_hierarchical()
-    ids, mask = make_documents([1, 1])
-    ids, mask = ids[:, 0], mask[:, 0]
-    mask[1, 0] = True  # left padding
-    hidden = model.encoder(ids, mask)["last_hidden_state"]
-    expected = torch.stack([hidden[0, 0], hidden[1, 1]])
-    assert relative_error(model.encode_chunks(ids, mask), expected) < 1e-5
 
 
 def test_bf16_autocast_gives_fp32_logits_near_the_exact_ones() -> None:

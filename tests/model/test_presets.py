@@ -48,6 +48,7 @@ def test_published_defaults() -> None:
     assert model.settings == {
         "num_labels": 3,
         "pooling": "attention",
+        "token_pooling": "cls",
         "classifier_kind": "normalised",
         "attention_hidden_size": 256,
         "attention_heads": 8,
@@ -159,11 +160,13 @@ def test_every_keyword_reaches_the_model(folder: str) -> None:
         classifier_dropout=0.4,
         use_gradient_checkpointing=False,
         pooling_strategy="multihead",
+        token_pooling="mean",
         chunk_position_embeddings=True,
     )
     assert model.settings == {
         "num_labels": 7,
         "pooling": "multihead",
+        "token_pooling": "mean",
         "classifier_kind": "normalised",
         "attention_hidden_size": 11,
         "attention_heads": 2,

@@ -167,6 +167,12 @@ for _pooling in POOLINGS:
         ),
     }
 STEPS |= {
+    f"{name} of the tokens": functools.partial(
+        _classifier, amp_dtype=torch.bfloat16, token_pooling=name, use_gradient_checkpointing=True
+    )
+    for name in ("mean", "max")
+}
+STEPS |= {
     "positions of chunks": functools.partial(
         _classifier, amp_dtype=torch.bfloat16, chunk_position_embeddings=True
     ),

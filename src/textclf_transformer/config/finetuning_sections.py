@@ -181,11 +181,15 @@ class ClassificationHeadSection(Section):
         Literal["attention", "multihead", "mean", "max", "cls", "transformer"],
         Field(description="How the chunks of a document become one vector."),
     ] = "attention"
+    token_pooling: Annotated[
+        Literal["cls", "mean", "max"],
+        Field(description="How the tokens of a chunk become its vector: [CLS], or mean or max of all."),
+    ] = "cls"
     kind: Annotated[
         Literal["normalised", "huggingface"],
         Field(
             description="Layers after the pooling: normalised is LayerNorm, half the size, tanh, labels; "
-            "huggingface is transformers' own (full size, tanh, labels) for pooling cls, so that "
+            "huggingface is transformers' own (full size, tanh, labels) for both poolings cls, so that "
             "`textclf export` writes a model that its AutoModelForSequenceClassification loads."
         ),
     ] = "normalised"
@@ -235,13 +239,14 @@ class ClassificationHeadSection(Section):
                 found=f"true with pooling {self.pooling}",
                 expected="pooling attention, multihead, max or transformer",
             )
-        if self.kind == "huggingface" and (self.pooling != "cls" or self.ordinal_labels is not None):
+        poolings = (self.pooling, self.token_pooling)
+        if self.kind == "huggingface" and (poolings != ("cls", "cls") or self.ordinal_labels is not None):
             yield Problem(
                 "classification_head.kind",
-                "Hugging Face's head reads the first chunk and knows no order of labels",
-                found=f"huggingface with pooling {self.pooling}"
+                "Hugging Face's head reads the first chunk's [CLS] and knows no order of labels",
+                found=f"huggingface with pooling {self.pooling}, token_pooling {self.token_pooling}"
                 + (" and ordinal_labels" if self.ordinal_labels is not None else ""),
-                expected="pooling cls without ordinal_labels, or kind normalised",
+                expected="pooling cls and token_pooling cls without ordinal_labels, or kind normalised",
             )
         if self.ordinal_labels is not None and len(set(self.ordinal_labels)) < len(self.ordinal_labels):
             yield Problem(

@@ -75,6 +75,7 @@ def build_classifier_head(
     kind: str,
     *,
     pooling: str,
+    token_pooling: str,
     attention_kind: str,
     hidden_size: int,
     num_labels: int,
@@ -85,8 +86,8 @@ def build_classifier_head(
     """Return the head of a kind, one of ``CLASSIFIER_KINDS``; the arguments are those of the two classes.
 
     Raises:
-        ValueError: the kind is unknown, or Hugging Face's head would stand on another pooling than cls or on
-            labels with an order.
+        ValueError: the kind is unknown, or Hugging Face's head would stand on another vector than the first
+            chunk's [CLS] or on labels with an order.
     """
     if kind not in CLASSIFIER_KINDS:
         raise ValueError(f"unknown classifier {kind!r}, expected one of {CLASSIFIER_KINDS}")
@@ -98,8 +99,10 @@ def build_classifier_head(
             dropout_prob=dropout_prob,
             ordinal=ordinal,
         )
-    if pooling != "cls" or ordinal:
-        raise ValueError("Hugging Face's head needs pooling cls and labels without an order")
+    if (pooling, token_pooling) != ("cls", "cls") or ordinal:
+        raise ValueError(
+            "Hugging Face's head needs pooling cls, token_pooling cls and labels without an order"
+        )
     return SequenceHead(
         hidden_size=hidden_size,
         num_labels=num_labels,

@@ -23,13 +23,15 @@ class EncoderClassifier(nn.Module):
     state. A wholly frozen encoder also runs without dropout, whatever ``train()`` says.
 
     Subclasses have an ``encoder`` and a ``classifier``; whatever else they have counts as the aggregator.
-    Their ``settings`` are the keywords that build the same model again, of the types in ``SETTING_TYPES``.
+    Their ``settings`` are the keywords that build the same model again, of the types in ``SETTING_TYPES``;
+    those in ``ADDED_SETTINGS`` older versions did not write, and had these values.
 
     Args:
         encoder: the encoder; owned by this model from now on.
     """
 
     SETTING_TYPES: ClassVar[Mapping[str, tuple[type, ...]]]
+    ADDED_SETTINGS: ClassVar[Mapping[str, object]] = {}
     settings: dict[str, str | int | float | bool | None]
     classifier: nn.Module
     num_labels: int

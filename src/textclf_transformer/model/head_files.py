@@ -88,6 +88,8 @@ def load_classifier(kind: type[Classifier], folder: Path) -> Classifier:
 
 def _build(kind: type[Classifier], encoder: RobertaModel, settings: object, *, where: str) -> Classifier:
     types = kind.SETTING_TYPES
+    if isinstance(settings, dict):
+        settings = {**kind.ADDED_SETTINGS, **settings}
     if not isinstance(settings, dict) or settings.keys() != types.keys():
         found = sorted(settings) if isinstance(settings, dict) else type(settings).__name__
         raise CheckpointError(

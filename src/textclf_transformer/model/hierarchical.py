@@ -1,4 +1,4 @@
-"""The long-document classifier: encode each chunk, pool the [CLS] vectors over chunks, classify the document.
+"""The long-document classifier: a vector of each chunk, pooling over chunks, classifying the document.
 
 Hierarchical transformers over chunks: Pappagari et al. 2019 ("Hierarchical Transformers for Long Document
 Classification"); attention pooling: Yang et al. 2016.
@@ -15,7 +15,7 @@ from types import NoneType
 from typing import ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from textclf_transformer.model.chunk_groups import encode_in_groups
@@ -27,17 +27,9 @@ from textclf_transformer.model.head_files import load_classifier, write_classifi
 from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_beside_encoder
 from textclf_transformer.model.layout import check_attention_mask, unpack
-from textclf_transformer.model.pooling import POSITIONED_POOLINGS, build_pooling
+from textclf_transformer.model.pooling import build_chunk_positions, build_pooling
+from textclf_transformer.model.token_pooling import check_token_pooling, encode_sequences
 from textclf_transformer.utils import send
-
-
-def _build_chunk_positions(hidden_size: int, *, max_chunks: int | None, pooling: str) -> nn.Embedding:
-    if max_chunks is None or pooling not in POSITIONED_POOLINGS:
-        raise ValueError(
-            f"position embeddings need max_chunks and a pooling of {', '.join(POSITIONED_POOLINGS)}; "
-            f"found max_chunks {max_chunks}, pooling {pooling}"
-        )
-    return nn.Embedding(max_chunks, hidden_size)
 
 
 class HierarchicalRobertaForClassification(EncoderClassifier):
@@ -46,9 +38,10 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
     Args:
         encoder: the encoder; owned by this model from now on.
         num_labels: L.
-        pooling: one of ``POOLINGS``.
+        pooling: over chunks, one of ``POOLINGS``.
+        token_pooling: what the vector of a chunk is made of, one of ``TOKEN_POOLINGS``.
         classifier_kind: "normalised" for ``ClassifierHead``, "huggingface" for the ``SequenceHead`` that
-            transformers has, which needs pooling cls.
+            transformers has, which needs both poolings to be cls.
         attention_hidden_size: width of the tanh projection (poolings attention and multihead).
         attention_heads: heads over chunks (poolings multihead and transformer).
         attention_dropout: drop probability of the chunk weights.
@@ -59,19 +52,20 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         chunk_position_embeddings: add a learned vector for a chunk's place to its vector; needs
             ``max_chunks`` and one of ``POSITIONED_POOLINGS``.
         ordinal: whether the labels have an order; ``logits`` then are log-probabilities.
-        use_gradient_checkpointing: keep only ids and [CLS] vectors of most groups of chunks and compute them
+        use_gradient_checkpointing: keep only ids and vectors of most groups of chunks and compute them
             again in the backward pass, see ``encode_in_groups``.
         chunks_per_group: chunks of a group.
         kept_chunk_groups: groups that are kept all the same.
 
     Raises:
-        ValueError: the pooling or the classifier is unknown, its heads do not divide D, or it has no use for
+        ValueError: a pooling or the classifier is unknown, its heads do not divide D, or it has no use for
             position embeddings.
     """
 
     SETTING_TYPES: ClassVar[Mapping[str, tuple[type, ...]]] = {
         "num_labels": (int,),
         "pooling": (str,),
+        "token_pooling": (str,),
         "classifier_kind": (str,),
         "attention_hidden_size": (int,),
         "attention_heads": (int,),
@@ -84,12 +78,15 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         "ordinal": (bool,),
     }
 
+    ADDED_SETTINGS: ClassVar[Mapping[str, object]] = {"token_pooling": "cls"}
+
     def __init__(
         self,
         encoder: RobertaModel,
         *,
         num_labels: int,
         pooling: str = "attention",
+        token_pooling: str = "cls",
         classifier_kind: str = "normalised",
         attention_hidden_size: int = 256,
         attention_heads: int = 8,
@@ -104,29 +101,19 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         chunks_per_group: int = 4,
         kept_chunk_groups: int = 2,
     ) -> None:
+        given = locals()  # the keywords alone, since nothing else has a name yet
         super().__init__(encoder)
+        check_token_pooling(token_pooling)
+        self.settings = {name: given[name] for name in self.SETTING_TYPES}
         self.num_labels = num_labels
+        self.token_pooling = token_pooling
         self.max_chunks = max_chunks
         self.use_gradient_checkpointing = use_gradient_checkpointing
         self.chunks_per_group = chunks_per_group
         self.kept_chunk_groups = kept_chunk_groups
-        self.settings = {
-            "num_labels": num_labels,
-            "pooling": pooling,
-            "classifier_kind": classifier_kind,
-            "attention_hidden_size": attention_hidden_size,
-            "attention_heads": attention_heads,
-            "attention_dropout": attention_dropout,
-            "hidden_dropout": hidden_dropout,
-            "classifier_dropout": classifier_dropout,
-            "layer_norm_eps": layer_norm_eps,
-            "max_chunks": max_chunks,
-            "chunk_position_embeddings": chunk_position_embeddings,
-            "ordinal": ordinal,
-        }
         self.chunk_dropout = Dropout(hidden_dropout)
         self.chunk_positions = (
-            _build_chunk_positions(encoder.hidden_size, max_chunks=max_chunks, pooling=pooling)
+            build_chunk_positions(encoder.hidden_size, max_chunks=max_chunks, pooling=pooling)
             if chunk_position_embeddings
             else None
         )
@@ -142,6 +129,7 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         self.classifier = build_classifier_head(
             classifier_kind,
             pooling=pooling,
+            token_pooling=token_pooling,
             attention_kind=encoder.attention_kind,
             hidden_size=encoder.hidden_size,
             num_labels=num_labels,
@@ -230,7 +218,7 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
             attention_mask: (M, S) bool, True = PAD; each chunk has at least one real token.
 
         Returns:
-            (M, D), the hidden state of each chunk's first real token, [CLS].
+            (M, D), see ``encode_sequences``.
         """
         if not (self.use_gradient_checkpointing and torch.is_grad_enabled()):
             return self._encode_group(input_ids, attention_mask)
@@ -244,8 +232,7 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         )
 
     def _encode_group(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        first_real = ~attention_mask & ((~attention_mask).cumsum(dim=1) == 1)
-        return self.encoder.encode(input_ids, attention_mask, wanted=first_real)
+        return encode_sequences(self.encoder, input_ids, attention_mask, token_pooling=self.token_pooling)
 
     def _classify(self, vectors: Tensor, real: Tensor) -> dict[str, Tensor]:
         """Pool (M, D) vectors at the True places of ``real`` (B, C) and classify, in float32 or wider."""

@@ -2,8 +2,6 @@
 
 A pooling never reads a padding chunk: its weight is exactly 0. The mask may lie on the CPU though the chunks
 lie on a GPU: places are looked up there without waiting, and ``send`` brings over what is computed with.
-Nothing in here is about chunks alone: with positions of a sequence in their place, ``mean`` and ``max`` pool
-over tokens.
 
 B batch of documents, C chunks of a document, D hidden size, H heads, N real chunks and [CLS] vectors of the
 batch.
@@ -223,3 +221,17 @@ def build_pooling(
     if name not in plain:
         raise ValueError(f"unknown pooling {name!r}, expected one of {', '.join(POOLINGS)}")
     return plain[name]()
+
+
+def build_chunk_positions(hidden_size: int, *, max_chunks: int | None, pooling: str) -> nn.Embedding:
+    """Return the table of learned vectors for the places of chunks, (max_chunks, D).
+
+    Raises:
+        ValueError: there is no ``max_chunks``, or the pooling has no use for places.
+    """
+    if max_chunks is None or pooling not in POSITIONED_POOLINGS:
+        raise ValueError(
+            f"position embeddings need max_chunks and a pooling of {', '.join(POSITIONED_POOLINGS)}; "
+            f"found max_chunks {max_chunks}, pooling {pooling}"
+        )
+    return nn.Embedding(max_chunks, hidden_size)

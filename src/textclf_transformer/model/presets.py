@@ -74,6 +74,7 @@ class ModelConfig:
         freeze_base_encoder: whether the whole encoder is frozen.
         freeze_embeddings: whether the embeddings are frozen; None: where weights were loaded.
         pooling_strategy: attention, multihead, mean, max, cls or transformer.
+        token_pooling: what a chunk's vector is: cls ([CLS]), or the mean or max of its tokens.
         chunk_position_embeddings: whether a learned vector for its place is added to a chunk's vector.
     """
 
@@ -91,6 +92,7 @@ class ModelConfig:
     freeze_base_encoder: bool = False
     freeze_embeddings: bool | None = None
     pooling_strategy: str = "attention"
+    token_pooling: str = "cls"
     chunk_position_embeddings: bool = False
 
 
@@ -189,6 +191,7 @@ def create_model(
     freeze_base_encoder: bool = False,
     freeze_embeddings: bool | None = None,
     pooling_strategy: str = "attention",
+    token_pooling: str = "cls",
     chunk_position_embeddings: bool = False,
     freeze_base: bool = False,
 ) -> HierarchicalRobertaForClassification:
@@ -204,7 +207,7 @@ def create_model(
         ConfigError: there is no such base model, a size conflicts with it, or a number is no integer or below
             1.
         CheckpointError: the folder's weights cannot be loaded.
-        ValueError: the pooling is unknown, its heads do not divide the hidden size, or a drop probability is
+        ValueError: a pooling is unknown, its heads do not divide the hidden size, or a drop probability is
             none.
     """
     for name, number in (("num_classes", num_classes), ("max_chunks", max_chunks)):
@@ -218,6 +221,7 @@ def create_model(
         encoder,
         num_labels=num_classes,
         pooling=pooling_strategy,
+        token_pooling=token_pooling,
         attention_hidden_size=attention_hidden_size,
         attention_heads=attention_heads,
         attention_dropout=attention_dropout,

@@ -26,13 +26,11 @@ from textclf_transformer.model.hf_folder import (
 )
 from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_weights
-from textclf_transformer.model.layout import check_attention_mask, unpack
+from textclf_transformer.model.layout import check_attention_mask
 from textclf_transformer.model.loading import load_strict
-from textclf_transformer.model.pooling import MaxPooling, MeanPooling
 from textclf_transformer.model.pretrained_deberta import ABSOLUTE_POSITIONS
+from textclf_transformer.model.token_pooling import check_token_pooling, encode_sequences
 from textclf_transformer.utils import send
-
-TOKEN_POOLINGS = ("cls", "mean", "max")
 
 # RoBERTa's key in config.json, and DeBERTa's two.
 CLASSIFIER_DROPOUTS = ("classifier_dropout", "cls_dropout", "pooler_dropout")
@@ -44,7 +42,7 @@ class RobertaForSequenceClassification(EncoderClassifier):
     Args:
         encoder: the encoder; owned by this model from now on.
         num_labels: L.
-        pooling: "cls" (the first real token, as in Hugging Face), "mean" or "max" over the real tokens.
+        pooling: over the tokens, one of ``TOKEN_POOLINGS``; Hugging Face has "cls".
         classifier_dropout: drop probability in the head.
 
     Raises:
@@ -61,15 +59,14 @@ class RobertaForSequenceClassification(EncoderClassifier):
         self, encoder: RobertaModel, *, num_labels: int, pooling: str = "cls", classifier_dropout: float = 0.1
     ) -> None:
         super().__init__(encoder)
-        if pooling not in TOKEN_POOLINGS:
-            raise ValueError(f"unknown pooling {pooling!r}, expected one of {', '.join(TOKEN_POOLINGS)}")
+        check_token_pooling(pooling)
         self.num_labels = num_labels
         self.settings = {
             "num_labels": num_labels,
             "pooling": pooling,
             "classifier_dropout": classifier_dropout,
         }
-        self.token_pooling = {"cls": None, "mean": MeanPooling(), "max": MaxPooling()}[pooling]
+        self.token_pooling = pooling
         self.classifier = SequenceHead(
             hidden_size=encoder.hidden_size,
             num_labels=num_labels,
@@ -98,22 +95,15 @@ class RobertaForSequenceClassification(EncoderClassifier):
         check_attention_mask(attention_mask, input_ids.shape)
         if bool(attention_mask.all(dim=1).any()):
             raise ValueError("a row has no real token")
-        sequences = self._pool(input_ids, attention_mask)
+        sequences = encode_sequences(
+            self.encoder, input_ids, attention_mask, token_pooling=self.token_pooling
+        )
         with torch.autocast(device_type=sequences.device.type, enabled=False):
             logits = self.classifier(sequences.to(torch.promote_types(sequences.dtype, torch.float32)))
         output = {"logits": logits}
         if labels is not None:
             output["loss"] = F.cross_entropy(logits, send(labels, logits.device))
         return output
-
-    def _pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Encode and return (B, D)."""
-        if self.token_pooling is None:
-            first_real = ~attention_mask & ((~attention_mask).cumsum(dim=1) == 1)
-            return self.encoder.encode(input_ids, attention_mask, wanted=first_real)
-        tokens = unpack(self.encoder.encode(input_ids, attention_mask), ~attention_mask)
-        pooled: Tensor = self.token_pooling(tokens, attention_mask).vectors
-        return pooled
 
     @classmethod
     def from_hf(cls, folder: Path | str) -> Self:
@@ -164,7 +154,7 @@ class RobertaForSequenceClassification(EncoderClassifier):
             StorageError: the disk is full, a permission is missing …
             ValueError: the names are not L different ones.
         """
-        if self.token_pooling is not None:
+        if self.token_pooling != "cls":
             write_classifier(self, Path(folder), label_names=label_names)
             return
         config = {

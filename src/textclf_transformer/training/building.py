@@ -132,6 +132,7 @@ def build_classifier(
         encoder,
         num_labels=num_labels,
         pooling=head.pooling,
+        token_pooling=head.token_pooling,
         classifier_kind=head.kind,
         attention_heads=head.attention_heads,
         attention_hidden_size=head.attention_hidden_size or encoder.hidden_size,

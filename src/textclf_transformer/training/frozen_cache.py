@@ -182,9 +182,10 @@ class FrozenEncoderCache:
             return torch.cat(in_halves(encode, input_ids, attention_mask))
 
     def _key(self, model: HierarchicalRobertaForClassification) -> str:
-        """Return what the vectors of given chunks depend on: weights, precision, kind of machine, torch."""
+        """Return what vectors of given chunks hang on: weights, token pooling, precision, machine, torch."""
         facts = [
             *sorted(compute_digests(model.encoder.state_dict()).items()),
+            model.token_pooling,
             self._amp_dtype,
             self._device.type,
             torch.__version__,

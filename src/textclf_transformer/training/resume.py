@@ -39,6 +39,7 @@ _VERDICTS: dict[str, Verdict] = {
     "config.mlm_head.enhanced_mask_decoder": "refused",
     "config.classification_head.num_labels": "refused",
     "config.classification_head.pooling": "refused",
+    "config.classification_head.token_pooling": "refused",
     "config.classification_head.kind": "refused",
     "config.classification_head.attention_hidden_size": "refused",
     "config.classification_head.attention_heads": "refused",
