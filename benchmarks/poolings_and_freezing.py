@@ -1,4 +1,4 @@
-"""Measure every pooling and five ways of freezing, and write the tables of docs/poolings_and_freezing.md.
+"""Measure every pooling and ways of freezing, and write the tables of docs/poolings_and_freezing.md.
 
     python -m benchmarks.poolings_and_freezing --data FOLDER
 
@@ -76,10 +76,20 @@ TABLES: Mapping[str, Mapping[str, Settings]] = {
         name: {"classification_head.pooling": "attention", "training.freeze": phases or "null"}
         for name, phases in FREEZING.items()
     },
+    "tokens": {
+        "cls": {"classification_head.pooling": "attention"},
+        "mean": {"classification_head.token_pooling": "mean"},
+        "max": {"classification_head.token_pooling": "max"},
+        "mean, the whole encoder frozen": {
+            "classification_head.token_pooling": "mean",
+            "training.freeze": FREEZING["the whole encoder"] or "null",
+        },
+    },
 }
 HEADINGS = {
     "pooling": ("Poolings, everything trained", "pooling"),
     "freezing": ("What is frozen, pooling attention", "frozen"),
+    "tokens": ("What a chunk's vector is, pooling attention", "tokens"),
 }
 
 # 97.5 % points of Student's t with n - 1 degrees of freedom, for n seeds
@@ -89,8 +99,8 @@ Run = Mapping[str, Any]
 
 
 def run_name(table: str, number: int, seed: int) -> str:
-    """Return the name of a row's run; pooling attention with nothing frozen stands in both tables."""
-    return f"{NAME}-{table if number else 'both'}-{number}-s{seed}"
+    """Return the name of a row's run; the first row, pooling attention, is the same in all tables."""
+    return f"{NAME}-{table if number else 'first'}-{number}-s{seed}"
 
 
 def measure_run(name: str, values: Settings) -> Run:
@@ -184,7 +194,7 @@ def table_line(row: str, scores: Sequence[float], runs: Sequence[Run]) -> str:
 
 
 def write_page(runs: Mapping[str, Run]) -> None:
-    """Put both tables, as far as they are measured, between the page's markers."""
+    """Put the tables, as far as they are measured, between the page's markers."""
     lines = [f"Measured on {hardware()}. Settings beside the templates':", ""]
     for title, values in (("pretraining", PRETRAINING), ("finetuning", FINETUNING)):
         lines.append(f"    {title}: " + " ".join(f"{key}={value}" for key, value in values.items()))
