@@ -41,6 +41,11 @@ def test_all_labels_begin_equally_likely() -> None:
     assert link(torch.zeros(1, 3)).exp().tolist()[0] == pytest.approx([0.25] * 4, abs=1e-5)
 
 
+def test_one_label_has_no_order() -> None:
+    with pytest.raises(ValueError, match="at least 2, found 1"):
+        CumulativeLink(input_size=3, num_labels=1)
+
+
 @pytest.mark.parametrize("score", [-1e4, -50.0, 50.0, 1e4])
 def test_far_scores_give_finite_losses_and_gradients(score: float) -> None:
     link = CumulativeLink(input_size=1, num_labels=3)

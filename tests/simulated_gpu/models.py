@@ -16,6 +16,7 @@ from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.model.pooling import POOLINGS
 from textclf_transformer.training.losses import document_loss, masked_lm_loss
 from textclf_transformer.training.muon import build_muon
+from textclf_transformer.training.numerics import deterministic_algorithms
 from textclf_transformer.training.optim import build_adamw
 from textclf_transformer.training.step import train_step
 
@@ -32,19 +33,20 @@ def _take_step(
     build_optimizer: Callable[..., torch.optim.Optimizer] = build_adamw,
 ) -> None:
     model.to(CUDA).train()
-    train_step(
-        model,
-        batches,
-        loss=loss,
-        optimizer=build_optimizer(model, learning_rate=1e-3, weight_decay=0.01),
-        learning_rate=1e-3,
-        max_grad_norm=0.5,
-        device=CUDA,
-        amp_dtype=amp_dtype,
-        scaler=torch.amp.GradScaler("cuda") if amp_dtype == torch.float16 else None,
-        seed=1,
-        step=2,
-    )
+    with deterministic_algorithms(CUDA):
+        train_step(
+            model,
+            batches,
+            loss=loss,
+            optimizer=build_optimizer(model, learning_rate=1e-3, weight_decay=0.01),
+            learning_rate=1e-3,
+            max_grad_norm=0.5,
+            device=CUDA,
+            amp_dtype=amp_dtype,
+            scaler=torch.amp.GradScaler("cuda") if amp_dtype == torch.float16 else None,
+            seed=1,
+            step=2,
+        )
 
 
 def _backend(*, amp_dtype: torch.dtype | None, attention_kind: str, dropout_prob: float) -> str:
@@ -123,6 +125,12 @@ def _float32_packed(gpu: SimulatedGpu) -> None:
         _take_step(model, [_mlm_batch()], loss=masked_lm_loss, amp_dtype=None)
 
 
+def _in_any_order(gpu: SimulatedGpu) -> None:
+    with gpu, deterministic_algorithms(CUDA):
+        torch.ones(3, device=CUDA, dtype=torch.int64).cumsum(0)
+        torch.ones(3, device=CUDA).cumsum(0)
+
+
 def _shape_from_numbers(gpu: SimulatedGpu) -> None:
     with gpu:
         torch.ones(3, device=CUDA).nonzero()
@@ -181,10 +189,11 @@ STEPS |= {
     ),
 }
 
-# the first four show what the simulation itself sees
+# the first five show what the simulation itself sees
 CASES: dict[str, Callable[[SimulatedGpu], None]] = {
     "operands on two devices": _two_devices,
     "float32 in packed flash attention": _float32_packed,
+    "a sum in any order": _in_any_order,
     "a shape that follows from numbers": _shape_from_numbers,
     "four kinds of reading": _reads,
     **STEPS,

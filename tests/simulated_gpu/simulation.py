@@ -1,9 +1,10 @@
 """A CUDA device that knows the place, shape and dtype of each tensor, but no numbers.
 
-What only a GPU would refuse is refused here, too: operands on two devices, float32 in packed flash attention.
-And where the host would wait for the device (to read a number, to learn how many cells are True), the wait is
-noted with the function that caused it. Tensors on the CPU stay real, so batches, masks and files are real as
-well. The process must have loaded the driver, see ``driver``.
+What only a GPU would refuse is refused here, too: operands on two devices, float32 in packed flash attention,
+and, under deterministic algorithms, what has no kernel there that repeats itself. And where the host would
+wait for the device (to read a number, to learn how many cells are True, to copy from memory that is not
+pinned), the wait is noted with the function that caused it. Tensors on the CPU stay real, so batches, masks
+and files are real as well. The process must have loaded the driver, see ``driver``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,14 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 _HALF = (torch.float16, torch.bfloat16)
 _READS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.item.default}
+# On CUDA, by the documentation of torch.use_deterministic_algorithms; pictures and the like left out.
+_NOT_REPEATABLE = {
+    torch.ops.aten.cumsum.default,
+    torch.ops.aten.histc.default,
+    torch.ops.aten.median.dim,
+    torch.ops.aten.put.default,
+    torch.ops.aten.put_.default,
+}
 _VARLEN = "torch_attn._varlen_attn.default"
 _OURS = ("textclf_transformer", "benchmarks")
 
@@ -69,10 +78,15 @@ class SimulatedGpu(TorchDispatchMode):
         if operation in _READS and is_on_gpu(arguments[0]):
             self.wait()
             return 1.0 if arguments[0].dtype.is_floating_point else 1
-        if operation is torch.ops.aten._to_copy.default and _is_cpu(options.get("device")):
-            return self.read(arguments[0]).to(options.get("dtype"))
+        if operation is torch.ops.aten._to_copy.default:
+            if _is_cpu(options.get("device")):
+                return self.read(arguments[0]).to(options.get("dtype"))
+            if not is_on_gpu(arguments[0]) and not options.get("non_blocking"):
+                self.wait()
         if str(operation) == _VARLEN:
             _check_varlen(*arguments[:5])
+        if operation in _NOT_REPEATABLE and torch.are_deterministic_algorithms_enabled():
+            _check_repeatable(operation, arguments[0])
         try:
             with self._fakes:
                 results = operation(*tree_map(self._lift, arguments), **tree_map(self._lift, options))
@@ -139,6 +153,12 @@ def _check_varlen(query: Tensor, key: Tensor, value: Tensor, starts: Tensor, key
             raise TypeError(f"flash attention of {tensor.dtype} {tuple(tensor.shape)} {tensor.stride()}")
     if {starts.dtype, key_starts.dtype} != {torch.int32}:
         raise TypeError(f"flash attention with ends of {starts.dtype} and {key_starts.dtype}")
+
+
+def _check_repeatable(operation: Any, tensor: Tensor) -> None:
+    """Refuse what adds up in any order; of whole numbers that is the same sum."""
+    if tensor.is_floating_point():
+        raise RuntimeError(f"{operation} does not have a deterministic implementation")
 
 
 _active: SimulatedGpu | None = None

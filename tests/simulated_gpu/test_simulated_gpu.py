@@ -30,6 +30,7 @@ STEP = "training/step.py:train_step"
 FAULTS = {
     "operands on two devices": "on the same device",
     "float32 in packed flash attention": "flash attention of torch.float32",
+    "a sum in any order": "aten.cumsum.default does not have a deterministic implementation",
     "a shape that follows from numbers": "HostWaitsError: aten.nonzero",
 }
 READS = "four kinds of reading"
@@ -40,15 +41,18 @@ JUDGING = {
     "evaluation/explain.py:explain_documents",
     "evaluation/explain.py:_occlusion_drops",
 }
+# a model on its way to the GPU: of pretrain.py and finetune.py, which the commands call, of evaluation
+MOVING = "commands/common.py:_parse_and_run"
+LOADING = "evaluation/loaded_run.py:_load_model"
 COMMANDS = {
     "prepare": set(),
-    "pretrain": {STEP, *SAVING, *JUDGING},
-    "pretrain, resumed": {STEP, *SAVING, *JUDGING},
-    "finetune in phases": {STEP, *SAVING, *JUDGING, "training/frozen_cache.py:encode"},
-    "dry runs": set(),
-    "evaluate": JUDGING,
-    "predict and explain": JUDGING,
-    "report": JUDGING,
+    "pretrain": {MOVING, STEP, *SAVING, *JUDGING},
+    "pretrain, resumed": {MOVING, "training/optim.py:load_optimizer_state", STEP, *SAVING, *JUDGING},
+    "finetune in phases": {MOVING, STEP, *SAVING, *JUDGING, "training/frozen_cache.py:encode"},
+    "dry runs": {MOVING},
+    "evaluate": {LOADING, *JUDGING},
+    "predict and explain": {LOADING, *JUDGING},
+    "report": {LOADING, *JUDGING},
 }
 BENCHMARKS = "benchmarks"
 
@@ -77,6 +81,7 @@ def test_a_training_step_waits_once(tmp_path: Path) -> None:
     assert len(outcomes) > 25
     for case, outcome in outcomes.items():
         assert outcome["fault"] is None, f"{case}: {outcome['fault']}"
+        del outcome["waits"]["a test"]  # which moved the model
         assert outcome["waits"] == {STEP: 1}, case
 
 

@@ -9,9 +9,6 @@ B batch of documents, D input size, L labels.
 
 from __future__ import annotations
 
-import math
-from itertools import pairwise
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,10 +25,15 @@ class CumulativeLink(nn.Module):
     Args:
         input_size: D.
         num_labels: L, at least 2.
+
+    Raises:
+        ValueError: L is below 2.
     """
 
     def __init__(self, *, input_size: int, num_labels: int) -> None:
         super().__init__()
+        if num_labels < 2:
+            raise ValueError(f"labels with an order must be at least 2, found {num_labels}")
         self.score = nn.Linear(input_size, 1, bias=False)
         # the lowest threshold, then what the softplus turns into the distances
         self.bias = nn.Parameter(torch.empty(num_labels - 1))
@@ -40,22 +42,26 @@ class CumulativeLink(nn.Module):
     @torch.no_grad()
     def level_thresholds(self) -> None:
         """Put the thresholds where all labels are equally likely at score 0."""
-        num_labels = len(self.bias) + 1
-        thresholds = [math.log(r / (num_labels - r)) for r in range(1, num_labels)]
-        gaps = [high - low for low, high in pairwise(thresholds)]
-        self.bias.copy_(torch.tensor([thresholds[0], *(math.log(math.expm1(gap)) for gap in gaps)]))
+        below = torch.arange(1, len(self.bias) + 1, dtype=torch.float64, device=self.bias.device)
+        thresholds = (below / below.flip(0)).log()
+        self.bias.copy_(torch.cat([thresholds[:1], thresholds.diff().expm1().log()]))
 
     @property
     def thresholds(self) -> Tensor:
         """(L − 1,), rising."""
-        gaps = F.softplus(self.bias[1:]) + _SMALLEST_GAP
-        return self.bias[0] + torch.cat([gaps.new_zeros(1), gaps.cumsum(dim=0)])
+        # The gaps below each one, added up by a triangle: on CUDA cumsum cannot repeat itself to the bit.
+        below = self._gaps.expand(len(self.bias), -1).tril(-1)  # (L − 1, L − 2)
+        return self.bias[0] + below.sum(dim=1)
+
+    @property
+    def _gaps(self) -> Tensor:
+        """(L − 2,), from each threshold to the next."""
+        return F.softplus(self.bias[1:]) + _SMALLEST_GAP
 
     def forward(self, documents: Tensor) -> Tensor:
         """Map (B, D) to (B, L) log-probabilities, lowest label first."""
         edges = self.thresholds - self.score(documents)  # (B, L − 1)
         # σ(b) − σ(a) = σ(b) · σ(−a) · (1 − exp(a − b)), exact where both are near 0 or 1
-        gaps = F.softplus(self.bias[1:]) + _SMALLEST_GAP
         below, above = F.logsigmoid(edges), F.logsigmoid(-edges)
-        inner = below[:, 1:] + above[:, :-1] + torch.log(-torch.expm1(-gaps))
+        inner = below[:, 1:] + above[:, :-1] + torch.log(-torch.expm1(-self._gaps))
         return torch.cat([below[:, :1], inner, above[:, -1:]], dim=1)

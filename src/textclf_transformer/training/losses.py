@@ -16,6 +16,7 @@ from textclf_transformer.data.collate import DocumentBatch, MlmBatch, VectorBatc
 from textclf_transformer.errors import ConfigError
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
+from textclf_transformer.utils import send
 
 
 def masked_lm_loss(model: RobertaForMaskedLM, batch: MlmBatch) -> Tensor:
@@ -69,7 +70,7 @@ def label_loss(
         return F.cross_entropy(
             logits.float(),
             labels,
-            weight=None if class_weights is None else class_weights.to(logits.device),
+            weight=None if class_weights is None else send(class_weights, logits.device),
             label_smoothing=label_smoothing,
             reduction="sum",
         )

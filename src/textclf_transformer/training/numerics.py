@@ -89,14 +89,17 @@ def deterministic_algorithms(device: torch.device) -> Iterator[None]:
     """Make torch choose kernels that repeat themselves to the bit; the former settings come back afterwards.
 
     Without it the backward pass of an embedding, for one, adds up repeated rows in the order in which threads
-    arrive. A CUDA operation that has no such kernel warns and goes on; on a CPU it is an error.
+    arrive. An operation that has no such kernel is an error; on other devices than a CPU and CUDA, which lack
+    many, it warns and goes on.
     """
     settle_libraries()
     memory: Any = torch.utils.deterministic  # a module with properties, which its type does not tell
     was_enabled = torch.are_deterministic_algorithms_enabled()
     was_warning = torch.is_deterministic_algorithms_warn_only_enabled()
     was_filling = memory.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    # Not only warn on CUDA: with that, flash and memory-efficient attention go backward by their faster way,
+    # which adds up in the order in which blocks arrive, though they have another.
+    torch.use_deterministic_algorithms(True, warn_only=device.type not in {"cpu", "cuda"})
     # writing NaN into each fresh tensor helps to find bugs only, and costs time
     memory.fill_uninitialized_memory = False
     try:
