@@ -7,12 +7,14 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import math
 import operator
 import os
 import platform
 import random
 import re
 import sys
+from numbers import Real
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -64,8 +66,8 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(digest.digest(), "big") >> 1
 
 
-def check_integer(value: Any, name: str, *, at_least: int | None = None) -> None:
-    """Refuse what a notebook gives for the integer ``name`` and is none, or too low.
+def check_integer(value: Any, name: str, *, at_least: int | None = None) -> int:
+    """Return what a notebook gives for the integer ``name``, numpy's or torch's too, as Python's own.
 
     Raises:
         ConfigError: it is none, or below ``at_least``.
@@ -77,6 +79,20 @@ def check_integer(value: Any, name: str, *, at_least: int | None = None) -> None
     if number is None or (at_least is not None and number < at_least):
         expected = "an integer" if at_least is None else f"an integer from {at_least} up"
         raise ConfigError("not a number that can be used", where=name, found=repr(value), expected=expected)
+    return number
+
+
+def check_share(value: Any, name: str, *, below_one: bool = False) -> float:
+    """Return what a notebook gives for the share ``name``, numpy's too, as Python's own number.
+
+    Raises:
+        ConfigError: it is none, or not from 0 to 1; with ``below_one`` 1 is too much.
+    """
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not 0 <= number <= 1 or (below_one and number == 1):
+        expected = "a number from 0 to below 1" if below_one else "a number from 0 to 1"
+        raise ConfigError("not a share", where=name, found=repr(value), expected=expected)
+    return number
 
 
 def real_path(path: Path) -> Path:

@@ -227,8 +227,14 @@ def test_an_argument_of_a_wrong_type_is_named(tokenizer: TokenizerWrapper, given
 
 @pytest.mark.parametrize(
     "given",
-    [{"seed": 1.5}, {"max_sequence_length": None}, {"tokenizer": None}],
-    ids=lambda given: next(iter(given)),
+    [
+        {"seed": 1.5},
+        {"max_sequence_length": None},
+        {"mask_probability": "0.15"},
+        {"mask_probability": 15},
+        {"tokenizer": None},
+    ],
+    ids=str,
 )
 def test_an_argument_of_a_wrong_type_is_named_for_mlm_too(
     tokenizer: TokenizerWrapper, given: dict[str, Any]

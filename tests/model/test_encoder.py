@@ -172,6 +172,7 @@ def test_a_mask_that_is_not_bool_is_refused(dtype: torch.dtype) -> None:
     ("changes", "message"),
     [
         ({"num_attention_heads": 5}, "does not divide"),
+        ({"num_attention_heads": 0}, "num_attention_heads 0 does not divide"),
         ({"num_hidden_layers": 0}, "at least 1"),
         ({"max_position_embeddings": PAD + 1}, "no position"),
     ],

@@ -157,3 +157,5 @@ def test_bad_input_is_refused() -> None:
     mask[1] = True
     with pytest.raises(ValueError, match="no real chunk"):
         model(ids, mask)
+    with pytest.raises(ValueError, match="no chunk"):
+        model.classify_vectors(torch.zeros(2, 24), torch.tensor([2, 0]))

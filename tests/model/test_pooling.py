@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from model_cases import relative_error, spread_weights
@@ -122,6 +124,14 @@ def test_each_head_weighs_its_own_dimensions() -> None:
     assert not torch.allclose(found.weights_per_head[:, 0], found.weights_per_head[:, 1])
 
 
+@pytest.mark.parametrize("name", ["multihead", "transformer"])
+def test_a_single_head_is_told_as_several_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "HEADS", 1)
+    pooled = pool(name, *make_chunks())
+    assert pooled.weights_per_head is not None
+    assert torch.equal(pooled.weights_per_head[:, 0], pooled.weights)
+
+
 def test_mean_max_and_cls_by_hand() -> None:
     chunks, mask = make_chunks()
     mean, largest, first = (pool(name, chunks, mask) for name in ("mean", "max", "cls"))
@@ -192,5 +202,14 @@ def test_attention_dropout_acts_on_the_weights_in_training_alone() -> None:
 def test_what_cannot_be_built_is_refused() -> None:
     with pytest.raises(ValueError, match="attention, multihead, mean, max, cls, transformer"):
         make_pooling("median")
-    with pytest.raises(ValueError, match="does not divide"):
-        AttentionPooling(hidden_size=10, attention_hidden_size=4, num_heads=3, attention_dropout=0.0)
+    for heads in (3, 0):
+        with pytest.raises(ValueError, match=f"attention_heads {heads} does not divide"):
+            AttentionPooling(hidden_size=10, attention_hidden_size=4, num_heads=heads, attention_dropout=0.0)
+        with pytest.raises(ValueError, match=f"attention_heads {heads} does not divide"):
+            TransformerPooling(
+                hidden_size=10,
+                num_heads=heads,
+                layer_norm_eps=1e-5,
+                attention_dropout=0.0,
+                hidden_dropout=0.0,
+            )

@@ -7,6 +7,7 @@ import inspect
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -16,6 +17,7 @@ import textclf_transformer
 from textclf_transformer.errors import ConfigError
 from textclf_transformer.model.freezing import count_parameters
 from textclf_transformer.model.heads import RobertaForMaskedLM
+from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.model.presets import (
     PRESETS,
     ModelConfig,
@@ -198,6 +200,11 @@ def test_every_keyword_reaches_the_model(folder: str) -> None:
         ({"base_model_name": None}, "base_model_name; found NoneType, expected a preset"),
         ({"base_model_name": Path("nowhere")}, "no such base model; found 'nowhere'"),
         ({"max_chunks": 0}, "max_chunks; found 0"),
+        ({"attention_heads": 0}, "attention_heads; found 0, expected an integer from 1 up"),
+        ({"attention_hidden_size": "x"}, "attention_hidden_size; found 'x'"),
+        ({"attention_dropout": 1}, "attention_dropout; found 1, expected a number from 0 to below 1"),
+        ({"hidden_dropout": "x"}, "hidden_dropout; found 'x'"),
+        ({"classifier_dropout": float("nan")}, "classifier_dropout; found nan"),
     ],
 )
 def test_conflicts_are_one_line(changes: dict[str, object], message: str, folder: str) -> None:
@@ -205,6 +212,18 @@ def test_conflicts_are_one_line(changes: dict[str, object], message: str, folder
         create_model(**({"base_model_name": folder} | changes))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="roberta-base"):
         create_model_config("roberta-huge")
+
+
+def test_numbers_of_numpy_and_torch_go_through_a_folder(folder: str, tmp_path: Path) -> None:
+    model = create_model(
+        base_model_name=folder,
+        num_classes=np.int64(4),
+        max_chunks=torch.tensor(5),
+        hidden_dropout=np.float32(0.25),
+    )
+    model.to_hf(tmp_path / "out")
+    settings = HierarchicalRobertaForClassification.from_hf(tmp_path / "out").settings
+    assert (settings["num_labels"], settings["max_chunks"], settings["hidden_dropout"]) == (4, 5, 0.25)
 
 
 def test_top_level_names() -> None:

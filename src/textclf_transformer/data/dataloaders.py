@@ -21,7 +21,7 @@ from textclf_transformer.data.text_documents import TextDocuments
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import ConfigError, DataError, counted
 from textclf_transformer.tokenizer.base import TokenizerWrapper
-from textclf_transformer.utils import check_integer
+from textclf_transformer.utils import check_integer, check_share
 
 _log = logging.getLogger(__name__)
 
@@ -89,10 +89,11 @@ def create_mlm_dataloader(
 
     Raises:
         DataError: a text is empty, no string, or has no tokens.
-        ConfigError: ``max_sequence_length`` is below 3, ``batch_size`` below 1, an argument is no integer, or
-            ``tokenizer`` is none.
+        ConfigError: ``max_sequence_length`` is below 3, ``batch_size`` below 1, an argument is no integer,
+            ``mask_probability`` no number from 0 to 1, or ``tokenizer`` is none.
     """
     _check_integers(batch_size=batch_size, max_sequence_length=max_sequence_length, seed=seed)
+    mask_probability = check_share(mask_probability, "mask_probability")
     _check_tokenizer(tokenizer)
     check_in_order(texts, "texts")
     batches = MlmBatches(

@@ -146,6 +146,12 @@ def _is_ampere(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
+def check_heads(num_heads: int, hidden_size: int, *, name: str = "num_attention_heads") -> None:
+    """Raise ValueError, with the argument's ``name``, unless there are heads and they divide the vectors."""
+    if num_heads < 1 or hidden_size % num_heads:
+        raise ValueError(f"{name} {num_heads} does not divide hidden_size {hidden_size}")
+
+
 def attend(
     packed: Tensor,
     layout: SequenceLayout,

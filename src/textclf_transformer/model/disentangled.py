@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from textclf_transformer.model.attention import check_heads
 from textclf_transformer.model.dropout import Dropout, dropout
 from textclf_transformer.model.layout import (
     Selection,
@@ -94,10 +95,7 @@ class DisentangledSelfAttention(nn.Module):
         backend: str,
     ) -> None:
         super().__init__()
-        if hidden_size % num_attention_heads:
-            raise ValueError(
-                f"num_attention_heads {num_attention_heads} does not divide hidden_size {hidden_size}"
-            )
+        check_heads(num_attention_heads, hidden_size)
         self.num_attention_heads = num_attention_heads
         self.dropout_prob = attention_probs_dropout_prob
         self.attention = {"explicit": _explicit_attention, "fused": _fused_attention}[backend]

@@ -190,7 +190,7 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
 
         Raises:
             TypeError: the mask is not bool.
-            ValueError: shapes differ, or a document has more than ``max_chunks`` chunks.
+            ValueError: shapes differ, or a document has no chunk or more than ``max_chunks``.
         """
         return self.classify_vectors(self.encode_chunks(input_ids, attention_mask), chunk_counts)
 
@@ -205,8 +205,10 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
             As ``classify_chunks``.
 
         Raises:
-            ValueError: a document has more than ``max_chunks`` chunks.
+            ValueError: a document has no chunk or more than ``max_chunks``.
         """
+        if int(chunk_counts.min()) < 1:
+            raise ValueError("a document has no chunk")
         places = torch.arange(int(chunk_counts.max()), device=chunk_counts.device)
         return self._classify(vectors, places < chunk_counts.unsqueeze(1))
 

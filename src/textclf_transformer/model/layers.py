@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from textclf_transformer.model.attention import attend
+from textclf_transformer.model.attention import attend, check_heads
 from textclf_transformer.model.disentangled import ContentEmbeddings, DisentangledSelfAttention
 from textclf_transformer.model.dropout import Dropout
 from textclf_transformer.model.layout import Selection, SequenceLayout
@@ -109,10 +109,7 @@ class SelfAttention(nn.Module):
         self, *, hidden_size: int, num_attention_heads: int, attention_probs_dropout_prob: float, backend: str
     ) -> None:
         super().__init__()
-        if hidden_size % num_attention_heads:
-            raise ValueError(
-                f"num_attention_heads {num_attention_heads} does not divide hidden_size {hidden_size}"
-            )
+        check_heads(num_attention_heads, hidden_size)
         self.num_attention_heads = num_attention_heads
         self.dropout_prob = attention_probs_dropout_prob
         self.backend = backend

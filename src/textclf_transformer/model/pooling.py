@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from textclf_transformer.model.attention import check_heads
 from textclf_transformer.model.dropout import Dropout
 from textclf_transformer.model.layers import EncoderLayer
 from textclf_transformer.model.layout import SequenceLayout, unpack
@@ -52,7 +53,7 @@ class AttentionPooling(nn.Module):
     Args:
         hidden_size: D.
         attention_hidden_size: width of the tanh projection that is scored.
-        num_heads: H; must divide D.
+        num_heads: H; must divide D. None: one, which is not told apart from the document's weights.
         attention_dropout: drop probability of the chunk weights in training.
 
     Raises:
@@ -60,14 +61,14 @@ class AttentionPooling(nn.Module):
     """
 
     def __init__(
-        self, *, hidden_size: int, attention_hidden_size: int, num_heads: int, attention_dropout: float
+        self, *, hidden_size: int, attention_hidden_size: int, num_heads: int | None, attention_dropout: float
     ) -> None:
         super().__init__()
-        if hidden_size % num_heads:
-            raise ValueError(f"attention_heads {num_heads} does not divide hidden_size {hidden_size}")
-        self.num_heads = num_heads
+        self.has_heads = num_heads is not None
+        self.num_heads = 1 if num_heads is None else num_heads
+        check_heads(self.num_heads, hidden_size, name="attention_heads")
         self.projection = nn.Linear(hidden_size, attention_hidden_size)
-        self.score = nn.Linear(attention_hidden_size, num_heads, bias=False)
+        self.score = nn.Linear(attention_hidden_size, self.num_heads, bias=False)
         self.dropout = Dropout(attention_dropout)
 
     def forward(self, chunks: Tensor, chunk_mask: Tensor) -> Pooled:
@@ -77,7 +78,7 @@ class AttentionPooling(nn.Module):
         weights = scores.masked_fill(padding, float("-inf")).softmax(dim=-1)
         slices = chunks.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, H, C, D/H)
         pooled = torch.matmul(self.dropout(weights).unsqueeze(2), slices).flatten(1)  # (B, D)
-        return Pooled(pooled, weights.mean(dim=1), weights if self.num_heads > 1 else None)
+        return Pooled(pooled, weights.mean(dim=1), weights if self.has_heads else None)
 
 
 class MeanPooling(nn.Module):
@@ -125,6 +126,9 @@ class TransformerPooling(nn.Module):
         layer_norm_eps: added to the variance.
         attention_dropout: drop probability of the attention weights.
         hidden_dropout: drop probability before residual sums.
+
+    Raises:
+        ValueError: H does not divide D.
     """
 
     def __init__(
@@ -137,6 +141,7 @@ class TransformerPooling(nn.Module):
         hidden_dropout: float,
     ) -> None:
         super().__init__()
+        check_heads(num_heads, hidden_size, name="attention_heads")
         self.cls = nn.Embedding(1, hidden_size)
         self.layers = nn.ModuleList(
             EncoderLayer(
@@ -206,7 +211,7 @@ def build_pooling(
         return AttentionPooling(
             hidden_size=hidden_size,
             attention_hidden_size=attention_hidden_size,
-            num_heads=attention_heads if name == "multihead" else 1,
+            num_heads=attention_heads if name == "multihead" else None,
             attention_dropout=attention_dropout,
         )
     if name == "transformer":

@@ -11,7 +11,7 @@ from textclf_transformer.experiment import is_hub_name
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.hf_config import CONFIG_FILE
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
-from textclf_transformer.utils import check_integer, check_path
+from textclf_transformer.utils import check_integer, check_path, check_share
 
 _log = logging.getLogger(__name__)
 
@@ -204,14 +204,18 @@ def create_model(
         freeze_base: another name of ``freeze_base_encoder``. All others are described in ``ModelConfig``.
 
     Raises:
-        ConfigError: there is no such base model, a size conflicts with it, or a number is no integer or below
-            1.
+        ConfigError: there is no such base model, a size conflicts with it, a number is no integer or below 1,
+            or a drop probability is none.
         CheckpointError: the folder's weights cannot be loaded.
-        ValueError: a pooling is unknown, its heads do not divide the hidden size, or a drop probability is
-            none.
+        ValueError: a pooling is unknown, or its heads do not divide the hidden size.
     """
-    for name, number in (("num_classes", num_classes), ("max_chunks", max_chunks)):
-        check_integer(number, name, at_least=1)
+    num_classes = check_integer(num_classes, "num_classes", at_least=1)
+    max_chunks = check_integer(max_chunks, "max_chunks", at_least=1)
+    attention_hidden_size = check_integer(attention_hidden_size, "attention_hidden_size", at_least=1)
+    attention_heads = check_integer(attention_heads, "attention_heads", at_least=1)
+    attention_dropout = check_share(attention_dropout, "attention_dropout", below_one=True)
+    hidden_dropout = check_share(hidden_dropout, "hidden_dropout", below_one=True)
+    classifier_dropout = check_share(classifier_dropout, "classifier_dropout", below_one=True)
     if chunk_size is not None:
         check_integer(chunk_size, "chunk_size")
     check_path(base_model_name, "base_model_name", expected="a preset, a folder, or owner/name on the hub")
