@@ -29,6 +29,11 @@ def stand_in(number: int, place: str) -> str:
     return f"{'stands' if number == 1 else 'stand'} in {place} as well"
 
 
+def first_line(fault: BaseException) -> str:
+    """Return the first line of what a fault says, its class where it says nothing; torch adds pages."""
+    return str(fault).strip().split("\n", maxsplit=1)[0][:300] or type(fault).__name__
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that the memory of the machine or of the GPU is used up."""
     # By name and text: this module starts without torch, and torch's CPU allocator has no class of its own.

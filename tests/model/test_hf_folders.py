@@ -324,6 +324,58 @@ def test_a_config_that_does_not_fit_is_refused_in_one_line(case: str, tmp_path: 
     assert "\n" not in str(caught.value)
 
 
+def edit_tensors(folder: Path, changes: dict[str, Tensor | None]) -> None:
+    """Put other tensors into model.safetensors; None takes one out."""
+    tensors = {**safetensors.torch.load_file(folder / "model.safetensors"), **changes}
+    kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    safetensors.torch.save_file(kept, folder / "model.safetensors")
+
+
+def test_a_model_is_not_built_larger_than_its_tensors(tmp_path: Path) -> None:
+    """Neither layers that one tensor claims alone nor products that no tensor has."""
+    layer = "encoder.layer.{}.intermediate.dense.weight"
+    make_encoder().to_hf(tmp_path / "deep")
+    path = tmp_path / "deep" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | {"num_hidden_layers": 3000}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    edit_tensors(tmp_path / "deep", {layer.format(2999): torch.zeros(40, 24)})
+    with pytest.raises(CheckpointError, match=r"disagree about layers\.2\.attention.*no such tensor"):
+        RobertaModel.from_hf(tmp_path / "deep")
+    make_encoder().to_hf(tmp_path / "wide")
+    parts = ("query", "key", "value")
+    absent = {f"encoder.layer.1.attention.self.{part}.weight": None for part in parts}
+    edit_tensors(tmp_path / "wide", absent)  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match=r"disagree about layers\.1\.attention.*expected \(72, 24\)"):
+        RobertaModel.from_hf(tmp_path / "wide")
+
+
+BAD_TENSORS = {
+    "a key of another width": ("encoder.layer.0.attention.self.key.weight", (24, 3)),
+    "a key without a shape": ("encoder.layer.0.attention.self.key.bias", ()),
+    "token types without a shape": ("embeddings.token_type_embeddings.weight", ()),
+    "token types of another width": ("embeddings.token_type_embeddings.weight", (1, 7)),
+    "positions without a shape": ("embeddings.position_embeddings.weight", ()),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TENSORS)
+def test_tensors_that_cannot_be_put_together_are_refused_in_one_line(case: str, tmp_path: Path) -> None:
+    make_encoder().to_hf(tmp_path)
+    name, shape = BAD_TENSORS[case]
+    edit_tensors(tmp_path, {name: torch.zeros(shape)})
+    with pytest.raises(CheckpointError) as caught:
+        RobertaModel.from_hf(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_head_without_a_shape_is_refused(tmp_path: Path) -> None:
+    RobertaForSequenceClassification(make_encoder(), num_labels=3).to_hf(tmp_path)
+    edit_tensors(tmp_path, {"classifier.out_proj.bias": torch.zeros(())})
+    with pytest.raises(CheckpointError, match="another shape"):
+        RobertaForSequenceClassification.from_hf(tmp_path)
+
+
 @pytest.mark.parametrize(
     "content", [b"{", b"[]", b"\xff", b"[" * 100_000, b'"' + b"x" * 10_000_001], ids=range(5)
 )
@@ -385,6 +437,11 @@ BAD_HEADS = {
     "a surplus key": {"encoder": 1},
     "a wrong type": {"num_labels": 3.0},
     "true for a number": {"max_chunks": True},
+    "no heads": {"pooling": "multihead", "attention_heads": 0},
+    "no heads over layers": {"pooling": "transformer", "attention_heads": 0},
+    "one label in an order": {"ordinal": True, "num_labels": 1},
+    "absurd labels in an order": {"ordinal": True, "num_labels": 10**13},
+    "more places than numbers": {"chunk_position_embeddings": True, "max_chunks": 10**30},
 }
 
 

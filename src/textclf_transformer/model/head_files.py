@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from textclf_transformer.errors import CheckpointError
+from textclf_transformer.errors import CheckpointError, first_line
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.freezing import EncoderClassifier
 from textclf_transformer.model.hf_encoder import hf_class, hf_settings, hf_tensors
@@ -100,5 +100,5 @@ def _build(kind: type[Classifier], encoder: RobertaModel, settings: object, *, w
             raise CheckpointError(f"the setting {name} has a wrong type", where=where, found=repr(value))
     try:
         return kind(encoder, **settings)
-    except (ValueError, RuntimeError) as fault:
-        raise CheckpointError("the settings make no model", where=where, found=fault) from fault
+    except (ValueError, RuntimeError, TypeError) as fault:  # of torch, for what fits into no 64 bits
+        raise CheckpointError("the settings make no model", where=where, found=first_line(fault)) from fault

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,22 +97,7 @@ class HfConfig:
         Raises:
             CheckpointError: a tensor is missing or has another shape than the config declares.
         """
-        declared = {
-            "embeddings.word_embeddings.weight": (self.vocab_size, self.hidden_size),
-            f"layers.{self.num_hidden_layers - 1}.intermediate.weight": (
-                self.intermediate_size,
-                self.hidden_size,
-            ),
-        }
-        if self.max_relative_positions is None:
-            declared["embeddings.position_embeddings.weight"] = (
-                self.max_position_embeddings,
-                self.hidden_size,
-            )
-        else:
-            rows = 2 * self.max_relative_positions
-            declared["embeddings.relative_position_embeddings.weight"] = (rows, self.hidden_size)
-        for name, shape in declared.items():
+        for name, shape in self._declared():
             tensor = state.get(ENCODER_PREFIX + name)
             found = None if tensor is None else tuple(tensor.shape)
             if found != shape:
@@ -122,6 +107,20 @@ class HfConfig:
                     found="no such tensor" if found is None else found,
                     expected=str(shape),
                 )
+
+    def _declared(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        """Yield names and shapes from which the size of the whole model follows; of each layer, since a
+        config may declare more of them than anybody could list.
+        """
+        width = self.hidden_size
+        yield "embeddings.word_embeddings.weight", (self.vocab_size, width)
+        if self.max_relative_positions is None:
+            yield "embeddings.position_embeddings.weight", (self.max_position_embeddings, width)
+        else:
+            yield "embeddings.relative_position_embeddings.weight", (2 * self.max_relative_positions, width)
+        for layer in range(self.num_hidden_layers):
+            yield f"layers.{layer}.attention.query_key_value.weight", (3 * width, width)
+            yield f"layers.{layer}.intermediate.weight", (self.intermediate_size, width)
 
 
 def parse_hf_config(raw: Mapping[str, Any], *, where: str) -> HfConfig:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from textclf_transformer.atomic import atomic_write, atomic_write_json
-from textclf_transformer.errors import CheckpointError, StorageError, UsageError
+from textclf_transformer.errors import CheckpointError, StorageError, UsageError, first_line
 from textclf_transformer.model.hf_config import CONFIG_FILE, HfConfig, parse_hf_config
 from textclf_transformer.model.pretrained import roberta_state_from_hf
 from textclf_transformer.model.pretrained_deberta import deberta_state_from_hf
@@ -47,10 +47,15 @@ def read_hf_folder(folder: Path) -> tuple[HfConfig, dict[str, Tensor]]:
         )
     config = parse_hf_config(read_json(folder / CONFIG_FILE), where=str(folder / CONFIG_FILE))
     theirs = _read_weights(folder)
-    if config.attention_kind == "disentangled":
-        state = deberta_state_from_hf(theirs, num_attention_heads=config.num_attention_heads)
-    else:
-        state = roberta_state_from_hf(theirs, pad_token_id=config.pad_token_id)
+    try:
+        if config.attention_kind == "disentangled":
+            state = deberta_state_from_hf(theirs, num_attention_heads=config.num_attention_heads)
+        else:
+            state = roberta_state_from_hf(theirs, pad_token_id=config.pad_token_id)
+    except (RuntimeError, IndexError) as fault:  # what torch says of shapes that cannot be put together
+        raise CheckpointError(
+            "these tensors make no such model", where=str(folder), found=first_line(fault)
+        ) from fault
     config.check_shapes(state, source=str(folder))
     return config, state
 

@@ -132,7 +132,7 @@ class RobertaForSequenceClassification(EncoderClassifier):
         model = cls(
             RobertaModel.from_hf_config(config),
             # Without a head any number will do: strict loading then says what is missing.
-            num_labels=1 if output is None else len(output),
+            num_labels=1 if output is None else output.numel(),
             classifier_dropout=config.classifier_dropout,
         )
         load_strict(model, state, source=str(folder), leave_behind=("pooler.", ABSOLUTE_POSITIONS)).log()

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from textclf_transformer.errors import NonFiniteError, is_out_of_memory
+from textclf_transformer.errors import NonFiniteError, first_line, is_out_of_memory
 from textclf_transformer.training.numerics import autocast
 from textclf_transformer.training.state import Batch
 from textclf_transformer.utils import derive_seed
@@ -112,7 +112,7 @@ def train_step(
         except (RuntimeError, MemoryError) as fault:
             if not is_out_of_memory(fault):
                 raise
-            shortage = str(fault).strip().split("\n", maxsplit=1)[0] or type(fault).__name__
+            shortage = first_line(fault)
         if shortage is not None:  # raised out here, where the fault no longer holds on to the tensors
             optimizer.zero_grad()
             raise _too_large(shortage, batch, micro_batches)
