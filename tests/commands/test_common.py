@@ -82,7 +82,17 @@ def test_several_problems_are_a_line_each(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(
-    "number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EDQUOT, errno.ESTALE]
+    "number",
+    [
+        errno.ENOSPC,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.EDQUOT,
+        errno.ESTALE,
+        errno.ENAMETOOLONG,
+    ],
 )
 def test_disk_and_permission_faults_are_6(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(raising(OSError(number, os.strerror(number), "/data/x"))) == 6
@@ -264,7 +274,7 @@ def test_too_little_memory_is_for_the_user_to_mend(capsys: pytest.CaptureFixture
     for case in (body, raising(MemoryError()), raising(torch.OutOfMemoryError("CUDA out of memory\nmore"))):
         assert run(case) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("error: the memory does not suffice") and "tokens_per_micro_batch" in line
+        assert line.startswith("error: the memory does not suffice; found ") and line.endswith("; free some")
 
 
 def test_warnings_of_the_package_are_one_line_each_text_once(

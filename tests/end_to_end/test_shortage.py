@@ -78,5 +78,5 @@ def test_where_a_single_row_is_too_much_one_line_says_so_and_the_steps_are_kept(
     assert pretrain.main(["none", "--quiet"]) not in (0, None)
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
-    assert "memory" in errors[0]
+    assert "memory" in errors[0] and "training.tokens_per_micro_batch" in errors[0]
     assert (folder / "model.ckpt").exists()

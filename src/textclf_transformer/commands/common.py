@@ -29,14 +29,22 @@ from textclf_transformer.commands.streams import (
     messages_that_may_be_lost,
     open_missing_streams,
 )
-from textclf_transformer.errors import StorageError, UsageError, UserError, is_out_of_memory, printable
+from textclf_transformer.errors import (
+    StorageError,
+    UsageError,
+    UserError,
+    first_line,
+    is_out_of_memory,
+    printable,
+)
 from textclf_transformer.training.signals import die_of_interrupt, raise_on_interrupt
 
 EXIT_FAULT = 1
 EXIT_STORAGE = StorageError.exit_code
 EXIT_INTERRUPTED = 130
 
-# The disk or the rights to it are at fault; any other OSError is a case that the code should have foreseen.
+# The disk, the rights to it or too long a name are at fault; any other OSError is a case that the code should
+# have foreseen.
 STORAGE_ERRNOS = frozenset(
     {
         errno.EACCES,
@@ -51,6 +59,7 @@ STORAGE_ERRNOS = frozenset(
         errno.ESTALE,
         errno.EMFILE,
         errno.ENFILE,
+        errno.ENAMETOOLONG,
     }
 )
 
@@ -221,12 +230,7 @@ def describe_error(error: Exception) -> tuple[tuple[str, ...], int]:
         named = f"; {error.filename}" if error.filename is not None else ""
         return (printable(f"{error.strerror or error}{named}"),), EXIT_STORAGE
     if is_out_of_memory(error):
-        line = (
-            "the memory does not suffice; "
-            f"found {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}; "
-            "free some; for a training lower training.tokens_per_micro_batch or the sizes in architecture, "
-            "or set training.gradient_checkpointing=true"
-        )
-        return (printable(line),), UsageError.exit_code
+        shortage = UsageError("the memory does not suffice", found=first_line(error), mend="free some")
+        return shortage.lines, shortage.exit_code
     fault = f"a fault of ours: {type(error).__name__}: {error}"
     return (printable(f"{fault}; run again with --debug for the traceback"),), EXIT_FAULT

@@ -23,7 +23,14 @@ from textclf_transformer.config import (
 )
 from textclf_transformer.data.documents import Documents, overlap
 from textclf_transformer.data.opening import open_documents
-from textclf_transformer.errors import CheckpointError, ConfigError, counted, stand_in
+from textclf_transformer.errors import (
+    CheckpointError,
+    ConfigError,
+    counted,
+    first_line,
+    is_out_of_memory,
+    stand_in,
+)
 from textclf_transformer.experiment import RunFolder, RunLock
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.numerics import choose_amp_dtype, settle_libraries
@@ -92,7 +99,8 @@ def open_run(
     """Read the config and hold the run's lock; a dry run holds and writes nothing.
 
     Raises:
-        UserError: the name, the config, the device or the folder is wrong, or another process works in it.
+        UserError: the name, the config, the device or the folder is wrong, another process works in it, or
+            the memory does not suffice for what is done there.
     """
     folder = RunFolder.locate(kind, arguments.name)
     if not folder.config.exists():
@@ -133,12 +141,29 @@ def open_run(
         amp_dtype=choose_amp_dtype(device, use_amp=training.use_amp, amp_dtype=training.amp_dtype),
         micro_batch_tokens=AUTO_MICRO_BATCH_TOKENS[device.type] if budget == "auto" else budget,
     )
-    if arguments.dry_run:
-        yield context
-        return
-    with RunLock(context.run):
-        _refuse_to_go_on(context)
-        yield context
+    with _named_shortages():
+        if arguments.dry_run:
+            yield context
+            return
+        with RunLock(context.run):
+            _refuse_to_go_on(context)
+            yield context
+
+
+@contextlib.contextmanager
+def _named_shortages() -> Iterator[None]:
+    """Say what to lower where the memory does not suffice and nothing is left to halve."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as fault:
+        if not is_out_of_memory(fault):
+            raise
+        raise ConfigError(
+            "the memory does not suffice",
+            found=first_line(fault),
+            mend="lower training.tokens_per_micro_batch, the length of sequences or the size of the encoder, "
+            "or set training.gradient_checkpointing=true",
+        ) from fault
 
 
 def clear_results(context: RunContext[Any]) -> None:
