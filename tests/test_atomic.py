@@ -66,6 +66,9 @@ def test_text_and_json(path: Path) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         atomic_write_json(path, float("nan"))
     assert "ä" in path.read_text(encoding="utf-8")
+    name = os.fsdecode(b"\xff.jsonl")
+    atomic_write_json(path, {"data": name})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"data": name}
 
 
 def put(content: bytes, stream: BinaryIO) -> None:

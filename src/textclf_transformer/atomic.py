@@ -83,8 +83,11 @@ def atomic_write(
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 with ``atomic_write``; line ends stay as they are."""
-    atomic_write(path, lambda stream: stream.write(text.encode("utf-8")))
+    """Write ``text`` as UTF-8 with ``atomic_write``; line ends stay as they are.
+
+    A byte of a file's name that is no UTF-8 is written as JSON escapes it, ``\\udcff``.
+    """
+    atomic_write(path, lambda stream: stream.write(text.encode("utf-8", errors="backslashreplace")))
 
 
 def atomic_write_json(path: Path, value: Any) -> None:
