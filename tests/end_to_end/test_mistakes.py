@@ -14,7 +14,8 @@ from end_to_end.conftest import Checkout
 
 import finetune
 import pretrain
-from textclf_transformer.training.checkpoint import load_checkpoint
+from textclf_transformer.commands import export
+from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
 from textclf_transformer.training.checkpointer import Checkpointer
 
 Main = Callable[[Sequence[str]], int]
@@ -328,6 +329,20 @@ def test_finetuning_from_a_finetuning_run(pretrained: Checkout, capsys: pytest.C
     code, line = fails(capsys, finetune.main, "again", "--set", f"pretrained_experiment.path={folder}")
     assert code == 4
     assert "finetuning run" in line
+
+
+def test_a_checkpoint_of_another_version_is_named(
+    pretrained: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that has a setting of the encoder which this version does not know."""
+    path = pretrained.root / "experiments" / "pretraining" / "pre" / "best.ckpt"
+    content = load_checkpoint(path)
+    save_checkpoint(path, {**content, "architecture": {**content["architecture"], "rotary": True}})
+    pretrained.finetuning("ft", "pre")
+    for main, arguments in ((finetune.main, ["ft"]), (export.main, ["pre", "out", "--to", "hf"])):
+        code, line = fails(capsys, main, *arguments)
+        assert code == 4
+        assert f"describes no model that this version can build; {path}" in line
 
 
 def test_damaged_checkpoint_falls_back(pretrained: Checkout, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,6 +66,16 @@ def test_training_and_judging_follow_it_alike(pretrained: Checkout, monkeypatch:
     assert load_run("ft").run.root == pretrained.root / "home" / "runs" / "ft"
 
 
+def test_what_was_not_trained_yet_names_the_command_that_trains_it(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = checkout.pretraining("pre")
+    (checkout.root / "scratch").mkdir()
+    folder.rename(checkout.root / "scratch" / "pre")
+    assert export.main(["scratch/pre", "out", "--to", "hf"]) == 4
+    assert "train it first: python pretrain.py pre" in capsys.readouterr().err
+
+
 def test_weights_beside_the_config_are_meant_by_the_path_only(moved: Path, finetuned: Checkout) -> None:
     folder = finetuned.root / "experiments" / "finetuning" / "ft"
     (folder / "best.ckpt").write_bytes((moved / "best.ckpt").read_bytes())

@@ -289,10 +289,13 @@ def test_a_run_json_of_another_meaning_is_passed_over(pretrained: Checkout) -> N
         "[" * 500_000,
         "[1, 2]",
         '{"status": "finished", "test": {"loss": 2}, "data": 5}',
+        '{"environment": {"torch": "<b>"}, "data": {"<b>": {}, "train": {}}, "best": {"loss": "low"}}',
         "\x00",
     ):
         path.write_text(content, encoding="utf-8")
         assert report.main(["pre", "--quiet"]) == 0
+        assert export.main(["pre", "out", "--to", "hf", "--overwrite"]) == 0
+        assert "<b>" not in Path("out/README.md").read_text(encoding="utf-8")
         assert pretrain.main(["pre", "--quiet"]) == 0
         assert json.loads(path.read_text(encoding="utf-8"))["test"] is None
 

@@ -9,6 +9,7 @@ from textclf_transformer.commands.pretrained import PretrainedEncoder, load_pret
 from textclf_transformer.commands.training_run import RunContext
 from textclf_transformer.config import ArchitectureSection, FinetuningConfig, FinetuningDropoutsSection
 from textclf_transformer.errors import CheckpointError, ConfigError, DataError, StorageError
+from textclf_transformer.evaluation.checkpoint_parts import of_a_known_model
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.model.pretrained import ENCODER_PREFIX
 from textclf_transformer.training.checkpoint import load_latest
@@ -56,6 +57,8 @@ def _read_own(run: RunFolder, dropouts: FinetuningDropoutsSection, *, trust_code
     content: dict[str, Any]
     content, path = found
     require_keys(content, ("model", "architecture", "tokenizer", "fingerprints", "config"), what=str(path))
+    with of_a_known_model(path):
+        architecture = ArchitectureSection.model_validate(content["architecture"])
     facts = content["tokenizer"]
     for name, own in content["config"]["architecture"]["dropouts"].items():
         if own is not None and getattr(dropouts, name) is None:
@@ -66,7 +69,7 @@ def _read_own(run: RunFolder, dropouts: FinetuningDropoutsSection, *, trust_code
             )
     return PretrainedEncoder(
         source=path,
-        architecture=with_dropouts(ArchitectureSection.model_validate(content["architecture"]), dropouts),
+        architecture=with_dropouts(architecture, dropouts),
         longest_sequence="as the encoder was pretrained with",
         tokenizer=load_run_tokenizer(facts, run.tokenizer_dir, trust_code=trust_code),
         wrapper_path=facts["wrapper_path"],

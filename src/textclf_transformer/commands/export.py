@@ -18,7 +18,9 @@ from textclf_transformer.config import ArchitectureSection
 from textclf_transformer.config.schema import MlmHeadSection
 from textclf_transformer.data.folders import building_folder
 from textclf_transformer.errors import UsageError
+from textclf_transformer.evaluation.checkpoint_parts import of_a_known_model
 from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
+from textclf_transformer.evaluation.report_run import read_facts
 from textclf_transformer.evaluation.run_lookup import choose_checkpoint, find_run
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.model.classifier_heads import SequenceHead
@@ -93,8 +95,9 @@ def _write_masked_lm(
     """Write a pretraining run; return what loads it."""
     config = content["config"]
     tokenizer = load_run_tokenizer(content["tokenizer"], folder.tokenizer_dir, trust_code=trust_code)
-    head = MlmHeadSection.model_validate(config["mlm_head"])
-    architecture = ArchitectureSection.model_validate(content["architecture"])
+    with of_a_known_model(path):
+        head = MlmHeadSection.model_validate(config["mlm_head"])
+        architecture = ArchitectureSection.model_validate(content["architecture"])
     model = build_masked_lm(
         architecture,
         vocab_size=tokenizer.vocab_size,
@@ -119,7 +122,7 @@ def _write_masked_lm(
         name=folder.name,
         family=FAMILIES[model.encoder.attention_kind],
         parameters=count_parameters([model]),
-        report=_read_report(folder),
+        facts=read_facts(folder),
         config=config,
         longest=longest,
         mask_token=tokenizer.id_to_token(tokenizer.mask_token_id) or "",
@@ -152,7 +155,7 @@ def _write_classifier(run: LoadedRun, config: Mapping[str, Any], out: Path) -> s
         name=run.run.name,
         family=FAMILIES[model.encoder.attention_kind],
         parameters=model.count_parameters(),
-        report=_read_report(run.run),
+        facts=read_facts(run.run),
         config=config,
         label_names=run.label_names,
         multi_label=run.multi_label,
@@ -207,8 +210,3 @@ def _write_tokenizer(
         "split_special_tokens": split_special_tokens,
     }
     atomic_write_json(out / TOKENIZER_CONFIG_FILE, config)
-
-
-def _read_report(folder: RunFolder) -> dict[str, Any]:
-    """Return run.json; nothing where it is missing, as in a run that is still going on."""
-    return read_json(folder.run_json) if folder.run_json.exists() else {}

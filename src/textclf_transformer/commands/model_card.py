@@ -23,6 +23,7 @@ from textclf_transformer.commands.model_card_lines import (
     TRANSFORMERS_LINES,
 )
 from textclf_transformer.errors import printable
+from textclf_transformer.evaluation.report_run import RunFacts
 
 # By the kind of attention.
 FAMILIES = {"standard": "RoBERTa", "disentangled": "DeBERTa"}
@@ -36,7 +37,7 @@ def masked_lm_card(
     name: str,
     family: str,
     parameters: int,
-    report: Mapping[str, Any],
+    facts: RunFacts,
     config: Mapping[str, Any],
     longest: int,
     mask_token: str,
@@ -48,7 +49,7 @@ def masked_lm_card(
         name: of the run.
         family: one of ``FAMILIES``.
         parameters: number of parameters.
-        report: what stands in the run's run.json; may be empty.
+        facts: what stands in the run's run.json.
         config: the run's resolved config, plain values.
         longest: tokens of the longest sequence.
         mask_token: as it is written.
@@ -65,8 +66,8 @@ def masked_lm_card(
         f"# {name}\n",
         f"A {family} encoder with its masked-language-model head, {parameters:,} parameters in all,\n"
         "pretrained with textclf_transformer on the data below.\n",
-        _data_section(report, config),
-        _metrics_section(report, config),
+        _data_section(facts, config),
+        _metrics_section(facts, config),
         "## Intended use\n",
         "To be finetuned on texts of the kind and language that it was pretrained on, and to guess hidden\n"
         "words in them.\n",
@@ -87,7 +88,7 @@ def classifier_card(
     name: str,
     family: str,
     parameters: int,
-    report: Mapping[str, Any],
+    facts: RunFacts,
     config: Mapping[str, Any],
     label_names: Sequence[str],
     multi_label: bool,
@@ -103,7 +104,7 @@ def classifier_card(
         name: of the run.
         family: one of ``FAMILIES``.
         parameters: number of parameters.
-        report: what stands in the run's run.json; may be empty.
+        facts: what stands in the run's run.json.
         config: the run's resolved config, plain values.
         label_names: in the order of the logits.
         multi_label: whether a document carries any number of labels.
@@ -147,8 +148,8 @@ def classifier_card(
         f"# {name}\n",
         f"A {family} of {parameters:,} parameters that gives a document {kind}\n{_names(label_names)}.\n",
         *([SEVERAL_LABELS] if has_thresholds else []),
-        _data_section(report, config),
-        _metrics_section(report, config),
+        _data_section(facts, config),
+        _metrics_section(facts, config),
         "## Intended use\n",
         f"To classify documents like those above. {way}.\n",
         "## Limits\n",
@@ -192,22 +193,24 @@ def _verbatim(text: str) -> str:
     return f"{fence} {line} {fence}" if "`" in line or line != line.strip() else f"{fence}{line}{fence}"
 
 
-def _data_section(report: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+def _data_section(facts: RunFacts, config: Mapping[str, Any]) -> str:
     """Return what the model was made from: its source, the splits and the settings that matter most."""
     lines = ["## Data and training\n", *_source(config)]
-    splits = report.get("data") or {}
+    splits = [split for split in facts.data if split.split.isidentifier()]
     if splits:
         lines += ["| split | data | documents | tokens | tokens not read |", "|---|---|---|---|---|"]
-    for split, facts in splits.items():
-        data = _verbatim("/".join(PurePath(str(facts["path"])).parts[-2:])).replace("|", "\\|")
-        numbers = (f"{facts[key]:,}" for key in ("documents", "tokens", "tokens_dropped"))
-        lines.append(f"| {split} | {data} | {' | '.join(numbers)} |")
-    training, environment = config["training"], report.get("environment") or {}
+    for split in splits:
+        data = _verbatim("/".join(PurePath(split.path).parts[-2:])).replace("|", "\\|")
+        counts = (split.documents, split.tokens, split.tokens_dropped)
+        numbers = ("–" if count is None else f"{count:,}" for count in counts)
+        lines.append(f"| {split.split} | {data} | {' | '.join(numbers)} |")
+    training, environment = config["training"], facts.environment
     settings = ", ".join(f"{key} {training[key]}" for key in ("epochs", "batch_size", "learning_rate"))
     versions = ""
-    if environment:
+    if {"torch", "device", "amp_dtype"} <= environment.keys():
         numerics = str(environment["amp_dtype"]).removeprefix("torch.").replace("None", "float32")
-        versions = f" torch {environment['torch']} on {environment['device']}, matrix products in {numerics}."
+        torch, device = (_verbatim(str(environment[key])) for key in ("torch", "device"))
+        versions = f" torch {torch} on {device}, matrix products in {_verbatim(numerics)}."
     lines.append(f"\nTrained with {settings}, seed {config['experiment']['seed']}.{versions}\n")
     return "\n".join(lines)
 
@@ -224,16 +227,14 @@ def _source(config: Mapping[str, Any]) -> list[str]:
     return [f"The encoder started from {kind} {_verbatim(name)}.\n"]
 
 
-def _metrics_section(report: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+def _metrics_section(facts: RunFacts, config: Mapping[str, Any]) -> str:
     lines = ["## Metrics\n"]
     metric = config["training"]["best_metric"]
-    best = (report.get("best") or {}).get(metric)
-    if best is not None:
-        lines.append(f"Chosen by `{metric}` on the validation data: {best:.4f}.\n")
-    test = {name: value for name, value in (report.get("test") or {}).items() if value is not None}
-    if test:
+    if metric in facts.best:
+        lines.append(f"Chosen by `{metric}` on the validation data: {facts.best[metric]:.4f}.\n")
+    if facts.test:
         lines += ["| on the test data | |", "|---|---|"]
-        lines += [f"| {name} | {value:.4f} |" for name, value in test.items()]
+        lines += [f"| {name} | {value:.4f} |" for name, value in facts.test.items()]
     else:
         lines.append("It was not tested on data kept apart for that.")
     return "\n".join([*lines, ""])

@@ -21,6 +21,7 @@ from textclf_transformer.config import (
 )
 from textclf_transformer.config.results import results_folder
 from textclf_transformer.errors import CheckpointError, ConfigError
+from textclf_transformer.evaluation.checkpoint_parts import of_a_known_model
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.hf_config import CONFIG_FILE, HfConfig
@@ -216,11 +217,13 @@ def _read_run(run: RunFolder, choice: str, *, trust_code: bool) -> PretrainedEnc
             where=f"pretrained_experiment: {path}",
             expected="one of a pretraining run",
         )
+    with of_a_known_model(path):
+        architecture = ArchitectureSection.model_validate(content["architecture"])
     facts = content["tokenizer"]
     tokenizer = load_run_tokenizer(facts, run.tokenizer_dir, trust_code=trust_code)
     return PretrainedEncoder(
         source=path,
-        architecture=ArchitectureSection.model_validate(content["architecture"]),
+        architecture=architecture,
         longest_sequence="as the encoder was pretrained with",
         tokenizer=tokenizer,
         wrapper_path=facts["wrapper_path"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -161,3 +161,8 @@ CONFIGS: dict[Kind, type[PretrainingConfig] | type[FinetuningConfig]] = {
     "pretraining": PretrainingConfig,
     "finetuning": FinetuningConfig,
 }
+
+
+def kind_of(config: Mapping[str, Any]) -> Kind:
+    """Return what a config, as it stands in its file, trains: finetuning alone says what it starts from."""
+    return "finetuning" if "pretrained_experiment" in config else "pretraining"

@@ -1,8 +1,9 @@
-"""What a finetuning checkpoint says of its model besides the weights, checked."""
+"""What a checkpoint says of its model besides the weights, checked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,25 @@ from textclf_transformer.errors import CheckpointError
 def read_sections(
     content: Mapping[str, Any], path: Path
 ) -> tuple[ArchitectureSection, ClassificationHeadSection, ChunkingSection]:
-    """Return the encoder's shape, the head and the chunking that a checkpoint was trained with.
+    """Return the encoder's shape, the head and the chunking that a finetuning checkpoint was trained with.
 
     Raises:
         CheckpointError: this version knows no such model.
     """
-    try:
+    with of_a_known_model(path):
         config = content["config"]
         return (
             ArchitectureSection.model_validate(content["architecture"]),
             ClassificationHeadSection.model_validate(config["classification_head"]),
             ChunkingSection.model_validate(config["chunking"]),
         )
+
+
+@contextlib.contextmanager
+def of_a_known_model(path: Path) -> Iterator[None]:
+    """Raise CheckpointError, naming ``path``, where a section read inside is not one of this version."""
+    try:
+        yield
     except (KeyError, TypeError, ValidationError) as error:
         raise CheckpointError(
             "this checkpoint describes no model that this version can build",

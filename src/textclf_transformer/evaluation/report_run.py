@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from textclf_transformer.atomic import storage_errors
 from textclf_transformer.config.reader import read_document
+from textclf_transformer.config.schema import kind_of
 from textclf_transformer.errors import ConfigError
 from textclf_transformer.experiment import Kind, RunFolder
 
@@ -78,6 +79,8 @@ class RunFacts:
         parameters: how many the model has.
         environment: versions, device, commit.
         data: the splits.
+        best: of the weights with the best value of the deciding metric, that value under its name.
+        test: metric → value on test.
         test_data: fingerprint of the documents that the results on test are of.
     """
 
@@ -88,6 +91,8 @@ class RunFacts:
     parameters: int | None
     environment: Mapping[str, Any]
     data: tuple[SplitFacts, ...]
+    best: Mapping[str, float]
+    test: Mapping[str, float]
     test_data: str | None
 
 
@@ -136,7 +141,7 @@ def read_record(run: RunFolder) -> RunRecord:
         series |= {one.split: one for one in _read_metrics(place)}
     return RunRecord(
         run=run,
-        kind="pretraining" if "mlm_head" in config else "finetuning",
+        kind=kind_of(config),
         config=config,
         config_text=text,
         facts=read_facts(run),
@@ -160,8 +165,17 @@ def read_facts(run: RunFolder) -> RunFacts:
         parameters=_typed(facts.get("parameters"), int),
         environment=_typed(facts.get("environment"), dict) or {},
         data=tuple(_split_facts(name, part) for name, part in splits.items() if isinstance(part, dict)),
+        best=_numbers(facts.get("best")),
+        test=_numbers(facts.get("test")),
         test_data=_typed(facts.get("test_data"), str),
     )
+
+
+def _numbers(part: Any) -> dict[str, float]:
+    """Return the entries of ``part`` that are numbers, under names that could be those of metrics."""
+    entries = _typed(part, dict) or {}
+    numbers = {name: _typed(value, int, float) for name, value in entries.items() if name.isidentifier()}
+    return {name: value for name, value in numbers.items() if value is not None}
 
 
 def _split_facts(name: str, part: Mapping[str, Any]) -> SplitFacts:

@@ -6,7 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from textclf_transformer.config.reader import read_document
 from textclf_transformer.config.results import results_folder
+from textclf_transformer.config.schema import kind_of
 from textclf_transformer.errors import CheckpointError, ConfigError, UsageError
 from textclf_transformer.experiment import Kind, RunFolder
 from textclf_transformer.utils import check_path
@@ -85,7 +87,9 @@ def choose_checkpoint(folder: RunFolder) -> Path:
     """
     path = folder.best_checkpoint if folder.best_checkpoint.exists() else folder.checkpoint
     if not path.exists():
-        command = "pretrain.py" if folder.root.parent.name == "pretraining" else "finetune.py"
+        config = folder.resolved_config if folder.resolved_config.exists() else folder.config
+        kind = kind_of(read_document(config).data) if config.exists() else "finetuning"
+        command = {"pretraining": "pretrain.py", "finetuning": "finetune.py"}[kind]
         raise CheckpointError(
             "the run has no checkpoint",
             where=str(path),
