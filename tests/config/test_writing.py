@@ -79,6 +79,12 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert config.tokenizer.vocab_dir == tmp_path / "vocab"
 
 
+def test_a_home_that_nobody_has_is_a_name_like_others() -> None:
+    data = {**PRETRAINING, "tokenizer": {"vocab_dir": Path("~nobody-has-it/vocab")}}
+    config = resolve_paths(PretrainingConfig.model_validate(data), Path("/base"))
+    assert config.tokenizer.vocab_dir == Path("/base/~nobody-has-it/vocab")
+
+
 def test_pretrained_experiment_is_a_name_or_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment, "CHECKOUT", tmp_path / "checkout")
     run = tmp_path / "checkout" / "experiments" / "pretraining" / "pre"

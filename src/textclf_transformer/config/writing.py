@@ -81,9 +81,10 @@ def _resolve_section(section: AnySection, base: Path) -> AnySection:
 
 
 def absolute(path: Path, base: Path) -> Path:
-    """Return ``path``, a relative one from ``base`` on; ``~`` is the home folder."""
-    # Not Path.resolve: a path through a symbolic link stays as the user wrote it.
-    return Path(os.path.abspath(base / path.expanduser()))  # noqa: PTH100
+    """Return ``path``, a relative one from ``base`` on; ``~`` is the home folder, where there is one."""
+    # Not Path.resolve: a path through a symbolic link stays as the user wrote it. Not Path.expanduser: it
+    # fails where nobody has such a home.
+    return Path(os.path.abspath(base / os.path.expanduser(path)))  # noqa: PTH100, PTH111
 
 
 def in_line(value: Any) -> str:

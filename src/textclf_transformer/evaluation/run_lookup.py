@@ -9,6 +9,7 @@ from pathlib import Path
 from textclf_transformer.config.reader import read_document
 from textclf_transformer.config.results import results_folder
 from textclf_transformer.config.schema import kind_of
+from textclf_transformer.config.writing import absolute
 from textclf_transformer.errors import CheckpointError, ConfigError, UsageError
 from textclf_transformer.experiment import Kind, RunFolder
 from textclf_transformer.utils import check_path
@@ -35,7 +36,7 @@ def find_run(run: str | os.PathLike[str], kinds: Sequence[Kind] = ("finetuning",
         isinstance(run, os.PathLike) or any(mark in text for mark in {"/", os.sep}) or text in {".", ".."}
     )
     if is_path:
-        folders = [RunFolder.at(Path(text).expanduser().absolute())]
+        folders = [RunFolder.at(absolute(Path(text), Path.cwd()))]
     else:
         folders = [RunFolder.locate(kind, text) for kind in kinds]
     there = [folder for folder in folders if folder.root.is_dir()]
