@@ -105,6 +105,16 @@ def test_plain_text_is_divided_at_blank_lines(tmp_path: Path) -> None:
     assert {document.label for document in documents} == {None}
 
 
+def test_plain_text_without_blank_lines_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textclf_transformer.data.corpus.MAX_LINE_BYTES", 100)
+    lines = "a document of its own, it seems\n"
+    assert len(read(write(tmp_path / "a.txt", 9 * f"{lines}\n"))) == 9
+    with pytest.raises(DataError, match=r"document is too long; .*b\.txt:3; .*put blank lines between"):
+        read(write(tmp_path / "b.txt", f"one\n\n{9 * lines}"))
+
+
 def test_byte_order_mark_is_dropped(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "\ufefftext,label\nx,y\n")
     assert fields(read(path)) == [("x", "y", "a:1", None)]

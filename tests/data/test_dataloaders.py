@@ -144,6 +144,8 @@ def test_what_is_not_read_is_said(tokenizer: TokenizerWrapper, caplog: pytest.Lo
     [
         (["a", ""], ["x", "y"], r"texts\[1\]"),
         (["a", None], ["x", "y"], r"texts\[1\]"),
+        (["a", "\u200b"], ["x", "y"], r"the text is empty; texts\[1\]"),
+        (["a", "half \ud800 a pair"], ["x", "y"], r"no valid character; texts\[1\]"),
         ("ab", ["x", "y"], "one string"),
         ({"text": ["a", "b"]}, ["x"], "texts are no items in an order; found dict"),
         (["a", "b"], "xy", "labels are no items in an order; found one string"),
@@ -190,6 +192,12 @@ def test_names_may_be_the_numbers_that_labels_are(tokenizer: TokenizerWrapper) -
     loader = create_classification_dataloader(["a", "b"], [2, 7], tokenizer, batch_size=2, label_names=[7, 2])
     assert loader.label_names == ("7", "2")
     assert sorted(next(iter(loader))["labels"].tolist()) == [0, 1]
+
+
+def test_texts_and_labels_may_come_one_by_one(tokenizer: TokenizerWrapper) -> None:
+    given: Any = ((text for text in TEXTS), (place % 2 for place in range(len(TEXTS))))
+    loader = create_classification_dataloader(*given, tokenizer, batch_size=20)
+    assert int(next(iter(loader))["labels"].sum()) == 10
 
 
 @pytest.mark.parametrize("setting", ["stride", "max_chunks"])

@@ -106,6 +106,7 @@ def test_a_column_that_stands_twice_is_refused(checkout: Checkout) -> None:
         ("one", {}, TypeError, "put it into a list"),
         ([], {}, DataError, "no documents"),
         (["a", " "], {}, DataError, r"empty; texts\[1\]"),
+        (["a", "\u200b"], {}, DataError, r"empty; texts\[1\]"),
         (["a", 5], {}, DataError, r"texts\[1\]: text"),
         ({"text": ["a"]}, {}, DataError, "texts are no items in an order; found dict"),
         (["a", "b"], {"labels": "xy"}, DataError, "labels are no items in an order; found one string"),

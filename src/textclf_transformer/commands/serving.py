@@ -22,7 +22,7 @@ from typing import Any
 
 from textclf_transformer.commands.common import describe_error
 from textclf_transformer.data.tables import Columns, row_document
-from textclf_transformer.data.text_files import BYTE_ORDER_MARK, Document, decode
+from textclf_transformer.data.text_files import BYTE_ORDER_MARK, Document, decode, shows_something
 from textclf_transformer.errors import UsageError, UserError, printable
 from textclf_transformer.evaluation.loaded_run import LoadedRun
 from textclf_transformer.evaluation.report_documents import ShownDocument, shown_documents
@@ -286,6 +286,6 @@ def _form_document(kind: str, body: bytes) -> Document:
 
 
 def _with_text(document: Document) -> Document:
-    if not document.text or document.text.isspace():
+    if not shows_something(document.text):
         raise _Refusal(HTTPStatus.BAD_REQUEST, "the text is empty")
     return document

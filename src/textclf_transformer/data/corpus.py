@@ -12,7 +12,6 @@ import io
 import json
 import re
 import sys
-import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from textclf_transformer.atomic import storage_errors
 from textclf_transformer.data.table_files import read_csv, read_parquet
 from textclf_transformer.data.tables import Columns, row_document
 from textclf_transformer.data.text_files import (
+    MAX_LINE_BYTES,
     STDIN,
     TEXT_SUFFIXES,
     Document,
@@ -29,6 +29,7 @@ from textclf_transformer.data.text_files import (
     packed_kind,
     plain_stem,
     read_lines,
+    shows_something,
 )
 from textclf_transformer.data.text_folders import read_folder
 from textclf_transformer.errors import DataError
@@ -38,10 +39,6 @@ JSONL_SUFFIXES = (".jsonl", ".ndjson")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _PARQUET_SUFFIX = ".parquet"
 STDIN_FORMATS = ("auto", "jsonl", "csv", "tsv", "txt")
-# Spaces, control and format characters (a zero-width space, a byte order mark): a WordPiece tokenizer drops
-# them, and the mark of bytes that could not be decoded.
-_SHOWS_NOTHING = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf"})
-_UNDECODED = "\N{REPLACEMENT CHARACTER}"
 FORMATS = ".jsonl, .csv, .tsv, .parquet, .txt (also with .gz, .bz2 or .xz), or a folder of .txt files"
 
 
@@ -113,7 +110,7 @@ class Corpus:
 
     def _is_left_out(self, document: Document) -> bool:
         """Count a document that shows nothing and is to be left out; DataError where it may not be."""
-        if _shows_something(document.text):
+        if shows_something(document.text):
             return False
         if not self._skip_empty:
             raise DataError(
@@ -150,13 +147,6 @@ def _visible_from(place: Path) -> Iterator[Path]:
     while not place.name.startswith(".") and place != place.parent:
         place = place.parent
         yield place
-
-
-def _shows_something(text: str) -> bool:
-    return any(
-        unicodedata.category(character) not in _SHOWS_NOTHING and character != _UNDECODED
-        for character in text
-    )
 
 
 def _read_input(path: Path, columns: Columns, stdin_format: str | None) -> Iterator[Document]:
@@ -258,12 +248,20 @@ def _read_plain_text(path: Path) -> Iterator[Document]:
     stem = plain_stem(path)
     lines: list[str] = []
     first = 1
-    row = 0
+    row = characters = 0
     for number, line in read_lines(path):
         if not line.isspace():
             if not lines:
-                first = number
+                first, characters = number, 0
             lines.append(line)
+            characters += len(line)
+            if characters > MAX_LINE_BYTES:
+                raise DataError(
+                    "the document is too long",
+                    where=f"{path}:{first}",
+                    expected="at most 1 GiB",
+                    mend="put blank lines between documents",
+                )
         elif lines:
             row += 1
             yield Document("".join(lines).rstrip("\r\n"), None, f"{stem}:{row}", None, f"{path}:{first}")

@@ -16,10 +16,10 @@ from torch import Tensor
 from textclf_transformer.data.batches import DocumentBatches, MlmBatches
 from textclf_transformer.data.chunking import SPECIAL_TOKENS_PER_ROW
 from textclf_transformer.data.collate import DocumentBatch
+from textclf_transformer.data.records import Records
 from textclf_transformer.data.tables import check_in_order, one_label, plain_values
 from textclf_transformer.data.text_documents import TextDocuments
-from textclf_transformer.data.text_files import Document
-from textclf_transformer.errors import ConfigError, DataError, counted
+from textclf_transformer.errors import ConfigError, DataError
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.utils import check_integer, check_share
 
@@ -97,7 +97,7 @@ def create_mlm_dataloader(
     _check_tokenizer(tokenizer)
     check_in_order(texts, "texts")
     batches = MlmBatches(
-        TextDocuments.read(_documents(texts, None), tokenizer, multi_label=False, path="texts"),
+        TextDocuments.read(Records.of(texts), tokenizer, multi_label=False, path="texts"),
         tokenizer,
         max_sequence_length=max_sequence_length,
         mask_p=mask_probability,
@@ -162,11 +162,11 @@ def create_classification_dataloader(
     )
     _check_tokenizer(tokenizer)
     check_in_order(texts, "texts")
-    own, numbers = _names_of(labels, texts=len(texts))
+    own, numbers = _names_of(labels)
     if label_names is not None:
         numbers = _checked_names(label_names)
     batches = DocumentBatches(
-        TextDocuments.read(_documents(texts, own), tokenizer, multi_label=False, path="texts"),
+        TextDocuments.read(Records.of(texts, labels=own), tokenizer, multi_label=False, path="texts"),
         cls_token_id=tokenizer.cls_token_id,
         sep_token_id=tokenizer.sep_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -205,14 +205,10 @@ def _check_tokenizer(tokenizer: Any) -> None:
         )
 
 
-def _names_of(labels: Any, *, texts: int) -> tuple[list[str], list[str] | None]:
+def _names_of(labels: Any) -> tuple[list[str], list[str] | None]:
     """Return the labels as a store names them, and the names of all numbers from 0 if they are numbers."""
     check_in_order(labels, "labels")
     values = plain_values(labels)
-    if len(values) != texts:
-        raise DataError(
-            "each text needs one label", found=counted(len(values), "label"), expected=counted(texts, "label")
-        )
     names = [one_label(value, f"labels[{place}]", "label") for place, value in enumerate(values)]
     if values and all(isinstance(value, int) and not isinstance(value, bool) for value in values):
         if max(values) > _HIGHEST_LABEL:
@@ -248,12 +244,3 @@ def _model_inputs(batch: DocumentBatch, *, pad_token_id: int, in_chunks: bool) -
         spread[real], mask[real] = input_ids, attention_mask
         input_ids, attention_mask = spread, mask
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": batch.labels}
-
-
-def _documents(texts: Sequence[str], labels: Sequence[str] | None) -> Iterator[Document]:
-    for place, text in enumerate(texts):
-        where = f"texts[{place}]"
-        if not isinstance(text, str) or not text or text.isspace():
-            raise DataError("not a text", where=where, found=repr(text)[:50], expected="a string, not empty")
-        label = None if labels is None else labels[place]
-        yield Document(text=text, label=label, id=str(place), group=None, source=where)

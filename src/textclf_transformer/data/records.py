@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from textclf_transformer.data.tables import Columns, check_in_order, plain_values, row_document
-from textclf_transformer.data.text_files import Document
+from textclf_transformer.data.text_files import Document, shows_something
 from textclf_transformer.errors import DataError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Records:
         columns = Columns(text="text", label="label" if has_labels else None, id=None, group=None)
         for place, row in enumerate(self._rows):
             document = row_document(row, columns, where=f"texts[{place}]", default_id=str(place))
-            if not document.text or document.text.isspace():
+            if not shows_something(document.text):
                 raise DataError("the text is empty", where=document.source)
             yield document
 

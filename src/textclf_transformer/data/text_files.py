@@ -9,6 +9,7 @@ import lzma
 import os
 import re
 import sys
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +63,11 @@ _PACKED = {
 STDIN = "-"
 """Stands for standard input where a path is asked for."""
 
+# Spaces, control and format characters (a zero-width space, a byte order mark): a WordPiece tokenizer drops
+# them, and the mark of bytes that could not be decoded.
+_SHOWS_NOTHING = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf"})
+_UNDECODED = "\N{REPLACEMENT CHARACTER}"
+
 _FEW_NULS = 3  # that may stand in a short line of UTF-8
 
 # A line, and so a document of a line-based format, is held in memory; a file without line ends must not fill
@@ -86,6 +92,14 @@ class Document:
     id: str
     group: str | None
     source: str
+
+
+def shows_something(text: str) -> bool:
+    """Whether a text is one: it has a character that is neither a space nor invisible."""
+    return any(
+        unicodedata.category(character) not in _SHOWS_NOTHING and character != _UNDECODED
+        for character in text
+    )
 
 
 def format_suffix(path: Path) -> str:
