@@ -71,11 +71,22 @@ def test_labels_of_arrays_and_tensors(checkout: Checkout, labels: Any, names: tu
     assert store.labels is not None and store.labels.tolist() == [0, 1, 1]
 
 
-def test_numbers_of_arrays_in_lists_of_labels(checkout: Checkout) -> None:
-    labels = [[np.int64(3)], [], [np.int64(3), np.int64(5)]]
+@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor])
+def test_numbers_of_arrays_in_lists_of_labels(checkout: Checkout, kind: Any) -> None:
+    labels = [kind([np.int64(3)]), [], kind([np.int64(3), np.int64(5)])]
     texts = ["soil", "ship", "rope"]
     out = textclf_transformer.prepare(texts, "s", tokenizer="tokenizer", labels=labels, multi_label=True)
     assert Store.open(out).label_names == ("3", "5")
+
+
+def test_lists_of_labels_come_back_from_a_parquet_file(checkout: Checkout) -> None:
+    """pandas reads a column of lists as one of arrays."""
+    pandas, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    pandas.DataFrame({"text": ["soil", "ship"], "label": [["a", "b"], ["b"]]}).to_parquet("in.parquet")
+    frame = pandas.read_parquet("in.parquet")
+    store = Store.open(textclf_transformer.prepare(frame, "s", tokenizer="tokenizer", multi_label=True))
+    assert store.label_names == ("a", "b")
+    assert store.labels is not None and store.labels.tolist() == [[1, 1], [0, 1]]
 
 
 @pytest.mark.parametrize("as_column", ["object", "string", "float", "Int64", "datetime64[ns]"])

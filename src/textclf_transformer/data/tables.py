@@ -134,8 +134,10 @@ def _is_frame(values: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return what is taken out of an array or tensor, which is no int and no bool of Python, as one."""
-    if isinstance(value, list):
+    """Return what is taken out of an array or tensor, which is no int and no bool of Python, as one; several
+    labels as a list, for a column of lists in a Parquet file is one of arrays in pandas.
+    """
+    if isinstance(value, list | tuple) or getattr(value, "ndim", None) == 1:
         return [_plain(item) for item in value]
     return value.item() if getattr(value, "ndim", None) == 0 else value
 
