@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
+from textclf_transformer.evaluation import bootstrap
 from textclf_transformer.evaluation.bootstrap import (
     bootstrap_intervals,
     resample_weights,
@@ -84,6 +85,16 @@ def test_the_seed_decides():
     assert first == bootstrap_intervals(LABELS, PREDICTED, num_labels=6, ordered=False, seed=1)
     assert first != bootstrap_intervals(LABELS, PREDICTED, num_labels=6, ordered=False, seed=2)
     assert set(first) == set(SCORE_NAMES)
+
+
+def test_many_documents_are_resampled_a_few_times_at_once(monkeypatch):
+    expected = bootstrap_intervals(LABELS, PREDICTED, num_labels=6, ordered=True, seed=1)
+    monkeypatch.setattr(bootstrap, "_CELLS_AT_ONCE", 7 * 40 + 1)
+    sizes = [len(weights) for weights in bootstrap.resamples(40, np.random.default_rng(0))]
+    assert max(sizes) == 7 and sum(sizes) == bootstrap.RESAMPLES
+    assert bootstrap_intervals(LABELS, PREDICTED, num_labels=6, ordered=True, seed=1) == expected
+    monkeypatch.setattr(bootstrap, "_CELLS_AT_ONCE", 39)
+    assert len(next(bootstrap.resamples(40, np.random.default_rng(0)))) == 1
 
 
 def test_a_score_without_a_value_has_no_interval():

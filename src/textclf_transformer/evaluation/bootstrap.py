@@ -8,6 +8,8 @@ N documents, L labels, R resamples.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,7 @@ from textclf_transformer.utils import derive_seed
 
 RESAMPLES = 1_000
 _RESAMPLES_AT_ONCE = 50
+_CELLS_AT_ONCE = 4_000_000  # resamples × documents; 50 resamples of a million documents took 1.1 GiB
 
 
 def bootstrap_intervals(
@@ -38,9 +41,7 @@ def bootstrap_intervals(
     true, predicted = (one_hot(values, num_labels=num_labels) for values in (labels, predictions))
     several = labels.ndim == 2
     parts = []
-    for start in range(0, RESAMPLES, _RESAMPLES_AT_ONCE):
-        count = min(_RESAMPLES_AT_ONCE, RESAMPLES - start)
-        weights = resample_weights(len(labels), count, generator)
+    for weights in resamples(len(labels), generator):
         part = weighted_scores(weights, true, predicted, several=several)
         if ordered:
             part[KAPPA] = weighted_kappa(weights, true, predicted)
@@ -52,6 +53,13 @@ def bootstrap_intervals(
             low, high = np.nanpercentile(values, [2.5, 97.5])
             intervals[name] = (float(low), float(high))
     return intervals
+
+
+def resamples(num_documents: int, generator: np.random.Generator) -> Iterator[Float64Array]:
+    """Yield the weights of ``RESAMPLES`` resamples, see ``resample_weights``, a few at a time."""
+    at_once = max(1, min(_RESAMPLES_AT_ONCE, _CELLS_AT_ONCE // num_documents))
+    for start in range(0, RESAMPLES, at_once):
+        yield resample_weights(num_documents, min(at_once, RESAMPLES - start), generator)
 
 
 def resample_weights(num_documents: int, count: int, generator: np.random.Generator) -> Float64Array:

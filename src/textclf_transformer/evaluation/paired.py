@@ -13,7 +13,7 @@ import numpy as np
 
 from textclf_transformer.data.documents import align_labels
 from textclf_transformer.data.text_documents import document_id
-from textclf_transformer.evaluation.bootstrap import RESAMPLES, resample_weights, weighted_scores
+from textclf_transformer.evaluation.bootstrap import resamples, weighted_scores
 from textclf_transformer.evaluation.loaded_run import LoadedRun
 from textclf_transformer.evaluation.metrics import IntArray
 from textclf_transformer.evaluation.probabilities import Float64Array, predicted_labels
@@ -22,7 +22,6 @@ from textclf_transformer.evaluation.scores import one_hot
 from textclf_transformer.utils import derive_seed
 
 SCORES = ("accuracy", "f1_macro")
-_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +90,10 @@ def paired_differences(
     """
     generator = np.random.Generator(np.random.PCG64(derive_seed("paired bootstrap", 0)))
     everything = _differences(np.ones((1, len(labels))), first, second, labels, num_labels=num_labels)
-    parts = []
-    for start in range(0, RESAMPLES, _AT_ONCE):
-        weights = resample_weights(len(labels), min(_AT_ONCE, RESAMPLES - start), generator)
-        parts.append(_differences(weights, first, second, labels, num_labels=num_labels))
+    parts = [
+        _differences(weights, first, second, labels, num_labels=num_labels)
+        for weights in resamples(len(labels), generator)
+    ]
     result = {}
     for name in SCORES:
         values = np.concatenate([part[name] for part in parts])
