@@ -11,7 +11,7 @@ from textclf_transformer.atomic import atomic_write_text
 from textclf_transformer.config.editing import set_in_text
 from textclf_transformer.config.keys import fields_of
 from textclf_transformer.config.overrides import parse_overrides
-from textclf_transformer.config.reader import check_config
+from textclf_transformer.config.reader import unfilled_keys
 from textclf_transformer.config.results import results_folder
 from textclf_transformer.config.template import template_path
 from textclf_transformer.config.writing import in_line, pretraining_folder
@@ -100,7 +100,7 @@ def fill_template(
     if problems:
         raise ConfigError.from_problems(problems)
     assignments = [f"{key}={in_line(value)}" for key, value in given.items()]
-    _, unfilled = check_config(path, kind, [*assignments, *overrides])
+    unfilled = unfilled_keys(path, kind, [*assignments, *overrides])
     text = path.read_text(encoding="utf-8")
     for key, value in [*given.items(), *((override.key, override.value) for override in parsed)]:
         text = set_in_text(text, key, value)

@@ -54,22 +54,17 @@ def load_config(
     return config
 
 
-def check_config(
-    path: Path, kind: Kind, overrides: Sequence[str] = ()
-) -> tuple[PretrainingConfig | FinetuningConfig | None, dict[str, str]]:
-    """Read and check a config in which keys may still hold the template's placeholder.
-
-    Returns:
-        the config (None if a placeholder cannot stand there), and each key to fill in with a line to show.
+def unfilled_keys(path: Path, kind: Kind, overrides: Sequence[str]) -> list[str]:
+    """Check a config in which keys may still hold the template's placeholder, and return these keys.
 
     Raises:
         ConfigError: as ``load_config``; placeholders are none of the problems.
         StorageError: as ``load_config``.
     """
-    config, problems, unfilled = _check(path, kind, overrides)
+    _, problems, unfilled = _check(path, kind, overrides)
     if problems:
         raise ConfigError.from_problems(problems)
-    return config, unfilled
+    return list(unfilled)
 
 
 def _check(

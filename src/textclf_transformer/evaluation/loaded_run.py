@@ -101,19 +101,12 @@ class LoadedRun:
         )
         return f"{now}, as in training" if now == then else f"{now}, in training {then}"
 
-    def batches(
-        self,
-        documents: Documents,
-        *,
-        max_chunks: int | None = None,
-        tokens_per_micro_batch: int | None = None,
-    ) -> DocumentBatches:
+    def batches(self, documents: Documents, *, max_chunks: int | None = None) -> DocumentBatches:
         """Return ``documents`` in chunks, as the model was trained on, labels in the model's order.
 
         Args:
             documents: made with the run's tokenizer.
             max_chunks: another number of chunks to read; None: the run's.
-            tokens_per_micro_batch: padded tokens computed at once; None: the run's.
 
         Raises:
             ConfigError: more chunks than the model has learned places for.
@@ -136,7 +129,7 @@ class LoadedRun:
             stride=self.stride,
             max_chunks=max_chunks or self.max_chunks,
             samples_per_step=1,  # of training, which nobody asks for here
-            tokens_per_micro_batch=tokens_per_micro_batch or self.tokens_per_micro_batch,
+            tokens_per_micro_batch=self.tokens_per_micro_batch,
             seed=self.seed,
             label_names=self.label_names,
         )
