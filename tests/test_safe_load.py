@@ -7,6 +7,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -236,11 +237,41 @@ def test_an_expanded_tensor_is_refused(path: Path) -> None:
     refused(path, "1000000000000000", "contiguous")
 
 
-def test_a_cycle_does_not_hang(path: Path) -> None:
+def test_a_value_in_itself_is_refused(path: Path) -> None:
     cycle: list[Any] = [torch.ones(1)]
-    cycle.append(cycle)
+    cycle.append({"x": (cycle,)})
     torch.save(cycle, path)
-    assert safe_load(path)[1][0] == 1
+    refused(path, "itself")
+
+
+def test_lists_that_unfold_without_end_are_refused(path: Path) -> None:
+    """A file of 2 kB that has 2**60 values, for whoever goes through them."""
+    value: list[Any] = []
+    for _ in range(60):
+        value = [value, value]
+    torch.save(value, path)
+    refused(path, "without end")
+    lists: list[list[Any]] = [[] for _ in range(60)]
+    for outer, inner in pairwise(lists):  # each is complete only after it has been named
+        outer += [inner, inner]
+    torch.save(lists, path)
+    refused(path, "without end")
+
+
+def test_a_key_that_would_be_hashed_without_end_is_refused(path: Path) -> None:
+    body = b"\x80\x02})q\x00"
+    for place in range(60):
+        body += b"h" + bytes([place]) + b"\x86q" + bytes([place + 1])  # (what is on the stack, the same)
+    torch.save({"x": 1}, path)
+    rewrite(path, lambda name, content: body + b"Ns." if name.endswith("data.pkl") else content)
+    refused(path, "without end")
+
+
+def test_values_may_be_named_more_than_once(path: Path) -> None:
+    shape, names = (3, 4, 5), ["a", "b"]
+    value = {"shapes": [shape] * 1000, "names": [names, names], (1, (2, 3)): {(4,)}}
+    torch.save(value, path)
+    assert safe_load(path) == value
 
 
 def test_the_class_of_the_error_is_the_callers(path: Path) -> None:

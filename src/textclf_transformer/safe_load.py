@@ -1,10 +1,10 @@
 """Reading ``.pt`` files that may come from strangers: no code is run, and no more memory is taken than the
 file has.
 
-``torch.load(weights_only=True)`` keeps a pickle from calling functions of its choice. Three things it leaves
+``torch.load(weights_only=True)`` keeps a pickle from calling functions of its choice. Four things it leaves
 open are closed here, before or right after it: records that unpack to more than the file holds, bytes that
-were flipped on the disk (torch does not compare the checksums of the records), and tensors whose shape is
-larger than their storage.
+were flipped on the disk (torch does not compare the checksums of the records), tensors whose shape is larger
+than their storage, and values that name each other so often that whoever goes through them never ends.
 
 What is checked must be what is loaded, but two programs read the zip: Python's ``zipfile`` here, miniz in
 torch. A file that they could read differently is refused: with bytes before or behind the archive, with a
@@ -48,6 +48,10 @@ ALLOWED_GLOBALS = frozenset(
 CONTAINERS = frozenset({dict, OrderedDict, list, tuple, set, torch.Size, TensorDataset})
 PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
 
+# Times the bytes of a file: the values that are gone through if one that is named twice counts twice. Each of
+# them has a byte of its own where none is.
+_MOST_VALUES_PER_BYTE = 10
+
 OLDEST_SAFE_TORCH = (2, 10)  # CVE-2025-32434 and CVE-2026-24747 get past weights_only in older ones
 
 
@@ -71,7 +75,7 @@ def safe_load(path: Path, *, error: type[UserError] = DataError) -> Any:
             try:
                 _check_archive(stream)
                 value = _load_weights(stream)
-                _check_values(value)
+                _check_values(value, most=_most_values(stream))
             except OSError:
                 raise
             except _RefusedError as refused:
@@ -146,7 +150,9 @@ def _check_archive(stream: BinaryIO) -> None:
             )
         for name, record in zip(names, records, strict=True):
             if name.endswith(".pkl"):
-                _check_globals(archive.read(record))
+                pickled = archive.read(record)
+                _check_globals(pickled)
+                _check_tuples(pickled, most=_most_values(stream))
 
 
 def _check_directory(stream: BinaryIO, file_size: int) -> None:
@@ -188,6 +194,39 @@ def _named_globals(pickled: bytes) -> Iterator[str]:
             raise _RefusedError("this file uses a pickle protocol that torch.save does not use")
 
 
+def _most_values(stream: BinaryIO) -> int:
+    return _MOST_VALUES_PER_BYTE * os.fstat(stream.fileno()).st_size
+
+
+def _check_tuples(pickled: bytes, *, most: int) -> None:
+    """Refuse tuples of tuples that unfold without end: torch hashes them, as keys, and Ctrl-C stops no hash.
+
+    Each entry of ``stack`` and ``memo`` is the number of values in what the unpickler has there. A list that
+    grows later is counted as it was, which matters to no hash; see ``_check_values``.
+    """
+    stack: list[int] = []
+    marks: list[int] = []
+    memo: dict[int, int] = {}
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name == "MARK":
+            marks.append(len(stack))
+        elif opcode.name in {"PUT", "BINPUT", "LONG_BINPUT"}:
+            assert isinstance(argument, int)
+            memo[argument] = stack[-1]
+        elif opcode.name in {"GET", "BINGET", "LONG_BINGET"}:
+            assert isinstance(argument, int)
+            stack.append(memo[argument])
+        else:
+            start = len(stack)
+            if pickletools.markobject in opcode.stack_before:
+                start = marks.pop()
+            start -= sum(part.name not in {"mark", "stackslice"} for part in opcode.stack_before)
+            values = 1 + sum(stack[start:])
+            if values > most:
+                raise _RefusedError("this file holds tuples of tuples without end")
+            stack[start:] = [values] * len(opcode.stack_after)
+
+
 def _load_weights(stream: BinaryIO) -> Any:
     stream.seek(0)
     with torch.serialization.safe_globals([TensorDataset]):
@@ -195,28 +234,43 @@ def _load_weights(stream: BinaryIO) -> Any:
         return torch.load(stream, map_location="cpu", weights_only=True)
 
 
-def _check_values(value: object) -> None:
-    """Refuse all but plain Python and tensors as large as their storage; no recursion, survives cycles."""
-    pending: list[object] = [value]
-    seen: set[int] = set()
+def _check_values(value: object, *, most: int) -> None:
+    """Refuse all but plain Python and tensors as large as their storage, and more than ``most`` of them if
+    what is named twice counts twice; no recursion.
+    """
+    pending: list[tuple[object, bool]] = [(value, False)]
+    counts: dict[int, int] = {}  # by identity, of containers that were gone through
+    inside: set[int] = set()
     while pending:
-        item = pending.pop()
+        item, is_done = pending.pop()
         if isinstance(item, torch.Tensor):
             _check_tensor(item)
             continue
-        if type(item) in PLAIN or id(item) in seen:
+        if type(item) in PLAIN or id(item) in counts:
             continue
         if type(item) not in CONTAINERS:
             found = f"{type(item).__module__}.{type(item).__qualname__}"
             raise _RefusedError(f"this file holds a {found!r}; only tensors and plain Python are read")
-        seen.add(id(item))
-        if isinstance(item, dict):
-            pending.extend(item.keys())
-            pending.extend(item.values())
-        elif isinstance(item, TensorDataset):
-            pending.append(vars(item))
-        elif isinstance(item, (list, tuple, set)):
-            pending.extend(item)
+        parts = _parts(item)
+        if is_done:
+            counts[id(item)] = count = 1 + sum(counts.get(id(part), 1) for part in parts)
+            if count > most:
+                raise _RefusedError("this file holds values that name each other without end")
+        elif id(item) in inside:
+            raise _RefusedError("this file holds a value that has itself as a part")
+        else:
+            inside.add(id(item))
+            pending.append((item, True))
+            pending.extend((part, False) for part in parts if type(part) not in PLAIN)
+
+
+def _parts(container: object) -> list[object]:
+    if isinstance(container, dict):
+        return [*container.keys(), *container.values()]
+    if isinstance(container, TensorDataset):
+        return [vars(container)]
+    assert isinstance(container, list | tuple | set)
+    return list(container)
 
 
 def _check_tensor(tensor: torch.Tensor) -> None:
