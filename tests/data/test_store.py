@@ -360,6 +360,7 @@ def test_damaged_text_is_named(folder: Path) -> None:
         ("token_dtype", "uint32", "does not agree with itself"),
         ("label_names", ["a", "a"], "damaged.*label_names"),
         ("has_text", False, "does not agree with itself"),
+        ("special_token_ids", {"pad": 0, "cls": 2}, "damaged.*special_token_ids"),  # the audit asks for unk
         ("files", {"../../etc/passwd": 3}, "does not agree with itself"),
         ("extra", 1, "damaged.*extra"),
     ],

@@ -43,6 +43,9 @@ GROUPS = "groups"
 TEXT = "text"
 SPANS = "spans.bin"
 
+ROLES = ("pad", "unk", "cls", "sep", "mask")
+"""Of special tokens."""
+
 OFFSET_DTYPE = np.dtype("<i8")
 SPAN_DTYPE = np.dtype("<u4")
 LABEL_DTYPE = np.dtype("<i8")
@@ -66,7 +69,7 @@ class Header:
         tokenizer_kind: the name that loads the tokenizer.
         tokenizer_fingerprint: of the tokenizer that made the tokens.
         vocab_size: V of that tokenizer.
-        special_token_ids: role (pad, unk, cls, sep, mask) to id.
+        special_token_ids: each of ``ROLES`` to its id.
         content_hash: hash of tokens, document lengths, labels and label names.
         files: file name to size in bytes.
         checksums: file name to CRC-32; None in a store that an older version made.
@@ -196,6 +199,7 @@ def _checked(content: dict[str, Any], path: Path) -> Header:
     """Return the header made of ``content`` if values have their types and sizes follow from counts."""
     counts = ("documents", "tokens", "unknown_tokens", "vocab_size")
     names = content.get("label_names")
+    special: Any = content.get("special_token_ids")
     right = {
         **{name: _is_count(content.get(name)) for name in counts},
         "token_dtype": content.get("token_dtype") in tuple(TOKEN_DTYPES),
@@ -205,7 +209,7 @@ def _checked(content: dict[str, Any], path: Path) -> Header:
         "has_groups": isinstance(content.get("has_groups"), bool),
         "tokenizer_kind": isinstance(content.get("tokenizer_kind"), str),
         "tokenizer_fingerprint": isinstance(content.get("tokenizer_fingerprint"), str),
-        "special_token_ids": _is_counts(content.get("special_token_ids")),
+        "special_token_ids": _is_counts(special) and special.keys() == set(ROLES),
         "content_hash": isinstance(content.get("content_hash"), str),
         "files": _is_counts(content.get("files")),
         "checksums": content.get("checksums") is None or _is_counts(content["checksums"]),

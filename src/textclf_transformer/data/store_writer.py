@@ -24,6 +24,7 @@ from textclf_transformer.data.store_format import (
     LABELS,
     MULTI_LABEL_DTYPE,
     OFFSET_DTYPE,
+    ROLES,
     SPANS,
     TEXT,
     TOKEN_DTYPES,
@@ -39,7 +40,6 @@ from textclf_transformer.errors import DataError
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 
 BUFFER_BYTES = 1 << 20
-ROLES = ("pad", "unk", "cls", "sep", "mask")
 
 
 def write_store(
