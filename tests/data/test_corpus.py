@@ -115,6 +115,24 @@ def test_plain_text_without_blank_lines_does_not_fill_the_memory(
         read(write(tmp_path / "b.txt", f"one\n\n{9 * lines}"))
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_line_and_a_file_of_a_folder_are_held_in_memory_up_to_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr("textclf_transformer.data.text_files.MAX_LINE_BYTES", 30)
+    packed = gzip.compress if suffix else bytes
+    for name, what in (("a.txt", r"line is too long; .*a\.txt.*:3"), ("in/x/a.txt", "document is too long")):
+        path = tmp_path / f"{name}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        source = path if name == "a.txt" else tmp_path / "in"
+        start = b"short\n\n" if name == "a.txt" else b""
+        path.write_bytes(packed(start + b"x" * 30))
+        assert read(source)[-1].text == "x" * 30
+        path.write_bytes(packed(start + b"x" * 31))
+        with pytest.raises(DataError, match=what):
+            read(source)
+
+
 def test_byte_order_mark_is_dropped(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "\ufefftext,label\nx,y\n")
     assert fields(read(path)) == [("x", "y", "a:1", None)]

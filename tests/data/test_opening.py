@@ -94,6 +94,17 @@ def test_a_store_and_the_pt_file_made_of_it_give_the_same_batches(store_folder, 
         assert torch.equal(of_store.labels, of_tensors.labels)
 
 
+def test_rows_that_would_be_mostly_padding_are_refused(store_folder, tokenizer, tmp_path, monkeypatch):
+    store = open_documents(store_folder, tokenizer=tokenizer)
+    most = len(store) * int(store.lengths.max())
+    monkeypatch.setattr("textclf_transformer.data.tensor_export.MAX_POSITIONS", most - 1)
+    with pytest.raises(DataError, match=r"too many and too long.*store\.pt.*4 documents.*--format store"):
+        write_tensors(store, tmp_path / "store.pt", pad_token_id=tokenizer.pad_token_id)
+    assert not (tmp_path / "store.pt").exists()
+    monkeypatch.setattr("textclf_transformer.data.tensor_export.MAX_POSITIONS", most)
+    write_tensors(store, tmp_path / "store.pt", pad_token_id=tokenizer.pad_token_id)
+
+
 def test_ids_of_a_pt_file_must_be_in_the_vocabulary(tmp_path):
     path = save_pt(tmp_path / "train.pt", last_id=VOCAB_SIZE)
     with pytest.raises(DataError, match=r"train\.pt: input_ids, row 1, column 3.*found 1000"):

@@ -63,6 +63,11 @@ def test_micro_batches_are_filled_up_and_equal_lengths_keep_their_order():
     assert [micro_batch.tolist() for micro_batch in micro_batches] == [[1, 3], [0, 2, 4, 5]]
 
 
+def test_of_one_length_those_with_the_most_rows_come_first():
+    (micro_batch,) = split_by_budget(np.array([5, 5, 9, 5]), rows=np.array([1, 3, 1, 2]), budget=1000)
+    assert micro_batch.tolist() == [2, 1, 3, 0]
+
+
 def test_a_sample_larger_than_the_budget_stands_alone():
     micro_batches = split_by_budget(np.array([5, 100, 5]), budget=20)
     assert [micro_batch.tolist() for micro_batch in micro_batches] == [[1], [0, 2]]

@@ -141,6 +141,13 @@ def test_documents_stream(tokenizer: TokenizerWrapper, monkeypatch: pytest.Monke
     assert written == 400
 
 
+def test_many_short_documents_are_several_batches() -> None:
+    short = [Document("x", None, str(i), None, "in") for i in range(2 * encoding.BATCH_DOCUMENTS + 1)]
+    batches = list(encoding.batches_of(short))
+    assert [len(batch) for batch in batches] == [encoding.BATCH_DOCUMENTS, encoding.BATCH_DOCUMENTS, 1]
+    assert [document.id for batch in batches for document in batch] == [document.id for document in short]
+
+
 def test_large_vocabulary_takes_four_bytes(tmp_path: Path, tokenizer: TokenizerWrapper) -> None:
     class Large(WordPieceTokenizerWrapper):
         pass
@@ -309,6 +316,18 @@ def test_a_changed_token_is_found_although_it_is_a_valid_one(folder: Path) -> No
         Store.open(folder)
     renew_checksums(folder)
     assert Store.open(folder).tokens(0)[0] == tokens[0]
+
+
+def test_a_changed_label_is_found_although_it_is_a_valid_one(
+    tmp_path: Path, tokenizer: TokenizerWrapper
+) -> None:
+    first, *others = documents()
+    store_of(folder := tmp_path / "s", [replace(first, label="y"), *others], tokenizer)
+    labels = np.fromfile(folder / "labels.bin", dtype="<i8")
+    labels[0] = 1 - labels[0]
+    labels.tofile(folder / "labels.bin")
+    with pytest.raises(DataError, match=r"damaged.*labels\.bin.*checksum"):
+        Store.open(folder)
 
 
 @pytest.mark.parametrize(("old", "new"), [('"x"', '"y"'), ('"unknown_tokens": 0', '"unknown_tokens": 1')])

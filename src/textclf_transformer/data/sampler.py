@@ -55,8 +55,9 @@ def split_by_budget(widths: Int64Array, *, budget: int, rows: Int64Array | None 
     """Divide samples into micro-batches of similar length, none larger than ``budget`` padded tokens.
 
     A micro-batch is a rectangle: all rows of its samples, each padded to the longest. Samples are sorted from
-    the longest down (equal ones keep their order) and taken while rows × longest ≤ ``budget``. A sample is
-    never divided, so one that is larger than the budget is a micro-batch by itself.
+    the longest down, of one length from the most rows down (equal ones keep their order), and taken while
+    rows × longest ≤ ``budget``. A sample is never divided, so one that is larger than the budget is a
+    micro-batch by itself.
 
     Args:
         widths: tokens of the longest row of each sample, (samples,).
