@@ -13,6 +13,7 @@ from pathlib import Path
 from textclf_transformer.commands.common import run_command, warn
 from textclf_transformer.commands.generating import generator_parser, report, shown
 from textclf_transformer.config.generate import find_pretraining_run, generate_run, pretraining_reference
+from textclf_transformer.config.reader import read_document
 from textclf_transformer.config.writing import absolute
 from textclf_transformer.errors import UsageError
 from textclf_transformer.experiment import is_hub_name
@@ -58,9 +59,12 @@ def _generate_from_run(arguments: argparse.Namespace) -> None:
         overrides=arguments.overrides,
         overwrite=arguments.overwrite,
     )
-    if not pretraining.has_checkpoint():
+    loads_weights = read_document(generated.run.config).data["pretrained_experiment"]["load_weights"]
+    if loads_weights and not pretraining.has_checkpoint():
         warn(
-            f"{pretraining.root} has no checkpoint yet; train it first: python pretrain.py {pretraining.name}"
+            f"{pretraining.root} has no checkpoint yet; train it first: "
+            f"python pretrain.py {pretraining.name}, or set pretrained_experiment.load_weights: false to "
+            "start from random weights"
         )
     report(generated, command=f"python finetune.py {arguments.name}")
 

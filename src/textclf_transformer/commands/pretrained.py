@@ -18,6 +18,8 @@ from textclf_transformer.config import (
     FinetuningConfig,
     FinetuningDropoutsSection,
     config_to_dict,
+    load_config,
+    resolve_paths,
 )
 from textclf_transformer.config.results import results_folder
 from textclf_transformer.errors import CheckpointError, ConfigError
@@ -36,19 +38,21 @@ from textclf_transformer.training.checkpoint import compute_digests, load_checkp
 from textclf_transformer.training.run_tokenizer import load_run_tokenizer
 from textclf_transformer.training.state import require_keys
 
+_RANDOM_WEIGHTS = "random weights"
+
 
 @dataclass(frozen=True, slots=True)
 class PretrainedEncoder:
     """What finetuning takes over, all of it as it was resolved where the weights were made.
 
     Attributes:
-        source: the checkpoint or the folder with the weights.
+        source: the checkpoint or the folder with the weights; without any the config of the run.
         architecture: as it was trained, with the dropouts that the finetuning config sets anew.
         longest_sequence: why ``architecture.max_sequence_length`` is what it is, for the user.
         tokenizer: the one that the weights were trained with.
         wrapper_path: how the tokenizer is named.
-        state: the tensors by our names, the encoder's under ``encoder.``.
-        fingerprint: tells these weights from others.
+        state: the tensors by our names, the encoder's under ``encoder.``; none where only a shape is read.
+        fingerprint: tells these weights from others; the same for all runs that load none.
     """
 
     source: Path
@@ -92,10 +96,12 @@ class PretrainedEncoder:
 def load_pretrained(config: FinetuningConfig, *, trust_code: bool) -> PretrainedEncoder:
     """Read the pretraining run or the published weights that ``pretrained_experiment`` names.
 
+    A run that was not trained yet will do where its weights would not be loaded: its config has the shape.
+
     Raises:
         ConfigError: there is no such run or folder.
-        CheckpointError: it has no weights yet, or some that cannot be read, do not fit the tokenizer or are
-            not of pretraining.
+        CheckpointError: it has no weights yet and they are to be loaded, or some that cannot be read, do not
+            fit the tokenizer or are not of pretraining.
         DataError: its tokenizer cannot be read.
     """
     source = config.pretrained_experiment
@@ -103,10 +109,17 @@ def load_pretrained(config: FinetuningConfig, *, trust_code: bool) -> Pretrained
         pretrained = read_published(source.from_hf)
     else:
         assert source.path is not None  # the section sees to it
-        run = results_folder(RunFolder.at(Path(source.path)), by_name=False)
-        pretrained = _read_run(run, source.checkpoint, trust_code=trust_code)
+        configured = RunFolder.at(Path(source.path))
+        run = results_folder(configured, by_name=False)
+        by_file = source.checkpoint not in {"best", "last"}
+        has_weights = by_file or run.has_checkpoint() or run.best_checkpoint.exists()
+        if source.load_weights or has_weights or not configured.config.is_file():
+            pretrained = _read_run(run, source.checkpoint, trust_code=trust_code)
+        else:
+            pretrained = _read_untrained(configured, trust_code=trust_code)
     architecture = with_dropouts(pretrained.architecture, config.architecture.dropouts)
-    return replace(pretrained, architecture=architecture)
+    fingerprint = pretrained.fingerprint if source.load_weights else _RANDOM_WEIGHTS
+    return replace(pretrained, architecture=architecture, fingerprint=fingerprint)
 
 
 def read_published(name: str) -> PretrainedEncoder:
@@ -232,6 +245,20 @@ def _read_run(run: RunFolder, choice: str, *, trust_code: bool) -> PretrainedEnc
     )
 
 
+def _read_untrained(run: RunFolder, *, trust_code: bool) -> PretrainedEncoder:
+    config = resolve_paths(load_config(run.config, "pretraining"), Path.cwd())
+    wrapper_path = config.tokenizer.wrapper_path
+    return PretrainedEncoder(
+        source=run.config,
+        architecture=config.architecture,
+        longest_sequence="as the config of the pretraining says",
+        tokenizer=load_tokenizer(wrapper_path, config.tokenizer.vocab_dir, trust_code=trust_code),
+        wrapper_path=wrapper_path,
+        state={},
+        fingerprint=_RANDOM_WEIGHTS,
+    )
+
+
 def _fingerprint(state: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(compute_digests(state)).encode("ascii")).hexdigest()
 
@@ -251,7 +278,8 @@ def _choose_checkpoint(run: RunFolder, choice: str) -> Path:
         raise CheckpointError(
             "the pretraining run has no checkpoint",
             where=str(path),
-            mend=f"train it first: python pretrain.py {run.name}",
+            mend=f"train it first: python pretrain.py {run.name}; or start from random weights, with "
+            "--set pretrained_experiment.load_weights=false",
         )
     return path
 

@@ -108,7 +108,7 @@ def fill_template(
 
 
 def find_pretraining_run(name_or_path: str) -> RunFolder:
-    """Return the folder that holds, or will hold, the results of a pretraining run.
+    """Return the folder with the results of a pretraining run; before there are any, that with its config.
 
     Args:
         name_or_path: the run's name, or the path of its folder.
@@ -119,7 +119,8 @@ def find_pretraining_run(name_or_path: str) -> RunFolder:
     """
     run = RunFolder.at(pretraining_folder(name_or_path, Path.cwd()))
     if run.config.is_file() or run.resolved_config.is_file() or run.has_checkpoint():
-        return results_folder(run, by_name=RUN_NAME.fullmatch(name_or_path) is not None)
+        results = results_folder(run, by_name=RUN_NAME.fullmatch(name_or_path) is not None)
+        return results if results.has_checkpoint() else run
     raise UsageError(
         "there is no such pretraining run",
         where=str(run.root),

@@ -35,9 +35,10 @@ class PretrainedExperimentSection(Section):
             description="Of a run: best, last or a file; best falls back to last in a run without validation."
         ),
     ] = "best"
-    load_weights: Annotated[bool, Field(description="false: start from random weights, for comparison.")] = (
-        True
-    )
+    load_weights: Annotated[
+        bool,
+        Field(description="false: start from random weights; the run then need not be trained."),
+    ] = True
 
     @model_validator(mode="after")
     def _check(self) -> PretrainedExperimentSection:
