@@ -133,6 +133,7 @@ def test_where_nothing_can_be_halved_the_setting_is_named_and_the_steps_are_kept
     assert len(caught.value.lines) == 1
     for word in [*words, "CUDA out of memory"]:
         assert word in str(caught.value)
+    assert "chunking." not in str(caught.value), "a key that pretraining lacks"
     saved = load_checkpoint(run.folder.checkpoint)["loop"]
     assert saved["step"] == 6
     roomy = Run.at(tmp_path / "roomy")

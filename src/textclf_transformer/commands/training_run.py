@@ -34,6 +34,7 @@ from textclf_transformer.errors import (
 from textclf_transformer.experiment import RunFolder, RunLock
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.numerics import choose_amp_dtype, settle_libraries
+from textclf_transformer.training.step_feed import WITH_LESS_MEMORY
 from textclf_transformer.utils import AUTO_MICRO_BATCH_TOKENS, resolve_device
 
 ConfigT = TypeVar("ConfigT", PretrainingConfig, FinetuningConfig)
@@ -161,8 +162,7 @@ def _named_shortages() -> Iterator[None]:
         raise ConfigError(
             "the memory does not suffice",
             found=first_line(fault),
-            mend="lower training.tokens_per_micro_batch, the length of sequences or the size of the encoder, "
-            "or set training.gradient_checkpointing=true",
+            mend=f"lower training.tokens_per_micro_batch, {WITH_LESS_MEMORY}",
         ) from fault
 
 

@@ -14,6 +14,12 @@ from textclf_transformer.training.step import MicroBatchTooLargeError
 
 BatchT = TypeVar("BatchT", bound=Batch)
 
+# In words, since pretraining and finetuning have other keys for it.
+WITH_LESS_MEMORY = (
+    "set training.gradient_checkpointing=true, or train with shorter sequences, fewer chunks or a smaller "
+    "encoder"
+)
+
 
 class StepFeed(Generic[BatchT]):
     """Prepares the steps of a plan in the background, and anew in smaller pieces after a shortage of memory.
@@ -57,8 +63,7 @@ class StepFeed(Generic[BatchT]):
                 f"the memory does not suffice for {whole}",
                 where="training.tokens_per_micro_batch" if lower else None,
                 found=fault,
-                mend=f"{lower}set training.gradient_checkpointing=true, "
-                "or lower chunking.max_chunks or the sizes in architecture",
+                mend=f"{lower}{WITH_LESS_MEMORY}",
             )
         # a size beyond what the step has would take several halvings until it divides anything
         self.resume_at_size(max(min(size, fault.tokens) // 2, 1))
