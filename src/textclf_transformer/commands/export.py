@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "run", metavar="RUN", help="name of a run of either kind, or the path of its folder (with a / in it)"
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="the folder to write")
-    parser.add_argument("--to", choices=("hf",), required=True, help="layout of the folder: Hugging Face's")
+    parser.add_argument("--to", choices=("hf",), default="hf", help="layout of the folder: Hugging Face's")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
     return run_command(parser, argv, _export)
 
