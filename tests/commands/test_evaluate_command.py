@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from data.in_memory import InMemoryDocuments
 from end_to_end.conftest import TOPICS, Checkout, write_corpus
 from sklearn.metrics import confusion_matrix, f1_score, matthews_corrcoef, roc_auc_score
 
@@ -27,11 +28,19 @@ from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import StorageError
 from textclf_transformer.evaluation.baselines import LabelledTexts, tfidf_svm_predictions
 from textclf_transformer.evaluation.calibration import expected_calibration_error, reliability
+from textclf_transformer.evaluation.full_evaluation import _are_among
 from textclf_transformer.evaluation.loaded_run import load_run
 from textclf_transformer.evaluation.paired import judge
 from textclf_transformer.evaluation.report import make_report
 from textclf_transformer.evaluation.report_documents import shown_documents
-from textclf_transformer.evaluation.rivals import partial_readings
+from textclf_transformer.evaluation.rivals import (
+    FIRST_AND_LAST,
+    FIRST_CHUNK,
+    MAJORITY,
+    SVM_TRAIN,
+    fitted_baselines,
+    partial_readings,
+)
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -251,6 +260,31 @@ def test_a_part_of_val_is_all_that_the_temperature_is_fitted_on(finetuned: Check
     result = result_of("ft", "--data", "part.jsonl")
     assert "fitted on these very documents" in " ".join(result["notes"]) and len(store) > 4
     assert result["calibration"]["temperature_fitted_on"] == 4
+
+
+def test_documents_are_those_of_val_if_most_of_them_are() -> None:
+    def documents(*tokens: int) -> InMemoryDocuments:
+        return InMemoryDocuments([np.array([token]) for token in tokens])
+
+    val = documents(1, 2, 3, 4)
+    assert _are_among(documents(2, 3, 9), val)
+    assert not _are_among(documents(2, 9), val)  # a half is not most of them
+    assert not _are_among(documents(1, 7, 8, 9), val)
+
+
+def test_a_model_that_reads_one_chunk_has_no_rival_that_reads_two(finetuned: Checkout) -> None:
+    store = Store.open(finetuned.root / "store" / "test")
+    run = load_run("ft")
+    assert set(partial_readings(run, store)) == {FIRST_CHUNK, FIRST_AND_LAST}
+    assert set(partial_readings(replace(run, max_chunks=1), store)) == {FIRST_CHUNK}
+
+
+def test_val_without_text_is_no_training_data_of_the_svm(finetuned: Checkout) -> None:
+    store = Store.open(finetuned.root / "store" / "test")
+    train = Store.open(finetuned.root / "store" / "train")
+    assert prepare.main(["corpus.jsonl", "--tokenizer", "tokenizer", "--out", "bare", "--no-text"]) == 0
+    rivals = fitted_baselines(load_run("ft"), train, Store.open(Path("bare")), store)
+    assert set(rivals) == {MAJORITY, SVM_TRAIN}
 
 
 def test_documents_of_the_training_data_are_a_note(finetuned: Checkout, noisy: str) -> None:

@@ -18,11 +18,12 @@ from textclf_transformer.data.text_documents import TextDocuments
 from textclf_transformer.errors import CheckpointError, ConfigError, DataError, NonFiniteError, UsageError
 from textclf_transformer.evaluation.explain import explain_documents
 from textclf_transformer.evaluation.full_evaluation import evaluate_run
-from textclf_transformer.evaluation.loaded_run import check_finite, load_run
+from textclf_transformer.evaluation.loaded_run import _numerics, check_finite, load_run
 from textclf_transformer.evaluation.predict import predict_documents
 from textclf_transformer.evaluation.probabilities import probabilities
 from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
 from textclf_transformer.training.numerics import cpu_has_bf16
+from textclf_transformer.utils import AUTO_MICRO_BATCH_TOKENS
 
 
 def run_folder(checkout: Checkout) -> Path:
@@ -144,6 +145,14 @@ def test_numerics_follow_the_run_unless_float32_is_asked_for(finetuned: Checkout
     assert 0 < difference < 0.05
     explained, _ = explain_documents(run, run.batches(store))
     assert np.array_equal(explained, narrow_logits)
+
+
+def test_the_tokens_of_another_kind_of_device_are_not_taken_over() -> None:
+    cpu = torch.device("cpu")
+    for trained_on, tokens in (("cpu", 777), ("cuda", AUTO_MICRO_BATCH_TOKENS["cpu"])):
+        environment = {"amp_dtype": "torch.bfloat16", "device": trained_on, "micro_batch_tokens": 777}
+        found = _numerics({"environment": environment}, Path("best.ckpt"), cpu)
+        assert found == (torch.bfloat16, tokens)
 
 
 @pytest.mark.parametrize(("float32", "bound"), [(True, 1e-5), (False, 1e-2)])
