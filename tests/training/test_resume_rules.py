@@ -144,6 +144,17 @@ def test_weights_of_another_pretraining_are_told_in_words() -> None:
     assert f"ee -> ff ({words}) (this run goes on with its own)" in passed.notice
 
 
+def test_weights_that_are_not_loaded_are_not_compared() -> None:
+    """Older versions noted which weights a run does not load."""
+    section = {"path": "/weights", "load_weights": False}
+    then = changed("config/pretrained_experiment", section) | {"fingerprints": {"pretrained": "ee"}}
+    now = deepcopy(then) | {"fingerprints": {"pretrained": "random weights"}}
+    assert check_resume(then, now, allow_changed=[]) == []
+    now["config"]["pretrained_experiment"]["load_weights"] = True
+    (passed,) = check_resume(then, now, allow_changed=["pretrained_experiment.load_weights"])
+    assert passed.key == "pretrained_experiment.load_weights"
+
+
 def test_a_flag_with_a_typo_is_named() -> None:
     with pytest.raises(UsageError, match=r"did you mean training\.epochs"):
         check_resume(carried(), carried(), allow_changed=["training.epoch"])

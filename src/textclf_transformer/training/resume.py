@@ -78,6 +78,8 @@ _LIES_IN = {
     "fingerprints.pretrained": ("weights", _STARTS),
 }
 
+_LOADS_WEIGHTS = "config.pretrained_experiment.load_weights"
+
 _ABSENT = "nothing"
 _SHORT = 60
 _SHORT_FINGERPRINT = 19
@@ -127,6 +129,7 @@ def find_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> li
         current: the same for this start.
     """
     then, now = _flat_parts(saved), _flat_parts(current)
+    loads_weights = all(flat.get(_LOADS_WEIGHTS, True) for flat in (then, now))
     return [
         Difference(
             key.removeprefix("config."),
@@ -137,6 +140,8 @@ def find_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> li
         )
         for key in {**then, **now}
         if _differs(then.get(key, _ABSENT), now.get(key, _ABSENT))
+        # of a run that starts from random weights older versions note which ones it does not load
+        and (loads_weights or key != "fingerprints.pretrained")
     ]
 
 
@@ -232,13 +237,15 @@ def _in_words(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _way_back(differences: Sequence[Difference]) -> str:
-    ways = {
-        "put the same files back there (a store: the same text, prepared with the same tokenizer)"
-        if difference.words
-        else "change it back"
-        for difference in differences
-    }
-    return " and ".join(sorted(ways))
+    return " and ".join(sorted({_way(difference) for difference in differences}))
+
+
+def _way(difference: Difference) -> str:
+    if difference.words:
+        return "put the same files back there (a store: the same text, prepared with the same tokenizer)"
+    if difference.key.startswith("encoder."):
+        return "change it back in what pretrained_experiment names, which gives the encoder its shape"
+    return "change it back"
 
 
 def _flat_parts(state: Mapping[str, Any]) -> dict[str, Any]:
