@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,17 @@ def test_a_section_that_one_run_leaves_out_differs_in_its_keys_only(tmp_path: Pa
         "training.ema.decay": [MISSING, "0.9"],
         "training.emaciated": ["None", "1"],
     }
+
+
+def test_a_key_that_an_older_version_did_not_know_had_its_default(tmp_path: Path) -> None:
+    older = record(tmp_path, "older", seed=1, test=0.5)
+    newer = record(tmp_path, "newer", seed=2, test=0.7, label_smoothing=0.0)
+    smoothed = record(tmp_path, "smoothed", seed=2, test=0.7, label_smoothing=0.1)
+    for run in (older, newer, smoothed):
+        run.config["pretrained_experiment"] = {"path": "pre"}
+    groups = group_runs([replace(run, kind="finetuning") for run in (older, newer, smoothed)])
+    assert [[run.run.name for run in group] for group in groups] == [["older", "newer"], ["smoothed"]]
+    assert compare_records(groups).differences == {"training.label_smoothing": ["0.0", "0.1"]}
 
 
 def test_val_scores_are_those_of_the_best_evaluation(tmp_path: Path) -> None:

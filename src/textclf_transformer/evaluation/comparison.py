@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from textclf_transformer.config.keys import fill_in_defaults
 from textclf_transformer.config.reader import flatten
+from textclf_transformer.config.schema import CONFIGS
 from textclf_transformer.evaluation.report_run import RunRecord
 
 # What a run is called, how it reports and where it lies do not make it another setting.
@@ -144,7 +146,8 @@ def letters(place: int) -> str:
 
 
 def _decisive(record: RunRecord) -> dict[str, str]:
-    flat = flatten(record.config)
+    config = fill_in_defaults(record.config, CONFIGS[record.kind])  # an older version knew fewer keys
+    flat = flatten(config)
     return {key: str(value) for key, value in flat.items() if not key.startswith(_NO_DIFFERENCE)}
 
 
