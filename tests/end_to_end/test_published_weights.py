@@ -153,6 +153,12 @@ def test_a_name_on_the_hub_is_pinned_and_needs_no_network_once_it_is_cached(
     (snapshot.parent / ("f" * 40) / "model.safetensors").unlink()
     checkout.run(finetune.main, "ft", "--quiet")
 
+    at_random = ("--set", "pretrained_experiment.load_weights=false", "--overwrite")
+    checkout.run(finetune.main, "ft", "--quiet", *at_random)
+    checkout.run(export.main, "ft", checkout.root / "random")
+    card = (checkout.root / "random" / "README.md").read_text(encoding="utf-8")
+    assert "base_model" not in card and "started from random weights" in card
+
 
 def test_a_chunk_longer_than_the_positions_allow_is_explained(
     checkout: Checkout, capsys: pytest.CaptureFixture[str]

@@ -175,8 +175,11 @@ def _front_matter(entries: Mapping[str, str]) -> str:
 
 def _base_model(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the published model that a run started from, in the words of a card's front matter."""
-    source = (config.get("pretrained_experiment") or {}).get("from_hf")
-    return {} if source is None or PurePath(source).is_absolute() else {"base_model": source.split("@")[0]}
+    source = config.get("pretrained_experiment") or {}
+    name = source.get("from_hf")
+    if name is None or not source["load_weights"] or PurePath(name).is_absolute():
+        return {}
+    return {"base_model": name.split("@")[0]}
 
 
 def _names(label_names: Sequence[str]) -> str:
