@@ -59,8 +59,8 @@ def _generate_from_run(arguments: argparse.Namespace) -> None:
         overrides=arguments.overrides,
         overwrite=arguments.overwrite,
     )
-    loads_weights = read_document(generated.run.config).data["pretrained_experiment"]["load_weights"]
-    if loads_weights and not pretraining.has_checkpoint():
+    source = read_document(generated.run.config).data["pretrained_experiment"]
+    if source.get("load_weights", True) and not pretraining.has_checkpoint():
         warn(
             f"{pretraining.root} has no checkpoint yet; train it first: "
             f"python pretrain.py {pretraining.name}, or set pretrained_experiment.load_weights: false to "

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from textclf_transformer import experiment
-from textclf_transformer.config import load_config
+from textclf_transformer.config import generate, load_config
 from textclf_transformer.config.template import template_path
 from textclf_transformer.errors import ConfigError
 from textclf_transformer.experiment import RunFolder, RunLock
@@ -229,6 +229,30 @@ def test_finetuning_follows_the_output_dir_of_the_pretraining_run(
     for name in ("one", "two"):
         text = config_of(checkout, "finetuning", name).read_text(encoding="utf-8")
         assert f"path: {checkout / 'scratch' / 'pre'}\n" in text
+
+
+def test_weights_of_before_the_output_dir_are_not_taken_for_those_to_come(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = checkout / "scratch" / "pre"
+    assert pretraining(["pre", "--set", f"experiment.output_dir={results.parent}"]) == 0
+    (config_of(checkout, "pretraining", "pre").parent / "model.ckpt").touch()
+    assert finetuning(["ft", "pre"]) == 0
+    assert f"warning: {results} has no checkpoint yet" in capsys.readouterr().err
+    assert f"path: {results}\n" in config_of(checkout, "finetuning", "ft").read_text(encoding="utf-8")
+
+
+def test_a_template_without_load_weights_loads_them(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pretraining(["pre"]) == 0
+    lines = template_path("finetuning").read_text(encoding="utf-8").splitlines(keepends=True)
+    shorter = checkout / "finetuning.yaml"
+    text = "".join(line for line in lines if not line.startswith("  load_weights:"))
+    shorter.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(generate, "template_path", lambda kind: shorter)
+    assert finetuning(["ft", "pre"]) == 0
+    assert "has no checkpoint yet" in capsys.readouterr().err
 
 
 def test_an_output_dir_in_the_home_folder_is_the_one_of_training(

@@ -60,6 +60,36 @@ def test_who_wants_its_weights_is_told_of_the_other_way(
     assert "--set pretrained_experiment.load_weights=false" in error
 
 
+def test_a_shape_that_changed_in_between_is_refused_in_words(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = checkout.pretraining("shape") / "config.yaml"
+    checkout.finetuning("ft", "shape", *ONE_EPOCH, *RANDOM)
+    checkout.run(finetune.main, "ft", "--quiet")
+    text = config.read_text(encoding="utf-8")
+    assert text.count("num_layers: 2") == 1
+    config.write_text(text.replace("num_layers: 2", "num_layers: 3"), encoding="utf-8")
+    capsys.readouterr()
+    assert finetune.main(["ft", "--quiet"]) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "encoder.num_layers: 2 -> 3; change it back in what pretrained_experiment names" in line
+
+
+def test_a_run_without_the_chosen_checkpoint_still_has_its_shape(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape = checkout.pretraining("shape")
+    (shape / "best.ckpt").touch()
+    last = ("--set", "pretrained_experiment.checkpoint=last")
+    checkout.finetuning("ft", "shape", *ONE_EPOCH, *RANDOM, *last)
+    checkout.run(finetune.main, "ft", "--dry-run")
+    (shape / "config.yaml").unlink()
+    capsys.readouterr()
+    assert finetune.main(["ft", "--dry-run"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"error: there is no such config file; {shape / 'config.yaml'}"
+
+
 def test_a_checkpoint_given_by_its_path_must_be_there(
     checkout: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:

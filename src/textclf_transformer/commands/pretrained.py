@@ -112,8 +112,8 @@ def load_pretrained(config: FinetuningConfig, *, trust_code: bool) -> Pretrained
         configured = RunFolder.at(Path(source.path))
         run = results_folder(configured, by_name=False)
         by_file = source.checkpoint not in {"best", "last"}
-        has_weights = by_file or run.has_checkpoint() or run.best_checkpoint.exists()
-        if source.load_weights or has_weights or not configured.config.is_file():
+        has_weights = by_file or _checkpoint_of(run, source.checkpoint).exists()
+        if source.load_weights or has_weights or not configured.root.is_dir():
             pretrained = _read_run(run, source.checkpoint, trust_code=trust_code)
         else:
             pretrained = _read_untrained(configured, trust_code=trust_code)
@@ -270,10 +270,7 @@ def _choose_checkpoint(run: RunFolder, choice: str) -> Path:
             where=f"pretrained_experiment.checkpoint: {choice}",
             expected="best, last or a file",
         )
-    if choice == "best":
-        path = run.best_checkpoint if run.best_checkpoint.exists() else run.checkpoint
-    else:
-        path = run.checkpoint if choice == "last" else Path(choice)
+    path = _checkpoint_of(run, choice)
     if not path.exists():
         raise CheckpointError(
             "the pretraining run has no checkpoint",
@@ -282,6 +279,12 @@ def _choose_checkpoint(run: RunFolder, choice: str) -> Path:
             "--set pretrained_experiment.load_weights=false",
         )
     return path
+
+
+def _checkpoint_of(run: RunFolder, choice: str) -> Path:
+    if choice == "best":
+        return run.best_checkpoint if run.best_checkpoint.exists() else run.checkpoint
+    return run.checkpoint if choice == "last" else Path(choice)
 
 
 def with_dropouts(

@@ -12,7 +12,7 @@ from textclf_transformer.config.editing import set_in_text
 from textclf_transformer.config.keys import fields_of
 from textclf_transformer.config.overrides import parse_overrides
 from textclf_transformer.config.reader import unfilled_keys
-from textclf_transformer.config.results import results_folder
+from textclf_transformer.config.results import has_weights, results_folder
 from textclf_transformer.config.template import template_path
 from textclf_transformer.config.writing import in_line, pretraining_folder
 from textclf_transformer.errors import ConfigError, UsageError
@@ -120,7 +120,8 @@ def find_pretraining_run(name_or_path: str) -> RunFolder:
     run = RunFolder.at(pretraining_folder(name_or_path, Path.cwd()))
     if run.config.is_file() or run.resolved_config.is_file() or run.has_checkpoint():
         results = results_folder(run, by_name=RUN_NAME.fullmatch(name_or_path) is not None)
-        return results if results.has_checkpoint() else run
+        # by its path a folder with weights stands for these, whatever its config says of later ones
+        return results if has_weights(results) or has_weights(run) else run
     raise UsageError(
         "there is no such pretraining run",
         where=str(run.root),

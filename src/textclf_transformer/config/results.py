@@ -9,6 +9,11 @@ from textclf_transformer.config.writing import absolute
 from textclf_transformer.experiment import RunFolder
 
 
+def has_weights(run: RunFolder) -> bool:
+    """Whether the folder holds weights, of a state that a resume would go on from or the best ones."""
+    return run.has_checkpoint() or run.best_checkpoint.exists()
+
+
 def results_folder(run: RunFolder, *, by_name: bool) -> RunFolder:
     """Return the folder that holds, or will hold, the results of the run that ``run`` configures.
 
@@ -25,8 +30,7 @@ def results_folder(run: RunFolder, *, by_name: bool) -> RunFolder:
         StorageError: the same, by the disk's fault.
         UsageError: the name is not allowed, or the folder is a symbolic link.
     """
-    has_weights = run.has_checkpoint() or run.best_checkpoint.exists()
-    if not run.config.is_file() or (has_weights and not by_name):
+    if not run.config.is_file() or (has_weights(run) and not by_name):
         return run
     experiment = read_document(run.config).data.get("experiment")
     output_dir = experiment.get("output_dir") if isinstance(experiment, dict) else None
