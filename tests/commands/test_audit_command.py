@@ -133,6 +133,8 @@ def test_a_folder_of_tensors_says_how_to_read_it(
         ([], 2, "what to read is not clear"),
         (["store", "--train", "corpus.jsonl"], 2, "what to read is not clear"),
         (["store", "--tokenizer", "tokenizer"], 2, "a store knows its tokenizer"),
+        (["store", "--label-column", "other"], 2, "--label-column says how text is read; found a store"),
+        (["store/train", "--multi-label"], 2, "--multi-label says how text is read; found a store"),
         (["corpus.pt"], 2, "add --tokenizer FOLDER"),
         (["--train", "corpus.pt", "corpus.jsonl"], 2, "nothing may stand beside it"),
         (["nothing.pt", "--tokenizer", "tokenizer"], 3, "data set does not exist"),

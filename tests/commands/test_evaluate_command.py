@@ -396,6 +396,15 @@ def test_without_text_there_is_no_svm(finetuned: Checkout) -> None:
         (["ft", "--data", "store/val", "store/test"], 3, "a token store, and no text; store/val"),
         (["ft", "--json", "nowhere/out.json"], 2, "nowhere"),
         (["ft", "--split", "train"], 2, "train"),
+        (["ft", "--label-column", "topic"], 2, "--label-column says how text is read; found the run's own"),
+        (
+            ["ft", "--data", "store/test", "--skip-empty"],
+            2,
+            "--skip-empty says how text is read; found store",
+        ),
+        (["ft", "--data", "store", "--id-column", "no"], 2, "--id-column says how text is read; found store"),
+        (["ft", "--data", "store/test", "--split", "val"], 2, "--split chooses among"),
+        (["ft", "--data", "corpus.jsonl", "--split", "val"], 2, "--split chooses among"),
     ],
 )
 def test_mistakes(

@@ -12,7 +12,12 @@ from textclf_transformer.atomic import atomic_write_json
 from textclf_transformer.commands.audit_tables import plot_lengths, print_audit
 from textclf_transformer.commands.common import command_parser, run_command, warn
 from textclf_transformer.commands.outputs import check_output, check_outputs_differ
-from textclf_transformer.commands.text_input import add_column_flags, add_label_flags, labelled_corpus
+from textclf_transformer.commands.text_input import (
+    add_column_flags,
+    add_label_flags,
+    labelled_corpus,
+    refuse_text_flags,
+)
 from textclf_transformer.config import ArchitectureSection, ChunkingSection
 from textclf_transformer.data.audit import Chunking, audit
 from textclf_transformer.data.audit_findings import findings
@@ -135,6 +140,7 @@ def _parts(arguments: argparse.Namespace) -> dict[str, AuditInput]:
 def _stores(stores: dict[str, Path], arguments: argparse.Namespace) -> dict[str, AuditInput]:
     if arguments.tokenizer is not None:
         raise UsageError("a store knows its tokenizer", mend="leave --tokenizer out")
+    refuse_text_flags(arguments, found="a store, which has its labels")
     parts = {name: StoreInput(folder) for name, folder in stores.items()}
     prints = {part.tokenizer_fingerprint for part in parts.values()}
     if len(prints) > 1:

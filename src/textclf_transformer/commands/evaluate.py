@@ -12,13 +12,19 @@ from textclf_transformer.commands.common import command_parser, run_command
 from textclf_transformer.commands.evaluation_tables import print_evaluation
 from textclf_transformer.commands.outputs import check_output
 from textclf_transformer.commands.predict import RUN_HELP, add_float32_flag
-from textclf_transformer.commands.text_input import add_column_flags
+from textclf_transformer.commands.text_input import add_column_flags, refuse_text_flags
 from textclf_transformer.data.corpus import FORMATS, Corpus
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.errors import DataError, counted
 from textclf_transformer.evaluation.full_evaluation import evaluate_run
 from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
-from textclf_transformer.evaluation.run_data import JUDGED_SPLITS, open_given, open_run_split
+from textclf_transformer.evaluation.run_data import (
+    JUDGED_SPLITS,
+    open_run_split,
+    open_texts,
+    open_tokenised,
+    tokenised_data,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,7 +74,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _open(arguments: argparse.Namespace, run: LoadedRun) -> Documents:
     if arguments.data is None:
+        refuse_text_flags(arguments, found="the run's own data")
         return open_run_split(run, arguments.split)
+    tokenised = tokenised_data(arguments.data, arguments.split)
+    if tokenised is not None:
+        refuse_text_flags(arguments, found=f"{tokenised}, which is tokenised")
+        return open_tokenised(run, tokenised)
     corpus = Corpus(
         arguments.data,
         text_column=arguments.text_column,
@@ -76,7 +87,7 @@ def _open(arguments: argparse.Namespace, run: LoadedRun) -> Documents:
         id_column=arguments.id_column,
         skip_empty=arguments.skip_empty,
     )
-    return open_given(run, corpus, arguments.data, arguments.split)
+    return open_texts(run, corpus, path=", ".join(map(str, arguments.data)))
 
 
 if __name__ == "__main__":

@@ -7,12 +7,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textclf_transformer.data.corpus import Corpus
+from textclf_transformer.errors import UsageError
+
+_DEFAULTS = {
+    "text_column": "text",
+    "label_column": "label",
+    "id_column": None,
+    "group_column": None,
+    "no_labels": False,
+    "multi_label": False,
+    "skip_empty": False,
+}
 
 
 def add_column_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that name the columns, and ``--skip-empty``."""
     parser.add_argument(
-        "--text-column", default="text", metavar="NAME", help="column of the text (default: text)"
+        "--text-column",
+        default="text",
+        metavar="NAME",
+        help="column of the text (default: text)",
     )
     parser.add_argument(
         "--skip-empty",
@@ -24,7 +38,10 @@ def add_column_flags(parser: argparse.ArgumentParser) -> None:
 def add_label_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags for labels, ids and groups."""
     parser.add_argument(
-        "--label-column", default="label", metavar="NAME", help="column of the label (default: label)"
+        "--label-column",
+        default="label",
+        metavar="NAME",
+        help="column of the label (default: label)",
     )
     parser.add_argument("--no-labels", action="store_true", help="read no labels, as for pretraining")
     parser.add_argument("--multi-label", action="store_true", help="a list, or a|b in a cell: several labels")
@@ -32,6 +49,22 @@ def add_label_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group-column", metavar="NAME", help="column of the group (default: group, if there is one)"
     )
+
+
+def refuse_text_flags(arguments: argparse.Namespace, *, found: str) -> None:
+    """Refuse flags of ``add_column_flags`` and ``add_label_flags`` where no text is read.
+
+    Args:
+        arguments: of a command that has some of these flags.
+        found: what is read in its place.
+
+    Raises:
+        UsageError: a flag was given with another value than its default; names it.
+    """
+    for name, default in _DEFAULTS.items():
+        if getattr(arguments, name, default) != default:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} says how text is read", found=found, mend="leave it out")
 
 
 def text_corpus(arguments: argparse.Namespace, inputs: Sequence[Path]) -> Corpus:

@@ -11,7 +11,7 @@ from textclf_transformer.data.documents import Documents, align_labels, check_la
 from textclf_transformer.data.opening import TENSOR_SUFFIX, open_documents, store_parts
 from textclf_transformer.data.splitting import WHOLE
 from textclf_transformer.data.text_documents import TextDocuments
-from textclf_transformer.errors import ConfigError, DataError, UserError
+from textclf_transformer.errors import ConfigError, DataError, UsageError, UserError
 from textclf_transformer.evaluation.loaded_run import LoadedRun
 from textclf_transformer.evaluation.report_run import read_facts
 
@@ -64,44 +64,58 @@ def _open_own(run: LoadedRun, split: str) -> Documents:
     return documents
 
 
-def open_given(run: LoadedRun, corpus: Corpus, paths: Sequence[Path], split: str | None) -> Documents:
-    """Open documents that the user names: a store, a folder of stores, a ``.pt`` file, or text.
+def tokenised_data(paths: Sequence[Path], split: str | None) -> Path | None:
+    """Return the store or ``.pt`` file that ``--data`` means; None for text.
 
     Args:
-        run: the run.
-        corpus: reads ``paths`` as text.
-        paths: one store or ``.pt`` file, or inputs of text as for ``textclf prepare``.
+        paths: a store, a folder of stores, a ``.pt`` file, or inputs of text.
         split: which store of a folder of stores; None: test where there is one, else val.
 
     Raises:
-        DataError: there is nothing, or no such store, it is faulty, was made with another tokenizer, or has
-            no labels or other ones.
+        UsageError: ``split`` is given where there is nothing to choose from.
+        DataError: the folder has no such store.
     """
-    tokenised = _tokenised(paths[0], split) if len(paths) == 1 else None
-    if tokenised is not None:
-        documents = open_documents(tokenised, tokenizer=run.tokenizer, key="--data")
-    else:
-        shown = ", ".join(map(str, paths))
-        documents = TextDocuments.read(corpus, run.tokenizer, multi_label=run.multi_label, path=shown)
+    stores = store_parts(paths[0]) if len(paths) == 1 else {}
+    choices = {name: store for name, store in stores.items() if name != WHOLE}
+    wanted = tuple(reversed(JUDGED_SPLITS)) if split is None else (split,)
+    if split is not None and not choices:
+        raise UsageError(
+            "--split chooses among the run's own splits or the stores of a folder",
+            found=f"--data {paths[0]}",
+            mend="leave --split out",
+        )
+    if choices and not choices.keys() & set(wanted):
+        raise DataError(
+            f"there is no store of {' or '.join(wanted)} in this folder",
+            where=f"--data {paths[0]}",
+            found=", ".join(choices),
+            mend=f"name one of them: --data {next(iter(choices.values()))}",
+        )
+    if len(paths) == 1 and paths[0].suffix == TENSOR_SUFFIX:
+        return paths[0]
+    return next((stores[name] for name in (WHOLE, *wanted) if name in stores), None)
+
+
+def open_tokenised(run: LoadedRun, path: Path) -> Documents:
+    """Open a labelled store or ``.pt`` file that the user names.
+
+    Raises:
+        DataError: it is faulty, was made with another tokenizer, or has no labels or other ones.
+    """
+    documents = open_documents(path, tokenizer=run.tokenizer, key="--data")
     check_labels(run, documents)
     return documents
 
 
-def _tokenised(path: Path, split: str | None) -> Path | None:
-    """Return the ``.pt`` file or store that ``path`` is, or has for the split; None for text."""
-    if path.suffix == TENSOR_SUFFIX:
-        return path
-    stores = store_parts(path)
-    wanted = tuple(reversed(JUDGED_SPLITS)) if split is None else (split,)
-    found = next((stores[name] for name in (WHOLE, *wanted) if name in stores), None)
-    if stores and found is None:
-        raise DataError(
-            f"there is no store of {' or '.join(wanted)} in this folder",
-            where=f"--data {path}",
-            found=", ".join(stores),
-            mend=f"name one of them: --data {next(iter(stores.values()))}",
-        )
-    return found
+def open_texts(run: LoadedRun, corpus: Corpus, *, path: str) -> Documents:
+    """Tokenise labelled text that the user names by ``path``.
+
+    Raises:
+        DataError: there is none, it is faulty, or has no labels or other ones.
+    """
+    documents = TextDocuments.read(corpus, run.tokenizer, multi_label=run.multi_label, path=path)
+    check_labels(run, documents)
+    return documents
 
 
 def check_labels(run: LoadedRun, documents: Documents) -> None:
