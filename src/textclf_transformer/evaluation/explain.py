@@ -103,10 +103,10 @@ def _occlusion_drops(
     count = len(vectors)
     if count == 1:
         return None
-    others = torch.arange(count).expand(count, count)
-    others = others[~torch.eye(count, dtype=torch.bool)].view(count, count - 1)
+    places = torch.arange(count - 1)
     without = []
-    for variants in others.split(max(1, _VECTORS_AT_ONCE // (count - 1))):
+    for left_out in torch.arange(count).split(max(1, _VECTORS_AT_ONCE // (count - 1))):
+        variants = places + (places >= left_out.unsqueeze(1))  # (variants, C − 1), all places but one
         counts = torch.full((len(variants),), count - 1)
         output = run.model.classify_vectors(vectors[send(variants.flatten(), vectors.device)], counts)
         without.append(output["logits"].float().cpu().numpy())
