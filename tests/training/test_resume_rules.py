@@ -90,6 +90,7 @@ def test_some_need_the_flag(path: str, value: Any, key: str) -> None:
     [
         ("config/architecture/num_layers", 6, "architecture.num_layers"),
         ("config/training/optimizer", "muon", "training.optimizer"),
+        ("config/classification_head", {"token_pooling": "mean"}, "classification_head.token_pooling"),
         ("config/tokenizer/wrapper_path", "byte_bpe", "tokenizer.wrapper_path"),
         ("labels", ["y", "x"], "labels"),
         ("fingerprints/tokenizer", "zz", "fingerprints.tokenizer"),
