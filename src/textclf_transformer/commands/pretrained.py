@@ -38,8 +38,6 @@ from textclf_transformer.training.checkpoint import compute_digests, load_checkp
 from textclf_transformer.training.run_tokenizer import load_run_tokenizer
 from textclf_transformer.training.state import require_keys
 
-_RANDOM_WEIGHTS = "random weights"
-
 
 @dataclass(frozen=True, slots=True)
 class PretrainedEncoder:
@@ -52,7 +50,7 @@ class PretrainedEncoder:
         tokenizer: the one that the weights were trained with.
         wrapper_path: how the tokenizer is named.
         state: the tensors by our names, the encoder's under ``encoder.``; none where only a shape is read.
-        fingerprint: tells these weights from others; the same for all runs that load none.
+        fingerprint: tells these weights from others.
     """
 
     source: Path
@@ -118,8 +116,7 @@ def load_pretrained(config: FinetuningConfig, *, trust_code: bool) -> Pretrained
         else:
             pretrained = _read_untrained(configured, trust_code=trust_code)
     architecture = with_dropouts(pretrained.architecture, config.architecture.dropouts)
-    fingerprint = pretrained.fingerprint if source.load_weights else _RANDOM_WEIGHTS
-    return replace(pretrained, architecture=architecture, fingerprint=fingerprint)
+    return replace(pretrained, architecture=architecture)
 
 
 def read_published(name: str) -> PretrainedEncoder:
@@ -255,7 +252,7 @@ def _read_untrained(run: RunFolder, *, trust_code: bool) -> PretrainedEncoder:
         tokenizer=load_tokenizer(wrapper_path, config.tokenizer.vocab_dir, trust_code=trust_code),
         wrapper_path=wrapper_path,
         state={},
-        fingerprint=_RANDOM_WEIGHTS,
+        fingerprint="random weights",
     )
 
 

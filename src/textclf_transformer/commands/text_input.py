@@ -23,10 +23,7 @@ _DEFAULTS = {
 def add_column_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that name the columns, and ``--skip-empty``."""
     parser.add_argument(
-        "--text-column",
-        default="text",
-        metavar="NAME",
-        help="column of the text (default: text)",
+        "--text-column", default="text", metavar="NAME", help="column of the text (default: text)"
     )
     parser.add_argument(
         "--skip-empty",
@@ -38,10 +35,7 @@ def add_column_flags(parser: argparse.ArgumentParser) -> None:
 def add_label_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags for labels, ids and groups."""
     parser.add_argument(
-        "--label-column",
-        default="label",
-        metavar="NAME",
-        help="column of the label (default: label)",
+        "--label-column", default="label", metavar="NAME", help="column of the label (default: label)"
     )
     parser.add_argument("--no-labels", action="store_true", help="read no labels, as for pretraining")
     parser.add_argument("--multi-label", action="store_true", help="a list, or a|b in a cell: several labels")

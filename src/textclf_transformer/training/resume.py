@@ -140,7 +140,7 @@ def find_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> li
         )
         for key in {**then, **now}
         if _differs(then.get(key, _ABSENT), now.get(key, _ABSENT))
-        # of a run that starts from random weights older versions note which ones it does not load
+        # a run that starts from random weights loads none, whatever was noted of them
         and (loads_weights or key != "fingerprints.pretrained")
     ]
 
