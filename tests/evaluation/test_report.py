@@ -126,6 +126,10 @@ def test_a_temperature_that_makes_it_worse_is_not_praised(report: Report) -> Non
     text = Elements(dataclasses.replace(report, result=result).html()).text
     assert "fitted on the 14 documents of val, brings the calibration error from 4.8 % to 3.0 %." in text
     assert "worse: " not in text
+    for hardly_other in (0.0476, 0.0484):
+        result["calibration"]["expected_calibration_error_after"] = hardly_other
+        text = Elements(dataclasses.replace(report, result=result).html()).text
+        assert "of val, leaves the calibration error at 4.8 %." in text
 
 
 def test_no_text_becomes_markup(report: Report, folder: RunFolder) -> None:
