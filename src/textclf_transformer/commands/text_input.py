@@ -9,6 +9,7 @@ from pathlib import Path
 from textclf_transformer.data.corpus import Corpus
 from textclf_transformer.errors import UsageError
 
+# Of the flags below, under their names among the arguments.
 _DEFAULTS = {
     "text_column": "text",
     "label_column": "label",

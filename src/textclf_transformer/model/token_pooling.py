@@ -1,4 +1,4 @@
-"""From the tokens of a sequence to its vector: [CLS], or what all tokens have in common.
+"""From the tokens of a sequence to its vector: that of [CLS], or the mean or maximum of all.
 
 B batch of sequences, S positions in a sequence, N real tokens, D hidden size.
 """
