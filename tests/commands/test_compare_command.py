@@ -88,6 +88,16 @@ def test_pretraining_runs(pretrained: Checkout, capsys: pytest.CaptureFixture[st
     assert "mlm_head.mask_p" in out and "val perplexity" in out and "against" not in out
 
 
+def test_a_name_of_two_runs_means_the_finetuning_run(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied(finetuned, "other", epochs="99")
+    copied(finetuned, "ft", kind="pretraining", source="pre")
+    capsys.readouterr()
+    assert compare.main(["ft", "other", "--no-predictions"]) == 0
+    assert "test accuracy" in capsys.readouterr().out
+
+
 def test_test_data_that_are_gone_are_a_note(
     finetuned: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,9 +23,23 @@ def test_page_and_pictures_go_where_asked(finetuned: Checkout, capsys: pytest.Ca
     assert {path.name for path in Path("pictures").iterdir()} >= {"loss.png", "confusion.png", "rivals.png"}
 
 
-def test_a_name_means_the_finetuning_run_first(pretrained: Checkout) -> None:
-    assert report.main(["pre"]) == 0
-    assert (pretrained.root / "experiments" / "pretraining" / "pre" / "report.html").is_file()
+def test_a_name_means_the_finetuning_run_first(finetuned: Checkout) -> None:
+    finetuned.pretraining("ft")  # not trained
+    runs = finetuned.root / "experiments"
+    for name, kind in (("pre", "pretraining"), ("ft", "finetuning")):
+        assert report.main([name, "--documents", "0"]) == 0
+        assert (runs / kind / name / "report.html").is_file()
+    assert not (runs / "pretraining" / "ft" / "report.html").exists()
+
+
+def test_the_config_says_how_many_documents_are_shown(finetuned: Checkout) -> None:
+    run = RunFolder.locate("finetuning", "ft")
+    text = run.resolved_config.read_text(encoding="utf-8")
+    for said, shown in (("2", 2), ("many", 12)):
+        edited = text.replace("report_documents: 12", f"report_documents: {said}")
+        run.resolved_config.write_text(edited, encoding="utf-8")
+        assert report.main(["ft"]) == 0
+        assert run.report.read_text(encoding="utf-8").count('<details class="document"') == shown
 
 
 def test_val_does_not_take_the_place_of_test_without_a_word(

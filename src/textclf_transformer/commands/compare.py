@@ -32,7 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Runs that differ in name and seed only are taken together.",
     )
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="names of runs, or paths of their folders (with a /)"
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="names of runs (of two of one name the finetuning run), or paths of their folders (with a /)",
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with the curves too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers here too")
@@ -49,7 +52,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     for flag, path in outputs.items():
         check_output(flag, path)
     check_outputs_differ(outputs)
-    named = [find_run(run, KINDS) for run in arguments.runs]
+    named = [find_run(run, KINDS, first_wins=True) for run in arguments.runs]
     folders = {folder.root.resolve(): folder for folder in named}
     if len(folders) < 2:
         raise UsageError("nothing to compare", found="one run", expected="two or more")

@@ -59,10 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Write the best weights of a run as a folder that Hugging Face's transformers loads.",
     )
     parser.add_argument(
-        "run", metavar="RUN", help="name of a run of either kind, or the path of its folder (with a / in it)"
+        "run",
+        metavar="RUN",
+        help="name of a run of either kind, or the path of its folder (with a / in it), needed where both "
+        "kinds have the name",
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="the folder to write")
-    parser.add_argument("--to", choices=("hf",), default="hf", help="layout of the folder: Hugging Face's")
+    parser.add_argument(
+        "--to", choices=("hf",), default="hf", help="layout of the folder (default: hf, Hugging Face's)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
     return run_command(parser, argv, _export)
 

@@ -23,8 +23,6 @@ from textclf_transformer.errors import StorageError, UsageError
 from textclf_transformer.evaluation.report import make_report
 from textclf_transformer.evaluation.run_lookup import find_run
 
-DOCUMENTS = 12
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
@@ -41,19 +39,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--documents",
         type=int,
-        default=DOCUMENTS,
         metavar="N",
-        help=f"documents to show with the passages that decided, at most (default: {DOCUMENTS})",
+        help="documents to show with the passages that decided, at most (default: logging.report_documents "
+        "of the run's config)",
     )
     return run_command(parser, argv, _report)
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    if arguments.documents < 0:
+    if arguments.documents is not None and arguments.documents < 0:
         raise UsageError(
             "a number of documents", where="--documents", found=arguments.documents, expected="0 or more"
         )
-    run = find_run(arguments.run, ("finetuning", "pretraining"))
+    run = find_run(arguments.run, ("finetuning", "pretraining"), first_wins=True)
     out = arguments.out or run.report
     check_output("--out", out, own=run.report)
     report = make_report(run, documents=arguments.documents, trust_code=arguments.trust_code)
@@ -86,7 +84,6 @@ def report_after_training(
             return
         report = make_report(
             run,
-            documents=logging.report_documents,
             trust_code=context.arguments.trust_code,
             test_logits=test_logits,
             device=context.config.training.device,

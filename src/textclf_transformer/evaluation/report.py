@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from textclf_transformer.atomic import atomic_write, storage_errors
-from textclf_transformer.config import flatten
+from textclf_transformer.config import LoggingSection, flatten
 from textclf_transformer.data.audit_findings import Finding
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.data.text_documents import has_text
@@ -119,7 +119,7 @@ class Report:
 def make_report(
     run: RunFolder,
     *,
-    documents: int,
+    documents: int | None = None,
     trust_code: bool = False,
     test_logits: FloatArray | None = None,
     device: str = "auto",
@@ -132,7 +132,7 @@ def make_report(
     Args:
         run: the folder.
         documents: how many documents to show with their passages, at most; occlusion computes the head once
-            for each of their chunks.
+            for each of their chunks. None: ``logging.report_documents`` of the run.
         trust_code: whether a tokenizer class outside this package may be run.
         test_logits: what the run's best weights give for its test documents, (documents, L), where it is
             known already.
@@ -150,7 +150,8 @@ def make_report(
         if record.kind == "finetuning":
             loaded = load_run(run.root, trust_code=trust_code, device=device)
             report.tokenizer = _tokenizer_facts(loaded.tokenizer)
-            _judge(report, loaded, documents=documents, test_logits=test_logits)
+            shown = _report_documents(record) if documents is None else documents
+            _judge(report, loaded, documents=shown, test_logits=test_logits)
             tokens = {part.split: part.tokens for part in record.facts.data}
             report.findings, reason = audit_findings(loaded, tokens)
             report.notes += [reason] if reason else []
@@ -163,6 +164,14 @@ def make_report(
     except UserError as error:
         report.notes.append(str(error))
     return report
+
+
+def _report_documents(record: RunRecord) -> int:
+    """Return what the config says of it; the default where it says nothing that can be meant."""
+    said = flatten(record.config).get("logging.report_documents")
+    if isinstance(said, int) and not isinstance(said, bool) and said >= 0:
+        return said
+    return LoggingSection().report_documents
 
 
 def _judge(report: Report, run: LoadedRun, *, documents: int, test_logits: FloatArray | None) -> None:

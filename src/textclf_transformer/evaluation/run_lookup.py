@@ -15,7 +15,9 @@ from textclf_transformer.experiment import Kind, RunFolder
 from textclf_transformer.utils import check_path
 
 
-def find_run(run: str | os.PathLike[str], kinds: Sequence[Kind] = ("finetuning",)) -> RunFolder:
+def find_run(
+    run: str | os.PathLike[str], kinds: Sequence[Kind] = ("finetuning",), *, first_wins: bool = False
+) -> RunFolder:
     """Return the folder with a run's results, by its name or, with a slash in it, by its path.
 
     Where it was not trained yet, the folder that configures it.
@@ -23,12 +25,12 @@ def find_run(run: str | os.PathLike[str], kinds: Sequence[Kind] = ("finetuning",
     Args:
         run: the name or the path.
         kinds: where a name is looked for.
+        first_wins: whether a name that several kinds have means the run of the first; else it is refused.
 
     Raises:
         ConfigError: there is no such folder, it is not a run's, its config cannot be read, or ``run`` is
             neither a string nor a path.
-        UsageError: the name is not allowed, there is a run of each kind with it, or the folder is a symbolic
-            link.
+        UsageError: the name is not allowed or means two runs, or the folder is a symbolic link.
     """
     check_path(run, "run", expected="the name of a run, or the path of its folder")
     text = os.fspath(run)
@@ -40,7 +42,7 @@ def find_run(run: str | os.PathLike[str], kinds: Sequence[Kind] = ("finetuning",
     else:
         folders = [RunFolder.locate(kind, text) for kind in kinds]
     there = [folder for folder in folders if folder.root.is_dir()]
-    if len(there) > 1:
+    if len(there) > 1 and not first_wins:
         raise UsageError(
             "a pretraining and a finetuning run have this name",
             found=repr(text),
