@@ -61,6 +61,15 @@ def test_runs_that_differ_in_seed_are_one_setting(tmp_path: Path) -> None:
     json.dumps(comparison.to_dict())
 
 
+def test_how_often_runs_were_evaluated_makes_settings_and_how_they_log_does_not(tmp_path: Path) -> None:
+    runs = [record(tmp_path, f"run{number}", seed=number, test=0.5) for number in range(3)]
+    for run, logging in zip(runs, ({}, {"log_every": 3}, {"eval_every": 5}), strict=True):
+        run.config["logging"] = logging
+    groups = group_runs(runs)
+    assert [[one.run.name for one in group] for group in groups] == [["run0", "run1"], ["run2"]]
+    assert compare_records(groups).differences == {"logging.eval_every": ["None", "5"]}
+
+
 def test_a_section_that_one_run_leaves_out_differs_in_its_keys_only(tmp_path: Path) -> None:
     without = record(tmp_path, "without", seed=1, test=0.5, ema="null", emaciated="null")
     with_it = record(tmp_path, "with", seed=1, test=0.5, ema="{decay: 0.9}", emaciated=1)

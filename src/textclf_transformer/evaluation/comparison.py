@@ -20,6 +20,7 @@ from textclf_transformer.evaluation.report_run import RunRecord
 
 # What a run is called, how it reports and where it lies do not make it another setting.
 _NO_DIFFERENCE = ("experiment.", "logging.")
+_A_DIFFERENCE = "logging.eval_every"  # decides which weights can be the best
 _SHARED_COLUMNS = {"step", "epoch", "learning_rate", "grad_norm", "tokens_seen", "elapsed_seconds"}
 _LESS_IS_BETTER = {"loss", "perplexity"}
 MISSING = "not set"
@@ -148,7 +149,11 @@ def letters(place: int) -> str:
 def _decisive(record: RunRecord) -> dict[str, str]:
     config = fill_in_defaults(record.config, CONFIGS[record.kind])  # an older version knew fewer keys
     flat = flatten(config)
-    return {key: str(value) for key, value in flat.items() if not key.startswith(_NO_DIFFERENCE)}
+    return {
+        key: str(value)
+        for key, value in flat.items()
+        if key == _A_DIFFERENCE or not key.startswith(_NO_DIFFERENCE)
+    }
 
 
 def _is_left_out(key: str, values: Sequence[str], keys: Sequence[str]) -> bool:
