@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 
 from textclf_transformer.atomic import atomic_write_text
 from textclf_transformer.experiment import CHECKOUT, Kind, RunFolder
+from textclf_transformer.training.signals import run_to_its_end
 
 WORK = CHECKOUT / "results"
 
@@ -27,8 +27,7 @@ def run(program: str, *arguments: object) -> None:
     words = [str(argument) for argument in arguments]
     print(f"\n$ {program} {' '.join(words)}", flush=True)
     prefix = ["-m", "textclf_transformer"] if program == "textclf" else [program]
-    code = subprocess.run([sys.executable, *prefix, *words], cwd=CHECKOUT, check=False).returncode
-    if code:
+    if code := run_to_its_end([sys.executable, *prefix, *words], cwd=CHECKOUT):
         raise SystemExit(code)
 
 

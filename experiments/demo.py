@@ -7,9 +7,9 @@ ends with a table. A second run goes on where the first one stopped.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -19,10 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from textclf_transformer.atomic import atomic_write_text
+from textclf_transformer.commands.common import CommandParser, run_command
 from textclf_transformer.data.documentation_corpus import LIBRARIES, documentation_documents
 from textclf_transformer.data.store import Store
 from textclf_transformer.evaluation.baselines import LabelledTexts, baseline_metrics
 from textclf_transformer.experiment import CHECKOUT, Kind, RunFolder
+from textclf_transformer.training.signals import run_to_its_end
 
 TOKENIZER = CHECKOUT / "tokenizers" / "demo"
 STORE = CHECKOUT / "stores" / "demo"
@@ -62,11 +64,14 @@ Your own data next: a CSV or JSONL file with the columns text and label.
   textclf train-tokenizer my.jsonl --out tokenizers/mine
   textclf prepare my.jsonl --out stores/mine --tokenizer tokenizers/mine --split 0.8/0.1/0.1
   python experiments/generate_pretraining_experiment.py pre_v1 \\
-      --set tokenizer.vocab_dir=tokenizers/mine --set data.train.dataset_path=stores/mine/train
+      --set tokenizer.vocab_dir=tokenizers/mine --set data.train.dataset_path=stores/mine/train \\
+      --set data.val.dataset_path=stores/mine/val
   python pretrain.py pre_v1
   python experiments/generate_finetuning_experiment.py ft_v1 pre_v1 \\
-      --set data.train.dataset_path=stores/mine/train --set data.val.dataset_path=stores/mine/val
+      --set data.train.dataset_path=stores/mine/train --set data.val.dataset_path=stores/mine/val \\
+      --set data.test.dataset_path=stores/mine/test
   python finetune.py ft_v1
+  textclf evaluate ft_v1
 """
 
 
@@ -77,8 +82,7 @@ def run(*command: object) -> None:
     program, *arguments = (str(part) for part in command)
     prefix = [sys.executable]
     prefix += ["-m", "textclf_transformer"] if program == "textclf" else [program]
-    code = subprocess.run([*prefix, *arguments], cwd=CHECKOUT, check=False).returncode
-    if code:
+    if code := run_to_its_end([*prefix, *arguments], cwd=CHECKOUT):
         raise SystemExit(code)
 
 
@@ -154,8 +158,16 @@ def show(scores: dict[str, dict[str, float]]) -> None:
 
 
 def main(argv: Sequence[str] = ()) -> int:
-    """Run the demo; takes no arguments."""
-    del argv
+    """Run the demo; returns the exit code."""
+    parser = CommandParser(
+        prog="experiments/demo.py",
+        description="Pretrain and finetune a classifier on the documentation inside the installed libraries, "
+        "by the commands that a user would type. A second run goes on where the first one stopped.",
+    )
+    return run_command(parser, argv, _demo)
+
+
+def _demo(_: argparse.Namespace) -> None:
     prepare_data()
     generate("pretraining", PRETRAINING)
     run("pretrain.py", "demo")
@@ -163,7 +175,6 @@ def main(argv: Sequence[str] = ()) -> int:
     run("finetune.py", "demo")
     model = test_scores(RunFolder.locate("finetuning", "demo").eval_metrics)
     show({**baselines(), "this model, pretrained and finetuned from scratch": model})
-    return 0
 
 
 if __name__ == "__main__":

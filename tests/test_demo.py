@@ -1,10 +1,15 @@
-"""The demo's data: made once, and made anew when a library that it reads is another."""
+"""The demo: data that are made once, and anew when a library is another; help, and Ctrl-C."""
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from end_to_end.conftest import NEUTRAL, TOPICS
@@ -68,3 +73,42 @@ def test_a_store_of_an_earlier_demo_is_replaced(prepare_with: Installed) -> None
     demo.VERSIONS.rename(demo.STORE / "versions.json")
     assert "prepare" in prepare_with("1")
     assert not (demo.STORE / "versions.json").exists()
+
+
+def test_help_and_a_wrong_flag_start_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "prepare_data", lambda: pytest.fail("the demo began"))
+    assert demo.main(["--help"]) == 0
+    assert demo.main(["--fast"]) == 2
+    assert "unrecognized arguments: --fast" in capsys.readouterr().err
+
+
+# It takes a second to save once Ctrl-C was pressed.
+SLOW_TO_SAVE = """
+import pathlib, signal, sys, time
+
+def save(*_):
+    time.sleep(1)
+    pathlib.Path(sys.argv[1]).write_text("saved")
+    sys.exit(130)
+
+signal.signal(signal.SIGINT, save)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals a process group")
+def test_an_interrupted_command_may_save_before_the_demo_ends(tmp_path: Path) -> None:
+    command, saved = tmp_path / "command.py", tmp_path / "saved"
+    command.write_text(SLOW_TO_SAVE, encoding="utf-8")
+    code = f"from experiments import demo; demo.run({str(command)!r}, {str(saved)!r})"
+    own_group: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=demo.CHECKOUT, **own_group) as process:
+        assert process.stdout is not None
+        while process.stdout.readline() != "ready\n":
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    assert saved.read_text(encoding="utf-8") == "saved"

@@ -7,8 +7,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
+from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType, TracebackType
 
 _EXIT_CODE_BASE = 128  # the shell's convention: 128 + signal number, so 130 for Ctrl-C and 143 for SIGTERM
@@ -33,6 +36,18 @@ def raise_on_interrupt() -> None:
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def run_to_its_end(command: Sequence[str], *, cwd: Path) -> int:
+    """Run a command that Ctrl-C reaches as well, and return its exit code once it has ended by itself.
+
+    ``subprocess.run`` would kill it a quarter of a second after the Ctrl-C, in the middle of its save.
+    """
+    with subprocess.Popen(command, cwd=cwd) as process:
+        while True:
+            with contextlib.suppress(KeyboardInterrupt):
+                code = process.wait()
+                return code if code >= 0 else _EXIT_CODE_BASE - code
 
 
 class EvaluationInterrupted(Exception):
