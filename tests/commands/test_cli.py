@@ -49,6 +49,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["prepair"], "did you mean prepare?"),
         (["train_tokenizer", "--out", "x"], "did you mean train-tokenizer?"),
+        (["pretrain", "pre_v1"], "did you mean python pretrain.py NAME?"),
+        (["finetuning"], "did you mean python finetune.py NAME?"),
         (["xyz"], "unknown verb"),
         ([], "which verb?"),
         (["--quiet", "prepare", "x"], "after the verb"),

@@ -24,6 +24,8 @@ VERBS = {
     "report": ("textclf_transformer.commands.report", "show everything about a run in one page"),
     "serve": ("textclf_transformer.commands.serve", "classify documents on a page in the browser"),
 }
+# No verbs, but what one may look for among them.
+TRAINING = {"pretrain": "python pretrain.py NAME", "finetune": "python finetune.py NAME"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +44,8 @@ def _parser() -> CommandParser:
         prog="textclf",
         usage="textclf VERB [ARGUMENT …]",
         description="Long-document classifiers, pretrained and finetuned on your own text.",
-        epilog=f"verbs:\n{verbs}\n\n`textclf VERB --help` explains a verb.",
+        epilog=f"verbs:\n{verbs}\n\n`textclf VERB --help` explains a verb. Training has commands of its own: "
+        f"{', '.join(TRAINING.values())}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -59,10 +62,10 @@ def _without_verb(arguments: argparse.Namespace) -> None:
         raise UsageError("which verb?", expected=f"one of {verbs}", mend="see textclf --help")
     if arguments.verb in VERBS:
         raise UsageError("flags come after the verb", mend=f"textclf {arguments.verb} --help lists them")
-    nearest = difflib.get_close_matches(arguments.verb, VERBS, n=1, cutoff=0.0)[0]
+    nearest = difflib.get_close_matches(arguments.verb, [*VERBS, *TRAINING], n=1, cutoff=0.0)[0]
     raise UsageError(
         "unknown verb",
         found=repr(arguments.verb),
         expected=f"one of {verbs}",
-        mend=f"did you mean {nearest}?",
+        mend=f"did you mean {TRAINING.get(nearest, nearest)}?",
     )
