@@ -91,6 +91,15 @@ def test_the_page_shows_text_and_file_alike(server: ModelServer) -> None:
     assert answers[0] == answers[1] and len(answers[0]) == 4  # chunks; the run reads no more
 
 
+def test_the_page_says_where_the_text_goes(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ModelServer(run, host="127.0.0.1", port=0, quiet=True) as here:
+        assert b"Nothing leaves this machine" in here.page()
+    monkeypatch.setattr(serving, "LOOPBACK_NAMES", ())  # as if this address were one that others reach
+    with ModelServer(run, host="127.0.0.1", port=0, quiet=True) as elsewhere:
+        page = elsewhere.page()
+    assert b"Nothing leaves" not in page and b"without encryption" in page
+
+
 def test_a_form_keeps_every_character_and_escapes_it(server: ModelServer) -> None:
     text = "Œil ☕ <script>alert(1)</script>\r\nsoil\r\n&amp; seed"
     status, page, _ = ask(server, "POST", "/", *form({"text": (None, text.encode())}))

@@ -83,6 +83,7 @@ class ModelServer(ThreadingHTTPServer):
         if self.server_port == 80:
             self.hosts |= names
         self.url = f"http://{name}:{self.server_port}/"
+        self.stays_here = name in LOOPBACK_NAMES
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a client that left before its answer; anything else is a fault of ours."""
@@ -109,6 +110,7 @@ class ModelServer(ThreadingHTTPServer):
             more_labels=len(run.label_names) > LABELS_SHOWN,
             tokens=(run.max_chunks - 1) * run.stride + run.chunk_size - 2,
             chunks=run.max_chunks,
+            stays_here=self.stays_here,
             text=text,
             shown=shown,
             fault=fault,
