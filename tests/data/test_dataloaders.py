@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from textclf_transformer import create_classification_dataloader, create_mlm_dataloader, get_tokenizer
+from textclf_transformer.data.opening import open_documents
+from textclf_transformer.data.tensor_documents import ChunkedTensorDocuments
 from textclf_transformer.errors import ConfigError, DataError
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.byte_bpe_tokenizer_wrapper import ByteLevelBPETokenizerWrapper
@@ -215,10 +217,13 @@ def test_the_blocks_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block.split("```")[0], page.name, "exec"), names)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     output = names["output"]
     assert isinstance(output, dict) and output["logits"].shape == (2, 2)
     assert output["attention_weights"].shape == (2, 6)
+    tokenizer: Any = names["tokenizer"]
+    documents = open_documents(Path("mine.pt"), tokenizer=tokenizer, key="data.train.dataset_path")
+    assert isinstance(documents, ChunkedTensorDocuments) and documents.label_names == ("0", "1")
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--format",
         choices=("csv", "jsonl"),
         help="of the output (default: jsonl where FILE ends so, else csv); in CSV a text cell that begins "
-        "with = + - or @ gets an apostrophe in front, so that no spreadsheet takes it for a formula",
+        "with = + - @, a tab or a carriage return gets an apostrophe in front, so that no spreadsheet takes "
+        "it for a formula",
     )
     parser.add_argument(
         "--explain",

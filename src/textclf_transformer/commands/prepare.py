@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--split", metavar="A/B/C", help="cut the inputs into train/val/test, e.g. 0.8/0.1/0.1"
     )
-    parser.add_argument("--seed", type=_seed, default=42, help="of --split (default: 42)")
+    parser.add_argument(
+        "--seed", type=_seed, default=42, metavar="N", help="which documents --split puts where (default: 42)"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="STORE", help="the folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
     parser.add_argument(
@@ -56,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--format",
         choices=("store", "pt"),
         default="store",
-        help="pt: padded tensors in .pt files (default: store)",
+        help="store: memory-mapped, with text and names; pt: padded tensors in .pt files (default: store)",
     )
     parser.add_argument(
         "--no-text", action="store_true", help="keep neither the text nor the tokens' places in it"

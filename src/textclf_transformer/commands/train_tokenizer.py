@@ -28,7 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help=FORMATS)
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="the folder to write")
-    parser.add_argument("--kind", choices=list(WRAPPERS), default="wordpiece", help="(default: wordpiece)")
+    parser.add_argument(
+        "--kind",
+        choices=list(WRAPPERS),
+        default="wordpiece",
+        help="BERT's wordpiece or RoBERTa's byte_bpe (default: wordpiece)",
+    )
     parser.add_argument(
         "--vocab-size", type=int, default=16000, metavar="N", help="tokens in all (default: 16000)"
     )

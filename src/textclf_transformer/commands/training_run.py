@@ -69,7 +69,7 @@ class RunContext(Generic[ConfigT]):
 def training_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """Return the parser of a training command."""
     parser = command_parser(prog, description)
-    parser.add_argument("name", metavar="NAME", help="the experiment, as the generator stamped it out")
+    parser.add_argument("name", metavar="NAME", help="name of the run, as it was given to the generator")
     add_override_flag(parser)
     parser.add_argument(
         "--resume",

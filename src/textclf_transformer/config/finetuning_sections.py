@@ -54,12 +54,18 @@ class FinetuningTrainingSection(TrainingSection):
         Literal["none", "balanced"] | Annotated[list[Weight], Field(min_length=2)],
         Field(
             description="Weight of each label in the training loss: none, balanced (the rarer the heavier, "
-            "on average 1), or a list in the order of the labels."
+            "on average 1), or a list in the order of ordinal_labels, else as `textclf prepare` lists the "
+            "labels; not for documents with several."
         ),
     ] = "none"
     label_smoothing: Annotated[
         float,
-        Field(ge=0, lt=1, description="Share of a training target that is spread evenly over all labels."),
+        Field(
+            ge=0,
+            lt=1,
+            description="Share of a training target that is spread evenly over all labels; not for "
+            "documents with several.",
+        ),
     ] = 0.0
     word_dropout: Annotated[
         float,
@@ -83,9 +89,9 @@ class FinetuningTrainingSection(TrainingSection):
         Annotated[list[FreezePhaseSection], Field(min_length=1)] | None,
         Field(
             description="Phases, e.g. [{from_epoch: 0, train: head, learning_rate: 1e-3}, {from_epoch: 1, "
-            "train: top_k, k: 2}, {from_epoch: 2, train: all}]: train is head (the encoder is frozen), top_k "
-            "(its embeddings and all but the upper k layers are; with a k of all layers the embeddings "
-            "alone) or all; warm-up and cosine run over the whole run; null: all from the beginning."
+            "train: top_k, k: 2}, {from_epoch: 2, train: all}]. head freezes the encoder, top_k its "
+            "embeddings and all but the upper k layers (k of all layers: the embeddings alone), all freezes "
+            "nothing; warm-up and cosine run over the whole run; null: all from the beginning."
         ),
     ] = None
     frozen_cache_gib: Annotated[

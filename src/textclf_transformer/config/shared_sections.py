@@ -29,7 +29,8 @@ class ExperimentSection(Section):
     output_dir: Annotated[
         PathValue | None,
         Field(
-            description="Folder in which the run's folder NAME is made; null: experiments/ of the checkout."
+            description="Folder for the run's folder NAME with its results; null: experiments/pretraining or "
+            "experiments/finetuning of the checkout."
         ),
     ] = None
     seed: Annotated[
@@ -219,7 +220,8 @@ class TrainingSection(Section):
         Field(
             ge=0,
             le=1,
-            description="Decay per step and learning rate, apart from the gradient; not on biases and norms.",
+            description="Weights shrink by learning rate × this in each step, as in AdamW; biases and norms "
+            "do not.",
         ),
     ] = 0.01
     max_grad_norm: Annotated[
@@ -246,8 +248,8 @@ class TrainingSection(Section):
     tokens_per_micro_batch: Annotated[
         Literal["auto"] | Count,
         Field(
-            description="Tokens computed at once: memory and speed, not the result; auto: halved where the "
-            "memory does not suffice."
+            description="Tokens computed at once: memory and speed, not the result; auto: 16384 on a CPU, "
+            "65536 on a GPU, halved where the memory does not suffice."
         ),
     ] = "auto"
     early_stopping_patience: Annotated[
