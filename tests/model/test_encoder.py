@@ -175,9 +175,14 @@ def test_a_mask_that_is_not_bool_is_refused(dtype: torch.dtype) -> None:
         ({"num_attention_heads": 0}, "num_attention_heads 0 does not divide"),
         ({"num_hidden_layers": 0}, "at least 1"),
         ({"max_position_embeddings": PAD + 1}, "no position"),
+        ({"attention_backend": "x"}, "unknown attention_backend 'x'.*explicit.*fused.*varlen"),
+        (
+            {"attention_kind": "disentangled", "attention_backend": "varlen"},
+            r"unknown attention_backend 'varlen', expected one of \('explicit', 'fused'\)",
+        ),
     ],
 )
-def test_impossible_shapes_are_refused(changes: dict[str, int], message: str) -> None:
+def test_impossible_shapes_and_backends_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_encoder(**changes)
 

@@ -6,6 +6,7 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from textclf_transformer.errors import CheckpointError, UsageError, UserError
 from textclf_transformer.model.classifier_heads import SequenceHead
 from textclf_transformer.model.encoder import RobertaModel
+from textclf_transformer.model.freezing import EncoderClassifier
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.model.hf_encoder import hf_settings
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
@@ -126,6 +128,27 @@ def test_hierarchical_out_and_in(pooling: str, token_pooling: str, tmp_path: Pat
     theirs = theirs_of(tmp_path, "RobertaModel", add_pooling_layer=False)
     hidden = ours.encoder(ids, mask)["last_hidden_state"]
     assert relative_error(run_theirs(theirs, ids, mask)[~mask], hidden[~mask]) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["encoder", "masked LM", "sequence", "hierarchical"])
+def test_numbers_of_numpy_go_out_and_in(kind: str, tmp_path: Path) -> None:
+    """A notebook counts labels and sizes with numpy."""
+    sizes = {"hidden_size": np.int64(24), "num_attention_heads": np.int32(3), "pad_token_id": np.int64(PAD)}
+    encoder = make_encoder(**sizes, hidden_dropout_prob=np.float32(0.25))
+    ours: RobertaModel | RobertaForMaskedLM | EncoderClassifier = encoder
+    if kind == "masked LM":
+        ours = RobertaForMaskedLM(encoder)
+    elif kind == "sequence":
+        ours = RobertaForSequenceClassification(encoder, num_labels=np.int64(3))
+    elif kind == "hierarchical":
+        ours = HierarchicalRobertaForClassification(
+            encoder, num_labels=np.int64(3), max_chunks=np.int64(4), attention_dropout=np.float32(0.25)
+        )
+    ours.to_hf(tmp_path)
+    back = type(ours).from_hf(tmp_path)
+    assert all(torch.equal(tensor, ours.state_dict()[name]) for name, tensor in back.state_dict().items())
+    if isinstance(ours, EncoderClassifier):
+        assert back.settings == ours.settings and back.num_labels == 3
 
 
 def test_a_head_from_before_token_pooling_reads_cls(tmp_path: Path) -> None:
@@ -367,6 +390,15 @@ def test_tensors_that_cannot_be_put_together_are_refused_in_one_line(case: str, 
         RobertaModel.from_hf(tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_quantised_weights_are_not_taken_for_weights(tmp_path: Path) -> None:
+    """Copied into float32, integers from -128 to 127 would be a model like any other."""
+    make_encoder().to_hf(tmp_path)
+    name = "encoder.layer.0.output.dense.weight"
+    edit_tensors(tmp_path, {name: torch.ones(24, 40, dtype=torch.int8)})
+    with pytest.raises(CheckpointError, match=r"another kind.*found torch\.int8, expected torch\.float32"):
+        RobertaModel.from_hf(tmp_path)
 
 
 def test_a_head_without_a_shape_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ N real tokens of the batch, H heads, K head dim.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import torch
@@ -150,6 +150,12 @@ def check_heads(num_heads: int, hidden_size: int, *, name: str = "num_attention_
     """Raise ValueError, with the argument's ``name``, unless there are heads and they divide the vectors."""
     if num_heads < 1 or hidden_size % num_heads:
         raise ValueError(f"{name} {num_heads} does not divide hidden_size {hidden_size}")
+
+
+def check_backend(name: str, known: Collection[str] = tuple(_BACKENDS)) -> None:
+    """Raise ValueError unless ``name`` is one of the backends that an attention has."""
+    if name not in known:
+        raise ValueError(f"unknown attention_backend {name!r}, expected one of {tuple(known)}")
 
 
 def attend(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from textclf_transformer.model.attention import check_heads
+from textclf_transformer.model.attention import check_backend, check_heads
 from textclf_transformer.model.dropout import Dropout, dropout
 from textclf_transformer.model.layout import (
     Selection,
@@ -82,7 +82,7 @@ class DisentangledSelfAttention(nn.Module):
         backend: "explicit" or "fused", as in ``attend``; the same numbers to rounding.
 
     Raises:
-        ValueError: H does not divide D.
+        ValueError: H does not divide D, or the backend is another.
     """
 
     def __init__(
@@ -96,9 +96,11 @@ class DisentangledSelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_heads(num_attention_heads, hidden_size)
+        backends = {"explicit": _explicit_attention, "fused": _fused_attention}
+        check_backend(backend, backends)
         self.num_attention_heads = num_attention_heads
         self.dropout_prob = attention_probs_dropout_prob
-        self.attention = {"explicit": _explicit_attention, "fused": _fused_attention}[backend]
+        self.attention = backends[backend]
         self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size, bias=False)
         self.query_bias = nn.Parameter(torch.zeros(hidden_size))
         self.value_bias = nn.Parameter(torch.zeros(hidden_size))

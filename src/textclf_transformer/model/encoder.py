@@ -75,7 +75,7 @@ class RobertaModel(nn.Module):
 
     Raises:
         ValueError: ``num_attention_heads`` does not divide ``hidden_size``, there is no layer, the position
-            table has no room, or the attention is unknown or has no use for ``max_relative_positions``.
+            table has no room, or attention or backend are unknown or at odds with each other.
     """
 
     def __init__(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -158,8 +159,13 @@ def write_hf_folder(
     if head_tensors is not None:
         _write_tensors(folder / HEAD_WEIGHTS_FILE, head_tensors)
     if head_config is not None:
-        atomic_write_json(folder / HEAD_CONFIG_FILE, dict(head_config))
-    atomic_write_json(folder / CONFIG_FILE, dict(config))
+        atomic_write_json(folder / HEAD_CONFIG_FILE, _plain(head_config))
+    atomic_write_json(folder / CONFIG_FILE, _plain(config))
+
+
+def _plain(config: Mapping[str, Any]) -> Any:
+    """Return a config with numpy's numbers, which a notebook may have built the model with, as Python's."""
+    return json.loads(json.dumps(dict(config), default=np.generic.item))
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from textclf_transformer.model.attention import attend, check_heads
+from textclf_transformer.model.attention import attend, check_backend, check_heads
 from textclf_transformer.model.disentangled import ContentEmbeddings, DisentangledSelfAttention
 from textclf_transformer.model.dropout import Dropout
 from textclf_transformer.model.layout import Selection, SequenceLayout
@@ -102,7 +102,7 @@ class SelfAttention(nn.Module):
         backend: see ``attend``.
 
     Raises:
-        ValueError: H does not divide D.
+        ValueError: H does not divide D, or the backend is unknown.
     """
 
     def __init__(
@@ -110,6 +110,7 @@ class SelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_heads(num_attention_heads, hidden_size)
+        check_backend(backend)
         self.num_attention_heads = num_attention_heads
         self.dropout_prob = attention_probs_dropout_prob
         self.backend = backend
@@ -165,7 +166,7 @@ class EncoderLayer(nn.Module):
         compiled: whether ``torch.compile`` runs what follows the attention; equal to rounding, dropout aside.
 
     Raises:
-        ValueError: H does not divide D.
+        ValueError: H does not divide D, or the attention has no such backend.
     """
 
     def __init__(

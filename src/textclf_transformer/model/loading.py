@@ -66,8 +66,8 @@ def load_strict(
         What was loaded and what was not.
 
     Raises:
-        CheckpointError: names are missing or unexpected, or shapes differ; it counts them and gives the first
-            few.
+        CheckpointError: names are missing or unexpected, or shapes or kinds of numbers differ; it counts them
+            and gives the first few.
     """
     wanted, fresh, passed = check_fit(module, state, source=source, leave_behind=leave_behind, new=new)
     module.load_state_dict({name: state[name] for name in wanted}, strict=not fresh)
@@ -109,6 +109,14 @@ def check_fit(
                 where=source,
                 found=tuple(state[name].shape),
                 expected=str(tuple(own[name].shape)),
+            )
+        if state[name].is_floating_point() != own[name].is_floating_point():
+            # copying would turn quantised weights into weights of -128 to 127
+            raise CheckpointError(
+                f"the tensor {name} holds numbers of another kind",
+                where=source,
+                found=state[name].dtype,
+                expected=str(own[name].dtype),
             )
     return wanted, fresh, passed
 
