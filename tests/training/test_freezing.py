@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassif
 from textclf_transformer.training.checkpoint import load_checkpoint
 from textclf_transformer.training.freezing import FreezeSchedule, train_only
 from textclf_transformer.training.optim import build_adamw, load_optimizer_state, optimizer_state
+from textclf_transformer.training.progress import Progress
 
 PHASES = (
     FreezePhaseSection(from_epoch=0, train="head", learning_rate=0.02),
@@ -211,3 +213,14 @@ def test_the_rate_of_a_phase_is_its_own(tmp_path: Path) -> None:
     run.start(**settings).run()
     rates = [float(row["learning_rate"]) for row in run.rows("train")]
     assert rates == [0.02] * 4 + [0.05] * 8 + [0.01] * 8
+
+
+# 4 steps an epoch in either plan: the next step is in the phase of the upper layers, whose peak is 0.05
+def test_a_resume_at_the_beginning_of_a_phase_tells_the_rate_of_that_phase(tmp_path: Path) -> None:
+    run, told = Run.at(tmp_path / "run"), io.StringIO()
+    flat = {**SETTINGS, "schedule": lambda step: 1.0}
+    stopped(run, after=4, **{**with_phases(), "schedule": flat["schedule"]})
+    longer = {**flat, **with_phases(), "epochs": 6, "progress": Progress(stream=told)}
+    loop = run.start(**longer)
+    assert "going on at 4 with learning rate 5.000e-02" in told.getvalue()
+    assert loop.learning_rate == 0.02  # the phase itself begins with its first step

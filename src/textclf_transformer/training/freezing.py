@@ -62,6 +62,10 @@ class FreezeSchedule:
         """Return the phase that ``epoch`` (from 0) belongs to."""
         return [phase for phase in self.phases if phase.from_epoch <= epoch][-1]
 
+    def peak_rate(self, epoch: int) -> float:
+        """Return the peak learning rate of ``epoch`` (from 0)."""
+        return self.phase_of(epoch).learning_rate or self._learning_rate
+
     def enter(
         self, model: Any, optimizer: torch.optim.Optimizer, *, epoch: int
     ) -> tuple[torch.optim.Optimizer, float]:
@@ -90,7 +94,7 @@ class FreezeSchedule:
             )
             carry_state(before, optimizer)
             self._current = phase
-        return optimizer, phase.learning_rate or self._learning_rate
+        return optimizer, self.peak_rate(epoch)
 
 
 def frozen_epochs(phases: Sequence[FreezePhaseSection] | None, *, epochs: int) -> int:

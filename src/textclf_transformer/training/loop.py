@@ -274,7 +274,7 @@ class TrainingLoop(Generic[BatchT]):
         state = LoopState.from_state_dict(loop)
         require_keys(loop, ("steps_per_epoch", "total_steps"), what="the loop's state")
         load_model_state(self.model, saved["model"])
-        # the optimizer of the last step done; the next step may begin another phase
+        # the optimizer of the last step done
         self._enter_phase(epoch=max(state.position - 1, 0) // loop["steps_per_epoch"])
         known = carried(saved["optimizer"], self.optimizer) if other_phases else saved["optimizer"]
         load_optimizer_state(self.optimizer, known)
@@ -284,7 +284,10 @@ class TrainingLoop(Generic[BatchT]):
         if loop["steps_per_epoch"] != self.batches.steps_per_epoch:
             state.position = state.position * self.batches.steps_per_epoch // loop["steps_per_epoch"]
         if loop["total_steps"] != self.total_steps and state.position < self.total_steps:
-            rate = self.learning_rate * self.schedule(state.position)
+            # the next step may begin another phase
+            epoch = state.position // self.batches.steps_per_epoch
+            peak = self.learning_rate if self.freeze is None else self.freeze.peak_rate(epoch)
+            rate = peak * self.schedule(state.position)
             plan = f"the plan has {self.total_steps} steps in place of {loop['total_steps']}"
             self.log.message(f"{plan}; going on at {state.position} with learning rate {rate:.3e}")
         self.state = state
