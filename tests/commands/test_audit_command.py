@@ -29,6 +29,14 @@ def test_a_folder_of_stores(checkout: Checkout, capsys: pytest.CaptureFixture[st
     assert Path("lengths.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_shares_that_need_as_many_chunks_take_one_line(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audit.main(["store", "--chunk-size", "4000"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("max_chunks")]
+    assert line == "max_chunks 1 reads 99% of the tokens, 1 reads 99% of the documents to the end"
+
+
 def test_text_in_words_and_in_tokens(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
     write_corpus(checkout.root / "more.jsonl", documents=300, seed=5)
     write_corpus(checkout.root / "test.jsonl", documents=50, seed=6)

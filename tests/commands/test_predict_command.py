@@ -138,6 +138,19 @@ def test_stdin(
     assert [row["id"] for row in rows(run_ok(capsys, "ft", "-", *more))] == ids
 
 
+def test_stdin_lies_in_no_folder(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name is that of no file here, so it is no part of the folder beside it."""
+    folder = Path("texts")
+    folder.mkdir()
+    (folder / "one.txt").write_text("ship rope\n", encoding="utf-8")
+    monkeypatch.chdir(folder)
+    for inputs, ids in ((["-", "."], ["stdin:1", "one.txt"]), ([".", "-"], ["one.txt", "stdin:1"])):
+        give_stdin(monkeypatch, "soil seed\n")
+        assert [row["id"] for row in rows(run_ok(capsys, "ft", *inputs))] == ids
+
+
 def test_explain_in_both_formats(finetuned: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
     texts = [
         json.loads(line)["text"] for line in Path("corpus.jsonl").read_text(encoding="utf-8").splitlines()

@@ -177,6 +177,12 @@ def test_what_is_read_is_what_chunks_hold() -> None:
             assert (np.mean(np.array(ends) == lengths) >= need.share) == enough
 
 
+def test_of_shares_that_need_as_many_chunks_the_highest_is_named() -> None:
+    part = Planted([document(n, words=40) for n in range(80)])
+    mends = [finding.mend for finding in findings(audit({"train": part}, CHUNKING))]
+    assert "raise chunking.max_chunks (5 reads 99% of the tokens), or chunking.chunk_size" in mends
+
+
 def test_unknown_tokens_and_fertility() -> None:
     part = split(0, 200)
     for number in range(20):

@@ -7,7 +7,7 @@ from in_memory import CLS, PAD, SEP, InMemoryDocuments, documents_of_lengths
 
 from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.chunking import chunk_spans
-from textclf_transformer.data.documents import align_labels, overlap
+from textclf_transformer.data.documents import align_labels, digests, overlap
 from textclf_transformer.errors import ConfigError, DataError
 
 LENGTHS = [5, 100, 17, 1, 25, 8, 60, 8, 33, 2]
@@ -173,7 +173,7 @@ def test_to_moves_labels_alone_since_the_model_takes_padding_out_on_the_host():
 def test_overlap_counts_documents_whose_tokens_stand_in_the_other_split():
     a = InMemoryDocuments([np.array(tokens) for tokens in ([7, 8], [9], [7, 8], [8, 7], [5])])
     b = InMemoryDocuments([np.array(tokens) for tokens in ([7, 8], [9, 9], [5])])
-    assert overlap(a, b) == 3
-    assert overlap(b, a) == 2
+    assert overlap(digests(a), digests(b)) == 3
+    assert overlap(digests(b), digests(a)) == 2
     narrow = InMemoryDocuments([np.array([7, 8], dtype=np.uint16)])
-    assert overlap(narrow, a) == 1
+    assert overlap(digests(narrow), digests(a)) == 1

@@ -15,7 +15,8 @@ from torch import Tensor
 
 import finetune
 import pretrain
-from textclf_transformer.commands import prepare
+from textclf_transformer.commands import prepare, training_run
+from textclf_transformer.data.documents import Documents, UInt64Array, digests
 from textclf_transformer.tokenizer.loading import load_tokenizer
 
 Tensors = dict[str, Tensor]
@@ -113,6 +114,27 @@ def test_documents_that_stand_in_train_as_well_are_a_warning(
     assert pretrain.main(["pre", "--dry-run"]) == 0
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert "63 of the 63 documents of val stand in train as well" in line
+
+
+def test_each_split_is_hashed_once_and_named_in_order(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million training documents take 18 s."""
+    train = checkout.root / "store" / "train"
+    splits = [f"data.{split}.dataset_path={train}" for split in ("val", "test")]
+    checkout.pretraining("pre", *(part for value in splits for part in ("--set", value)))
+    hashed: list[Documents] = []
+
+    def watched(documents: Documents) -> UInt64Array:
+        hashed.append(documents)
+        return digests(documents)
+
+    monkeypatch.setattr(training_run, "digests", watched)
+    capsys.readouterr()
+    assert pretrain.main(["pre", "--dry-run"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert [line.split(" stand in train")[0][-3:] for line in lines] == ["val", "est"]
+    assert len(hashed) == len(set(map(id, hashed))) == 3
 
 
 def test_what_max_chunks_cuts_is_printed_and_stored(

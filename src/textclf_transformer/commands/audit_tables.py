@@ -131,11 +131,11 @@ def _reading(console: Console, audit: Audit) -> None:
         f"max_chunks {chunking.max_chunks}",
     )
     console.print(table)
-    for need in audit.needed:
-        text = f"max_chunks {need.for_tokens:,} reads {need.share:.0%} of the tokens, "
-        console.print(
-            Text(f"{text}{need.for_documents:,} reads {need.share:.0%} of the documents to the end")
-        )
+    # of shares that need the same the highest says all
+    needed = {(need.for_tokens, need.for_documents): need.share for need in audit.needed}
+    for (for_tokens, for_documents), share in needed.items():
+        text = f"max_chunks {for_tokens:,} reads {share:.0%} of the tokens, "
+        console.print(Text(f"{text}{for_documents:,} reads {share:.0%} of the documents to the end"))
 
 
 def _pairs(console: Console, audit: Audit) -> None:

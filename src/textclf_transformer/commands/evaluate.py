@@ -12,7 +12,12 @@ from textclf_transformer.commands.common import command_parser, run_command
 from textclf_transformer.commands.evaluation_tables import print_evaluation
 from textclf_transformer.commands.outputs import check_output
 from textclf_transformer.commands.predict import RUN_HELP, add_float32_flag
-from textclf_transformer.commands.text_input import add_column_flags, refuse_text_flags
+from textclf_transformer.commands.text_input import (
+    add_column_flags,
+    add_id_column_flag,
+    add_label_column_flag,
+    refuse_text_flags,
+)
 from textclf_transformer.data.corpus import FORMATS, Corpus
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.errors import DataError, counted
@@ -47,10 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers here too")
     add_float32_flag(parser)
-    parser.add_argument(
-        "--label-column", default="label", metavar="NAME", help="column of the label (default: label)"
-    )
-    parser.add_argument("--id-column", metavar="NAME", help="column of the id (default: id, if there is one)")
+    add_label_column_flag(parser)
+    add_id_column_flag(parser)
     add_column_flags(parser)
     return run_command(parser, argv, _evaluate)
 

@@ -13,7 +13,7 @@ from textclf_transformer.atomic import atomic_write
 from textclf_transformer.commands.common import command_parser, run_command, warn
 from textclf_transformer.commands.outputs import check_output
 from textclf_transformer.commands.prediction_lines import csv_lines, jsonl_lines
-from textclf_transformer.commands.text_input import add_column_flags
+from textclf_transformer.commands.text_input import add_column_flags, add_id_column_flag
 from textclf_transformer.data.corpus import FORMATS, STDIN_FORMATS, Corpus
 from textclf_transformer.data.text_files import STDIN
 from textclf_transformer.errors import UsageError, counted, printable
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "line names the column of the text, else txt",
     )
     add_float32_flag(parser)
-    parser.add_argument("--id-column", metavar="NAME", help="column of the id (default: id, if there is one)")
+    add_id_column_flag(parser)
     add_column_flags(parser)
     return run_command(parser, argv, _predict)
 

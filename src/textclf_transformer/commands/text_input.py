@@ -33,21 +33,31 @@ def add_column_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_label_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags for labels, ids and groups."""
+def add_label_column_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--label-column``."""
     parser.add_argument(
         "--label-column", default="label", metavar="NAME", help="column of the label (default: label)"
     )
+
+
+def add_id_column_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--id-column``."""
+    parser.add_argument("--id-column", metavar="NAME", help="column of the id (default: id, if there is one)")
+
+
+def add_label_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags for labels, ids and groups."""
+    add_label_column_flag(parser)
     parser.add_argument("--no-labels", action="store_true", help="read no labels, as for pretraining")
     parser.add_argument("--multi-label", action="store_true", help="a list, or a|b in a cell: several labels")
-    parser.add_argument("--id-column", metavar="NAME", help="column of the id (default: id, if there is one)")
+    add_id_column_flag(parser)
     parser.add_argument(
         "--group-column", metavar="NAME", help="column of the group (default: group, if there is one)"
     )
 
 
 def refuse_text_flags(arguments: argparse.Namespace, *, found: str) -> None:
-    """Refuse flags of ``add_column_flags`` and ``add_label_flags`` where no text is read.
+    """Refuse the flags above where no text is read.
 
     Args:
         arguments: of a command that has some of these flags.

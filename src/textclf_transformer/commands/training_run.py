@@ -21,7 +21,7 @@ from textclf_transformer.config import (
     load_config,
     resolve_paths,
 )
-from textclf_transformer.data.documents import Documents, overlap
+from textclf_transformer.data.documents import Documents, digests, overlap
 from textclf_transformer.data.opening import open_documents
 from textclf_transformer.errors import (
     CheckpointError,
@@ -209,10 +209,12 @@ def open_splits(
         for split, section in sections.items()
         if section is not None
     }
-    for split in documents.keys() - {"train"}:
-        if shared := overlap(documents[split], documents["train"]):
-            of = f"{counted(len(documents[split]), 'document')} of {split}"
-            warn(f"{shared} of the {of} {stand_in(shared, 'train')}")
+    if others := [split for split in documents if split != "train"]:
+        in_train = digests(documents["train"])
+        for split in others:
+            if shared := overlap(digests(documents[split]), in_train):
+                of = f"{counted(len(documents[split]), 'document')} of {split}"
+                warn(f"{shared} of the {of} {stand_in(shared, 'train')}")
     return documents
 
 

@@ -210,7 +210,8 @@ def _reading(audit: Audit) -> Iterator[Finding]:
     cut = sum(split.documents_cut or 0 for split in audit.splits)
     most = audit.chunking.max_chunks
     if read < LEAST_READ * total:
-        settings = ", ".join(f"{need.for_tokens} reads {need.share:.0%}" for need in audit.needed)
+        shares = {need.for_tokens: need.share for need in audit.needed}  # the highest of each
+        settings = ", ".join(f"{needed} reads {share:.0%}" for needed, share in shares.items())
         yield Finding(
             "warn",
             f"{read / total:.1%} of the tokens are read; documents of more than {most} chunks: {cut:,}",

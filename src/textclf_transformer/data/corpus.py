@@ -77,7 +77,7 @@ class Corpus:
     ) -> None:
         self._stdin_format = stdin_format
         self._inputs = tuple(inputs)
-        _refuse_doubles(self._inputs)
+        _refuse_doubles(self._inputs, stdin=None if stdin_format is None else Path(STDIN))
         self._columns = Columns(text_column, label_column, id_column, group_column)
         self._skip_empty = skip_empty
         self.skipped = 0
@@ -123,11 +123,14 @@ class Corpus:
         return True
 
 
-def _refuse_doubles(inputs: Sequence[Path]) -> None:
-    """Raise DataError where an input is named twice, by itself or with a folder that it lies in."""
+def _refuse_doubles(inputs: Sequence[Path], *, stdin: Path | None) -> None:
+    """Raise DataError where an input is named twice, by itself or with a folder that it lies in.
+
+    ``stdin`` is the input that lies in no folder, for all its name; None: there is none.
+    """
     known: dict[Path, Path] = {}
     for path in inputs:
-        place = real_path(path)
+        place = path if path == stdin else real_path(path)
         if place in known:
             raise _named_twice(path, None if known[place] == path else f"the same as {known[place]}")
         known[place] = path

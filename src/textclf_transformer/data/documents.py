@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from textclf_transformer.errors import DataError
 
 Int64Array = NDArray[np.int64]
+UInt64Array = NDArray[np.uint64]
 
 
 class Documents(Protocol):
@@ -147,15 +148,22 @@ def check_label_kind(documents: Documents, *, multi_label: bool, others: str, wh
         )
 
 
-def overlap(documents_a: Documents, documents_b: Documents) -> int:
-    """Return how many documents of ``documents_a`` have the very tokens of some document of ``documents_b``.
+def overlap(digests_a: UInt64Array, digests_b: UInt64Array) -> int:
+    """Return how many documents have the very tokens of some document of the others.
 
-    Documents are compared by 64-bit hashes of their content tokens: 8 bytes a document, and with 10 million
-    documents on either side one false match is expected in about 200,000 such comparisons.
+    Args:
+        digests_a: of the documents that are counted, see ``digests``.
+        digests_b: of the others.
     """
-    digests_a = np.fromiter(_digests(documents_a), dtype=np.uint64, count=len(documents_a))
-    digests_b = np.fromiter(_digests(documents_b), dtype=np.uint64, count=len(documents_b))
     return int(np.isin(digests_a, digests_b).sum())
+
+
+def digests(documents: Documents) -> UInt64Array:
+    """Return a hash of the content tokens of each document, uint64 (documents,); 18 s for a million.
+
+    With 10 million documents on either side one false match is expected in about 200,000 comparisons.
+    """
+    return np.fromiter(_digests(documents), dtype=np.uint64, count=len(documents))
 
 
 def _digests(documents: Documents) -> Iterator[int]:

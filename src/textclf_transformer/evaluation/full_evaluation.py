@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from textclf_transformer.data.chunking import tokens_read
-from textclf_transformer.data.documents import Documents, Int64Array, has_preset_chunks, overlap
+from textclf_transformer.data.documents import Documents, Int64Array, digests, has_preset_chunks, overlap
 from textclf_transformer.data.text_documents import has_text
 from textclf_transformer.errors import counted, stand_in
 from textclf_transformer.evaluation.bootstrap import bootstrap_intervals
@@ -123,7 +123,7 @@ def _rivals(
     if train is None:
         notes.append(f"no majority and no TF-IDF + linear SVM: {reason}")
         return rivals
-    if shared := overlap(documents, train):
+    if shared := overlap(digests(documents), digests(train)):
         stand = stand_in(shared, "the run's training data")
         notes.append(f"{shared} of the {counted(len(documents), 'document')} {stand}")
     if not (has_text(train) and has_text(documents)):
@@ -136,7 +136,7 @@ def _are_among(documents: Documents, others: Documents) -> bool:
 
     A few that two splits happen to share are no reason to do without the other split.
     """
-    return 2 * overlap(documents, others) > len(documents)
+    return 2 * overlap(digests(documents), digests(others)) > len(documents)
 
 
 def _score_row(
