@@ -308,3 +308,25 @@ def test_a_torch_with_known_holes_opens_nothing(
     else:
         with pytest.raises(UsageError, match="pip install --upgrade torch"):
             safe_load(path)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_shortage_of_memory_is_no_damage(
+    path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    """A resume would go back to the state before, or tell the user to begin anew."""
+    torch.save({"ids": torch.zeros(3)}, path)
+
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(type(fault)) as caught:
+        safe_load(path)
+    assert caught.value is fault

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 import torch
 from torch.utils.data import TensorDataset
 
-from textclf_transformer.errors import DataError, StorageError, UsageError, UserError
+from textclf_transformer.errors import DataError, StorageError, UsageError, UserError, is_out_of_memory
 
 # Plain Python and tensors need no other names than these and the storage classes (torch.LongStorage and so
 # on). torch would allow more, such as bytearray(10**12) and sparse tensors of any declared shape.
@@ -68,6 +68,7 @@ def safe_load(path: Path, *, error: type[UserError] = DataError) -> Any:
             other than tensors and plain Python, or declares more than it holds. It names the file.
         StorageError: the disk or the permissions keep it from being read.
         UsageError: torch is older than 2.10.
+        MemoryError, RuntimeError: there is not enough memory for it.
     """
     _check_version(path)
     try:
@@ -81,6 +82,8 @@ def safe_load(path: Path, *, error: type[UserError] = DataError) -> Any:
             except _RefusedError as refused:
                 raise error(str(refused), where=str(path)) from None
             except Exception as fault:  # torch and zipfile raise all kinds of errors for a damaged file
+                if is_out_of_memory(fault):  # the file is no larger than it says, and may be all right
+                    raise
                 raise error(
                     "this file is damaged, or was not written by torch.save",
                     where=str(path),
