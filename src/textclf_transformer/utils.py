@@ -119,17 +119,21 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(derive_seed("torch", seed))
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str, *, where: str = "training.device") -> torch.device:
     """Return the device for ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Args:
+        name: of the device.
+        where: what gave it, for messages.
 
     Raises:
         ConfigError: another name, or CUDA is asked for and this machine, or this build of torch, has none of
             that number.
     """
-    match = re.fullmatch(r"auto|cpu|cuda(?::(\d{1,3}))?", name)
+    match = re.fullmatch(r"auto|cpu|cuda(?::(\d{1,3}))?", name) if isinstance(name, str) else None
     if match is None:
         raise ConfigError(
-            "unknown device", where="training.device", found=repr(name), expected="auto, cpu, cuda or cuda:N"
+            "unknown device", where=where, found=repr(name), expected="auto, cpu, cuda or cuda:N"
         )
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -139,7 +143,7 @@ def resolve_device(name: str) -> torch.device:
     if int(match.group(1) or 0) >= count:
         raise ConfigError(
             "this CUDA device is not there",
-            where="training.device",
+            where=where,
             found=f"{name} with {count} CUDA devices",
             mend="use auto or cpu, or install a torch build for CUDA",
         )

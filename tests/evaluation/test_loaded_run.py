@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -218,6 +219,12 @@ def test_a_folder_that_is_no_run_is_called_so(finetuned: Checkout) -> None:
 def test_a_pretraining_run_is_refused(finetuned: Checkout) -> None:
     with pytest.raises(CheckpointError, match="pretraining run"):
         load_run(finetuned.root / "experiments" / "pretraining" / "pre")
+
+
+@pytest.mark.parametrize("device", ["gpu", None, "cuda:7"])
+def test_another_device_is_refused_as_the_argument_that_it_is(finetuned: Checkout, device: Any) -> None:
+    with pytest.raises(ConfigError, match=r"(unknown|this CUDA) device.*; device; found"):
+        load_run("ft", device=device)
 
 
 def test_a_link_is_refused(finetuned: Checkout) -> None:

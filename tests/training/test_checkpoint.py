@@ -172,11 +172,11 @@ def test_a_damaged_state_does_not_push_out_the_good_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, warnings = RunFolder.at(tmp_path), list[str]()
-    writer = Checkpointer(run, extra={"labels": None}, warn=warnings.append)
+    writer = Checkpointer(run, extra={"labels": ["x", "y"]}, warn=warnings.append)
     for seed in (1, 2):
         writer.save(lambda seed=seed: state(seed), required=True)  # type: ignore[misc]
     run.checkpoint.write_bytes(b"damaged")
-    resumed = Checkpointer(run, extra={"labels": None}, warn=warnings.append)
+    resumed = Checkpointer(run, extra={"labels": ["x", "y"]}, warn=warnings.append)
     loaded = resumed.load()
     assert loaded is not None
     assert loaded["loop"]["step"] == 1
@@ -191,6 +191,45 @@ def test_a_missing_entry_is_named(tmp_path: Path) -> None:
     save_checkpoint(run.checkpoint, {key: value for key, value in state().items() if key != "optimizer"})
     with pytest.raises(CheckpointError, match="lacks optimizer"):
         Checkpointer(run, extra={}, warn=pytest.fail).load()
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "found", "expected"),
+    [
+        ({"model": [1]}, "model", "a list", "a valid dictionary"),
+        ({"model": {"weight": 1}}, "model.weight", "1", "an instance of Tensor"),
+        ({"optimizer": []}, "optimizer", "a list", "a valid dictionary"),
+        ({"optimizer": {"weight": {"step": 3.0}}}, "optimizer.weight.step", "3.0", "an instance of Tensor"),
+        ({"scaler": {"scale": 2.0}}, "scaler.growth_factor", "nothing", "such an entry"),
+        ({"loop": {"step": "three"}}, "loop.step", "'three'", "a valid integer"),
+        ({"loop": {"step": -3}}, "loop.step", "-3", "0 or more"),
+        ({"loop": {"steps_per_epoch": 0}}, "loop.steps_per_epoch", "0", "greater than or equal to 1"),
+        ({"loop": {"best_metric": "good"}}, "loop.best_metric", "'good'", "a valid number"),
+        ({"metrics": 5}, "metrics", "5", "a valid dictionary"),
+        ({"metrics": {"train": 0}}, "metrics.eval", "nothing", "such an entry"),
+        ({"config": "yes"}, "config", "'yes'", "a valid dictionary"),
+        ({"config": {"data": {"val": {}}}}, "config.data.val.dataset_path", "nothing", "such an entry"),
+        ({"environment": None}, "environment", "None", "a valid dictionary"),
+        ({"fingerprints": {"data": {"val": 1}}}, "fingerprints.data.val", "1", "a valid string"),
+        ({"labels": ["a", torch.zeros(9)]}, "labels.1", "a Tensor", "a valid string"),
+        ({"labels": ["a", "a"]}, "labels", "a list", "two or more different names"),
+        ({"tokenizer": {"wrapper_path": "wordpiece"}}, "tokenizer.vocab_size", "nothing", "such an entry"),
+    ],
+)
+def test_a_whole_file_of_other_types_is_named_and_the_one_before_taken(
+    tmp_path: Path, change: dict[str, Any], place: str, found: str, expected: str
+) -> None:
+    """Digests say nothing of a file that somebody else, or another program, has written anew."""
+    current, previous, warnings = tmp_path / "model.ckpt", tmp_path / "model.ckpt.prev", list[str]()
+    save_checkpoint(current, state(1))
+    save_checkpoint(current, {**state(2), **change}, keep_previous=previous)
+    said = f"{current}: {place}; found {found}, expected {expected}"
+    with pytest.raises(CheckpointError, match="something else than a checkpoint of this project") as caught:
+        load_checkpoint(current)
+    assert said in str(caught.value)
+    loaded = load_latest(current, previous, warn=warnings.append)
+    assert loaded is not None and loaded[0]["loop"]["step"] == 1
+    assert said in warnings[0] and current.exists()
 
 
 def test_a_disk_that_refuses_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,3 +258,24 @@ print(sorted(set(sys.modules) - before))
 """
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert process.stdout.strip() == "[]"
+
+
+def test_lists_in_lists_by_the_thousand_are_refused(path: Path) -> None:
+    """torch reads them without recursion; whoever goes through them afterwards may not."""
+    deep: Any = 1
+    for _ in range(3_000):
+        deep = [deep]
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    try:
+        rewritten(path, lambda content: content["loop"].update(deep=deep))
+    finally:
+        sys.setrecursionlimit(limit)
+    with pytest.raises(CheckpointError, match="lists in lists that no run writes"):
+        load_checkpoint(path)
+
+
+def test_a_digest_of_what_has_no_name_is_refused(path: Path) -> None:
+    rewritten(path, lambda content: content["digests"].update({5: "x"}))
+    with pytest.raises(CheckpointError, match=r"digests do not match.*found 5$"):
+        load_checkpoint(path)

@@ -159,7 +159,7 @@ class Run:
                 every_steps=changes.pop("save_every", 5), every_minutes=changes.pop("save_minutes", None)
             ),
             "early_stopping_patience": None,
-            "checkpointer": Checkpointer(self.folder, extra={"config": {"a": 1}, "labels": None}, warn=warn),
+            "checkpointer": Checkpointer(self.folder, extra={"config": {"a": 1}}, warn=warn),
             "log": RunLog(
                 train_log=MetricsLog(self.folder.train_metrics, TRAIN_COLUMNS, warn=warn),
                 eval_log=MetricsLog(self.folder.eval_metrics, eval_columns(["loss", "accuracy"]), warn=warn),

@@ -59,9 +59,10 @@ def _read_own(run: RunFolder, dropouts: FinetuningDropoutsSection, *, trust_code
     require_keys(content, ("model", "architecture", "tokenizer", "fingerprints", "config"), what=str(path))
     with of_a_known_model(path):
         architecture = ArchitectureSection.model_validate(content["architecture"])
+    require_keys(content["fingerprints"], ("pretrained",), what=f"{path}: fingerprints")
     facts = content["tokenizer"]
-    for name, own in content["config"]["architecture"]["dropouts"].items():
-        if own is not None and getattr(dropouts, name) is None:
+    for name, own in content["config"].get("architecture", {}).get("dropouts", {}).items():
+        if own is not None and getattr(dropouts, name, own) is None:
             raise CheckpointError(
                 "the dropout of the pretraining is not known without it",
                 where=f"architecture.dropouts.{name}: null",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
@@ -15,19 +17,20 @@ from textclf_transformer.commands.common import command_parser, print_result, ru
 from textclf_transformer.commands.model_card import FAMILIES, classifier_card, masked_lm_card
 from textclf_transformer.commands.outputs import check_output_folder
 from textclf_transformer.config import ArchitectureSection
-from textclf_transformer.config.schema import MlmHeadSection
+from textclf_transformer.config.keys import fill_in_defaults
+from textclf_transformer.config.schema import CONFIGS, MlmHeadSection
 from textclf_transformer.data.folders import building_folder
 from textclf_transformer.errors import UsageError
 from textclf_transformer.evaluation.checkpoint_parts import of_a_known_model
 from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
 from textclf_transformer.evaluation.report_run import read_facts
 from textclf_transformer.evaluation.run_lookup import choose_checkpoint, find_run
-from textclf_transformer.experiment import RunFolder
+from textclf_transformer.experiment import Kind, RunFolder
 from textclf_transformer.model.classifier_heads import SequenceHead
 from textclf_transformer.model.freezing import count_parameters
 from textclf_transformer.model.hf_config import CONFIG_FILE
 from textclf_transformer.model.hf_folder import HEAD_CONFIG_FILE, HEAD_WEIGHTS_FILE, WEIGHTS_FILE, read_json
-from textclf_transformer.model.loading import load_strict
+from textclf_transformer.model.loading import check_fit, load_strict
 from textclf_transformer.model.sequence_classification import RobertaForSequenceClassification
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.files import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
@@ -78,11 +81,15 @@ def _export(arguments: argparse.Namespace) -> None:
     path = choose_checkpoint(folder)
     content = load_checkpoint(path)
     require_keys(content, ("model", "architecture", "tokenizer", "config"), what=str(path))
+    kind: Kind = "finetuning" if "labels" in content else "pretraining"
+    config = fill_in_defaults(content["config"], CONFIGS[kind])  # an older version knew fewer keys
+    require_keys(config, ("experiment",), what=f"{path}: config")
     with building_folder(arguments.out, overwrite=arguments.overwrite, is_ours=_is_export) as out:
-        if "labels" in content:
+        if kind == "finetuning":
             run = load_run(folder.root, trust_code=arguments.trust_code)
-            loads_with = _write_classifier(run, content["config"], out)
+            loads_with = _write_classifier(run, config, out)
         else:
+            content["config"] = config
             loads_with = _write_masked_lm(folder, path, content, out, trust_code=arguments.trust_code)
     print_result({"wrote": arguments.out, "weights of": path, "loads with": loads_with})
 
@@ -103,7 +110,8 @@ def _write_masked_lm(
     with of_a_known_model(path):
         head = MlmHeadSection.model_validate(config["mlm_head"])
         architecture = ArchitectureSection.model_validate(content["architecture"])
-    model = build_masked_lm(
+    build = functools.partial(
+        build_masked_lm,
         architecture,
         vocab_size=tokenizer.vocab_size,
         pad_token_id=tokenizer.pad_token_id,
@@ -112,6 +120,10 @@ def _write_masked_lm(
         attention_backend="explicit",
         use_gradient_checkpointing=False,
     )
+    # a checkpoint that claims to be larger than its tensors is refused before it takes the memory
+    with torch.device("meta"):
+        check_fit(build(), content["model"], source=str(path))
+    model = build()
     load_strict(model, content["model"], source=str(path))
     mask_decoder_left_out = model.mask_decoder is not None
     if mask_decoder_left_out:

@@ -223,6 +223,8 @@ def _source(config: Mapping[str, Any]) -> list[str]:
     if source is None:
         return []
     where = source.get("from_hf") or source["path"]
+    if where is None:
+        return []
     name = PurePath(where).name if PurePath(where).is_absolute() else where
     if not source["load_weights"]:
         return [f"The encoder has the shape of {_verbatim(name)} and started from random weights.\n"]

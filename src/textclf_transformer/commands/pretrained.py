@@ -22,6 +22,7 @@ from textclf_transformer.config import (
     resolve_paths,
 )
 from textclf_transformer.config.results import results_folder
+from textclf_transformer.config.rules import first_problem
 from textclf_transformer.errors import CheckpointError, ConfigError
 from textclf_transformer.evaluation.checkpoint_parts import of_a_known_model
 from textclf_transformer.experiment import RunFolder
@@ -192,12 +193,12 @@ def _architecture_of(config: HfConfig, *, where: str) -> ArchitectureSection:
             }
         )
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        problem = first_problem(error)
         raise CheckpointError(
             "the model has a size or a number that no config of ours allows",
-            where=f"{where}, our architecture.{'.'.join(map(str, first['loc']))}",
-            found=repr(first["input"]),
-            expected=first["msg"],
+            where=f"{where}, our architecture.{problem.key.removeprefix('architecture.')}",
+            found=problem.found,
+            expected=problem.expected,
         ) from error
 
 

@@ -29,6 +29,7 @@ from textclf_transformer.commands.run_files import (
 from textclf_transformer.commands.training_run import RunContext, clear_results
 from textclf_transformer.commands.training_task import Task
 from textclf_transformer.config import config_to_dict
+from textclf_transformer.evaluation.checkpoint_parts import read_thresholds
 from textclf_transformer.model.freezing import parameters_in_words
 from textclf_transformer.model.loading import load_strict
 from textclf_transformer.training.building import build_optimizer
@@ -43,6 +44,7 @@ from textclf_transformer.training.run_log import RunLog
 from textclf_transformer.training.save_cadence import SaveCadence
 from textclf_transformer.training.schedule import cosine_with_warmup, warmup_steps
 from textclf_transformer.training.signals import EvaluationInterrupted, StopSignal
+from textclf_transformer.training.state import require_keys
 from textclf_transformer.training.wandb_log import WandbLog
 
 
@@ -200,12 +202,15 @@ def _settle_best(context: RunContext[Any], task: Task[Any], loop: TrainingLoop[A
         return None
     best = context.run.best_checkpoint
     content = load_checkpoint(best)
+    require_keys(content, ("model",), what=str(best))
     load_strict(task.model, content["model"], source=str(best))
     if task.choose_thresholds is not None and "thresholds" not in content:
-        thresholds = task.choose_thresholds(task.model, lambda: loop.stop_signal.requested is not None)
-        content["thresholds"] = thresholds
+        content["thresholds"] = task.choose_thresholds(
+            task.model, lambda: loop.stop_signal.requested is not None
+        )
         save_checkpoint(best, content)
-    return content.get("thresholds")
+    thresholds = read_thresholds(content, best)
+    return None if thresholds is None else list(thresholds)
 
 
 def _evaluate_test(
@@ -260,11 +265,17 @@ def _standing_results(
     """Return run.json if it holds the results of this finished run on the present test data, else None."""
     report = read_report(context.run)
     tests_are_same = report.get("test_data") == task.facts["fingerprints"]["data"].get("test")
-    if report.get("status") != "finished" or not tests_are_same or "test" not in report:
+    if report.get("status") != "finished" or not tests_are_same or not _are_scores(report.get("test", 0)):
         return None
     step = loop.state.best_step if loop.state.best_step is not None else loop.state.step
     logged = task.evaluate_test is None or eval_log.contains("test", step)
     return report if logged and report.get("step") == loop.state.step else None
+
+
+def _are_scores(found: Any) -> bool:
+    """Whether a part of run.json, which anybody can edit, is a test's results: None without test data."""
+    values = found.values() if isinstance(found, dict) else [found]
+    return all(value is None or isinstance(value, float) for value in values)
 
 
 def _open_wandb(

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from textclf_transformer.config import ArchitectureSection, ChunkingSection, ClassificationHeadSection
+from textclf_transformer.config.rules import first_problem
 from textclf_transformer.errors import CheckpointError
 
 
@@ -35,13 +36,22 @@ def of_a_known_model(path: Path) -> Iterator[None]:
     """Raise CheckpointError, naming ``path``, where a section read inside is not one of this version."""
     try:
         yield
-    except (KeyError, TypeError, ValidationError) as error:
-        raise CheckpointError(
-            "this checkpoint describes no model that this version can build",
-            where=str(path),
-            found=str(error).splitlines()[0],
-            mend="use the version of textclf_transformer that wrote it",
-        ) from error
+    except KeyError as error:
+        raise _unknown_model(path, found=f"no {error.args[0]}") from error
+    except ValidationError as error:
+        problem = first_problem(error)
+        found = f"{problem.found} as {problem.key}"
+        raise _unknown_model(path, found=found, expected=problem.expected) from error
+
+
+def _unknown_model(path: Path, *, found: str, expected: str | None = None) -> CheckpointError:
+    return CheckpointError(
+        "this checkpoint describes no model that this version can build",
+        where=str(path),
+        found=found,
+        expected=expected,
+        mend="use the version of textclf_transformer that wrote it",
+    )
 
 
 def read_thresholds(content: Mapping[str, Any], path: Path) -> tuple[float, ...] | None:
@@ -54,24 +64,12 @@ def read_thresholds(content: Mapping[str, Any], path: Path) -> tuple[float, ...]
     if found is None:
         return None
     sound = isinstance(found, list) and all(isinstance(value, float) and 0 <= value <= 1 for value in found)
-    if not (content["multi_label"] and sound and len(found) == len(content["labels"])):
+    num_labels = len(content.get("labels", ()))
+    if not (content.get("multi_label") and sound and len(found) == num_labels):
         raise CheckpointError(
             "the thresholds of this checkpoint do not fit its labels",
             where=f"{path}: thresholds",
             found=str(found)[:100],
-            expected=f"{len(content['labels'])} numbers from 0 to 1, for several labels a document",
+            expected=f"{num_labels} numbers from 0 to 1, for several labels a document",
         )
     return tuple(found)
-
-
-def read_data_fingerprints(content: Mapping[str, Any], path: Path) -> dict[str, str]:
-    """Return split → fingerprint of the documents that the run was trained with, as far as they are named.
-
-    Raises:
-        CheckpointError: they are something else.
-    """
-    fingerprints = content.get("fingerprints", {})
-    found = fingerprints.get("data", {}) if isinstance(fingerprints, dict) else None
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise CheckpointError("the fingerprints of this checkpoint are none", where=f"{path}: fingerprints")
-    return dict(found)

@@ -22,7 +22,6 @@ from textclf_transformer.data.batches import DocumentBatches
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.errors import CheckpointError, ConfigError, NonFiniteError
 from textclf_transformer.evaluation.checkpoint_parts import (
-    read_data_fingerprints,
     read_sections,
     read_thresholds,
 )
@@ -186,8 +185,9 @@ def load_run(
     require_keys(content, _CHECKPOINT_KEYS, what=str(path))
     architecture, head, chunking = read_sections(content, path)
     tokenizer = load_run_tokenizer(content["tokenizer"], folder.tokenizer_dir, trust_code=trust_code)
-    place = resolve_device(device)
+    place = resolve_device(device, where="device")
     chunk_size = chunking.chunk_size or architecture.max_sequence_length
+    require_keys(content["config"], ("experiment", "data"), what=f"{path}: config")
     data: Mapping[str, Any] = content["config"]["data"]
     trained_amp_dtype, tokens_per_micro_batch = _numerics(content, path, place)
     amp_dtype = None if float32 else available_amp_dtype(place, trained_amp_dtype)
@@ -195,11 +195,13 @@ def load_run(
     attention_backend = attention_backend_of(
         architecture, device=place, amp_dtype=amp_dtype if trained_amp_dtype is not None else None
     ).name
-    model = _load_model(content, path, architecture, head, tokenizer, place, attention_backend)
+    model = _load_model(
+        content, path, architecture, head, chunking.max_chunks, tokenizer, place, attention_backend
+    )
     return LoadedRun(
         run=folder,
         checkpoint=path,
-        step=int(content["step"] if "step" in content else content["loop"]["step"]),
+        step=_step_of(content, path),
         model=model,
         tokenizer=tokenizer,
         label_names=tuple(content["labels"]),
@@ -211,12 +213,19 @@ def load_run(
         max_chunks=chunking.max_chunks,
         seed=content["config"]["experiment"]["seed"],
         data_paths={split: Path(part["dataset_path"]) for split, part in data.items() if part is not None},
-        data_fingerprints=read_data_fingerprints(content, path),
+        data_fingerprints=content.get("fingerprints", {}).get("data", {}),
         device=place,
         amp_dtype=amp_dtype,
         trained_amp_dtype=trained_amp_dtype,
         tokens_per_micro_batch=tokens_per_micro_batch,
     )
+
+
+def _step_of(content: Mapping[str, Any], path: Path) -> int:
+    """Return the step of the weights: best.ckpt names it, model.ckpt in the state of the loop."""
+    holder = content if "step" in content else content.get("loop", {})
+    require_keys(holder, ("step",), what=str(path))
+    return int(holder["step"])
 
 
 def _numerics(content: Mapping[str, Any], path: Path, device: torch.device) -> tuple[torch.dtype | None, int]:
@@ -225,8 +234,8 @@ def _numerics(content: Mapping[str, Any], path: Path, device: torch.device) -> t
     try:
         trained_amp_dtype = _AMP_DTYPES[environment["amp_dtype"]]
         if environment["device"] == device.type:
-            return trained_amp_dtype, max(1, int(environment["micro_batch_tokens"]))
-    except (KeyError, TypeError, ValueError) as error:
+            return trained_amp_dtype, environment["micro_batch_tokens"]
+    except KeyError as error:
         raise CheckpointError(
             "this checkpoint does not say how it was computed",
             where=f"{path}: environment",
@@ -242,6 +251,7 @@ def _load_model(
     path: Path,
     architecture: ArchitectureSection,
     head: ClassificationHeadSection,
+    max_chunks: int,
     tokenizer: TokenizerWrapper,
     device: torch.device,
     attention_backend: str,
@@ -257,7 +267,7 @@ def _load_model(
             encoder,
             head,
             num_labels=len(content["labels"]),
-            max_chunks=content["config"]["chunking"]["max_chunks"],
+            max_chunks=max_chunks,
             layer_norm_eps=architecture.layer_norm_eps,
             use_gradient_checkpointing=False,
         )

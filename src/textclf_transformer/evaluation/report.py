@@ -156,10 +156,9 @@ def make_report(
             report.findings, reason = audit_findings(loaded, tokens)
             report.notes += [reason] if reason else []
         else:
-            wrapper = record.config.get("tokenizer") or {}
-            tokenizer = load_tokenizer(
-                str(wrapper.get("wrapper_path")), run.tokenizer_dir, trust_code=trust_code
-            )
+            section = record.config.get("tokenizer")
+            wrapper = section.get("wrapper_path") if isinstance(section, dict) else section
+            tokenizer = load_tokenizer(str(wrapper), run.tokenizer_dir, trust_code=trust_code)
             report.tokenizer = _tokenizer_facts(tokenizer)
     except UserError as error:
         report.notes.append(str(error))

@@ -30,7 +30,8 @@ class Series:
 
     Attributes:
         split: train, val or test.
-        columns: column → float64 (rows,), NaN where a cell is empty; ``step`` among them.
+        columns: column → float64 (rows,), NaN where a cell is empty; ``step`` and ``loss`` among
+            them.
     """
 
     split: str
@@ -137,7 +138,8 @@ def read_record(run: RunFolder) -> RunRecord:
     series: dict[str, Series] = {}
     for key, default in (("train_csv", run.train_metrics), ("eval_csv", run.eval_metrics)):
         named = logging.get(key)
-        place = run.inside(named) if isinstance(named, str) else default
+        # a name that no config may have is not where a training has written
+        place = run.inside(named) if isinstance(named, str) and named.isprintable() else default
         series |= {one.split: one for one in _read_metrics(place)}
     return RunRecord(
         run=run,
@@ -210,7 +212,7 @@ def _read_metrics(path: Path) -> list[Series]:
     for split, rows in by_split.items():
         names = [name for name in rows[0] if name and name != "split"]
         columns = {name: np.array([_number(row.get(name)) for row in rows]) for name in names}
-        if "step" in columns:
+        if {"step", "loss"} <= columns.keys():
             found.append(Series(split=split, columns=columns))
     return found
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from textclf_transformer.atomic import atomic_write
 from textclf_transformer.errors import CheckpointError
 from textclf_transformer.safe_load import safe_load
+from textclf_transformer.training.checkpoint_outline import check_outline
 
 FORMAT_VERSION = 1
 
@@ -55,10 +56,11 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], *, keep_previous: Path
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the state that ``save_checkpoint`` wrote, tensors on the CPU, after checking every digest.
+    """Return the state that ``save_checkpoint`` wrote, tensors on the CPU, after checking digests and types.
 
     Raises:
-        CheckpointError: the file is missing, truncated, altered, or was not written by ``save_checkpoint``.
+        CheckpointError: the file is missing, truncated, altered, was not written by ``save_checkpoint``, or
+            holds what no run of this project writes (``check_outline``).
         UnknownFormatError: another version of this project wrote it.
         StorageError: the disk or the permissions keep it from being read.
     """
@@ -77,16 +79,22 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     recorded = content.get("digests")
     if not isinstance(recorded, dict):
         raise CheckpointError("this checkpoint has no digests", where=str(path))
-    actual = compute_digests(state)
+    try:
+        actual = compute_digests(state)
+    except RecursionError as fault:
+        raise CheckpointError(
+            "this checkpoint holds lists in lists that no run writes", where=str(path)
+        ) from fault
     differing = [key for key in {**recorded, **actual} if recorded.get(key) != actual.get(key)]
     if differing:
         # a lost tensor also alters the rest (""); its own name says more
-        names = [key for key in differing if key] or ["the plain values"]
+        names = [str(key) for key in differing if key] or ["the plain values"]
         raise CheckpointError(
             "this checkpoint is damaged: its digests do not match",
             where=str(path),
             found=", ".join(names[:3]),
         )
+    check_outline(state, where=path)
     return state
 
 

@@ -179,11 +179,12 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, dict
                 )
     for name, entries in state.items():
         for key, value in entries.items():
-            if value.dim() > 0 and value.shape != parameters[name].shape:
+            expected_shape = () if key == "step" else tuple(parameters[name].shape)
+            if tuple(value.shape) != expected_shape:
                 raise CheckpointError(
                     f"the optimizer's {key} of {name} has another shape",
                     found=tuple(value.shape),
-                    expected=str(tuple(parameters[name].shape)),
+                    expected=str(expected_shape),
                 )
     # an optimizer of several, as ``MuonWithAdamW`` is, names them
     for part in getattr(optimizer, "parts", (optimizer,)):

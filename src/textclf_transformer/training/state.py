@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Protocol, Self, TypeVar
 
@@ -58,6 +58,9 @@ class Freezing(Protocol):
 
     def enter(self, model: Any, optimizer: Optimizer, /, *, epoch: int) -> tuple[Optimizer, float]:
         """Freeze and unfreeze for ``epoch``; return the optimizer that goes with it and the peak rate."""
+
+    def peak_rate(self, epoch: int, /) -> float:
+        """Return the peak rate of ``epoch``; nothing is frozen or unfrozen."""
 
 
 @dataclass(slots=True)
@@ -137,7 +140,7 @@ class LoopState:
         return cls(**{name: state[name] for name in names})
 
 
-def require_keys(state: dict[str, Any], keys: Iterable[str], *, what: str) -> None:
+def require_keys(state: Mapping[str, Any], keys: Iterable[str], *, what: str) -> None:
     """Check that a part of a checkpoint has its keys.
 
     Raises:
@@ -145,4 +148,4 @@ def require_keys(state: dict[str, Any], keys: Iterable[str], *, what: str) -> No
     """
     missing = [key for key in keys if key not in state]
     if missing:
-        raise CheckpointError(f"{what} lacks {', '.join(missing)}", mend="resume from another checkpoint")
+        raise CheckpointError(f"{what} lacks {', '.join(missing)}", mend="take another checkpoint of the run")
