@@ -55,6 +55,17 @@ class Sizeless(Mine):
         from types import SimpleNamespace
         return [SimpleNamespace(ids=one.ids, offsets=one.offsets) for one in super().encode_batch(texts)]
 
+class Method(Mine):
+    mask_token_id = lambda self: 4
+
+class Numpy(Mine):
+    @classmethod
+    def load(cls, vocab_dir):
+        import numpy
+        loaded = super().load(vocab_dir)
+        loaded.vocab_size = numpy.int64(loaded.vocab_size)
+        return loaded
+
 class Failing(Mine):
     @classmethod
     def load(cls, vocab_dir):
@@ -125,6 +136,17 @@ def test_foreign_class_without_the_attributes_is_refused(folder: Path, foreign: 
 )
 def test_foreign_class_gives_content_tokens(folder: Path, foreign: Path, name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
+        load_tokenizer(f"{foreign}:{name}", folder, trust_code=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("Method", "mask_token_id: method"), ("Numpy", "vocab_size: int64")]
+)
+def test_foreign_class_with_attributes_of_another_type_is_refused(
+    folder: Path, foreign: Path, name: str, found: str
+) -> None:
+    """They go into checkpoints, which hold plain Python alone, and are compared with ids."""
+    with pytest.raises(UsageError, match=f"wrong type.*found {found}, expected int; make a method"):
         load_tokenizer(f"{foreign}:{name}", folder, trust_code=True)
 
 

@@ -242,6 +242,25 @@ def test_damaged_file_is_a_data_error(tmp_path: Path, content: str) -> None:
         WordPieceTokenizerWrapper.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        {"pre_tokenizer": {"type": "FixedLength", "length": 0}},
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},
+    ],
+)
+def test_a_panic_of_the_library_is_a_data_error(
+    wrapper: TokenizerWrapper, steps: dict[str, object], tmp_path: Path
+) -> None:
+    """It is no Exception: neither a command nor a notebook would say which file it comes from."""
+    wrapper.save(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | steps), encoding="utf-8")
+    with pytest.raises(DataError, match=r"(this is no tokenizer file|leaves out).*tokenizer\.json") as caught:
+        type(wrapper).load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_other_kind_and_missing_folder_are_data_errors(wrapper: TokenizerWrapper, tmp_path: Path) -> None:
     wrapper.save(tmp_path)
     other = (

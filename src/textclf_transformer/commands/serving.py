@@ -75,7 +75,7 @@ class ModelServer(ThreadingHTTPServer):
                 "cannot listen here",
                 where=f"{host}:{port}",
                 found=getattr(error, "strerror", None) or str(error),
-                mend="choose another --port, or 0 for any that is free",
+                mend="choose another --port (0: any that is free), or as --host an address of this machine",
             ) from error
         name = f"[{host}]" if ":" in host else host
         names = {name.lower(), *(LOOPBACK_NAMES if name in LOOPBACK_NAMES else ())}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
@@ -15,7 +16,7 @@ from tokenizers.models import BPE
 from torch import Tensor
 
 from textclf_transformer.atomic import atomic_write_text, make_folder
-from textclf_transformer.errors import DataError
+from textclf_transformer.errors import DataError, first_line
 from textclf_transformer.tokenizer.alignment import PlainAlignment
 from textclf_transformer.tokenizer.boundaries import words_end_at_spaces
 from textclf_transformer.tokenizer.checks import check_unknown_token, check_vocabulary
@@ -101,13 +102,15 @@ class TokenizerWrapper:
                 found=f"a {model_type} model",
                 expected=f"{cls.model_type} for tokenizer.wrapper_path: {cls.kind}",
             )
-        try:
-            tokenizer = Tokenizer.from_str(text)
-        except Exception as error:  # the library raises plain Exception for whatever it cannot read
-            raise DataError("this is no tokenizer file", where=str(path), found=str(error)) from error
+        with _panics_named(path):
+            try:
+                tokenizer = Tokenizer.from_str(text)
+            except Exception as error:  # the library raises plain Exception for whatever it cannot read
+                raise DataError("this is no tokenizer file", where=str(path), found=str(error)) from error
         config_path = Path(vocab_dir) / TOKENIZER_CONFIG_FILE
         named = named_special_tokens(config_path) if config_path.is_file() else {}
-        return cls(tokenizer, find_special_tokens(tokenizer, named, str(path)), origin=str(path))
+        with _panics_named(path):  # it encodes for the first time
+            return cls(tokenizer, find_special_tokens(tokenizer, named, str(path)), origin=str(path))
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Tokenizer) -> Self:
@@ -240,6 +243,17 @@ class TokenizerWrapper:
                         found=repr(token),
                         expected="a pre-tokenizer that takes it apart, as BERT's and RoBERTa's do",
                     )
+
+
+@contextlib.contextmanager
+def _panics_named(path: Path) -> Iterator[None]:
+    """Turn a panic of the library, which is written in Rust, into a DataError that names the file."""
+    try:
+        yield
+    except BaseException as error:  # a panic is no Exception, and its class has no place to import it from
+        if type(error).__name__ != "PanicException":
+            raise
+        raise DataError("this is no tokenizer file", where=str(path), found=first_line(error)) from error
 
 
 def _token_id(tokenizer: Tokenizer, role: str, token: str, origin: str) -> int:

@@ -41,7 +41,7 @@ def read_tokenizer_text(path: Path) -> str:
     """Return the text of a tokenizer file; DataError where there is none or it is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise DataError(
             "there is no tokenizer here",
             where=str(path),

@@ -21,14 +21,9 @@ WRAPPERS: dict[str, type[TokenizerWrapper]] = {
     wrapper.kind: wrapper for wrapper in (WordPieceTokenizerWrapper, ByteLevelBPETokenizerWrapper)
 }
 
+NUMBERS = ("vocab_size", *(f"{role}_token_id" for role in KNOWN_NAMES))
 METHODS = ("load", "save", "encode_batch", "decode", "id_to_token", "mask_input_for_mlm")
-ATTRIBUTES = (
-    "vocab_size",
-    "fingerprint",
-    "kind",
-    "plain_alignment",
-    *(f"{role}_token_id" for role in KNOWN_NAMES),
-)
+ATTRIBUTES = (*NUMBERS, "fingerprint", "kind", "plain_alignment")
 """What a class must have beside: ``TokenizerWrapper``, of which it may be a subclass, has all of it."""
 
 
@@ -78,6 +73,16 @@ def load_tokenizer(wrapper_path: str, vocab_dir: Path, *, trust_code: bool = Fal
             where=wrapper_path,
             found=f"no {', '.join(missing)}",
             mend="make it a subclass of textclf_transformer.tokenizer.base.TokenizerWrapper, which has them",
+        )
+    types = {**dict.fromkeys(NUMBERS, int), "fingerprint": str}
+    wrong = [name for name, kind in types.items() if type(getattr(loaded, name)) is not kind]
+    if wrong:
+        raise UsageError(
+            "an attribute of the tokenizer class has a wrong type",
+            where=wrapper_path,
+            found=f"{wrong[0]}: {type(getattr(loaded, wrong[0])).__name__}",
+            expected=types[wrong[0]].__name__,
+            mend="make a method of that name a property, and a number of numpy's an int",
         )
     _try(loaded, wrapper_path)
     return loaded
