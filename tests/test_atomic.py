@@ -21,6 +21,7 @@ from textclf_transformer.atomic import (
     atomic_write_text,
     make_folder,
     remove_stray_temporaries,
+    storage_errors,
 )
 from textclf_transformer.errors import StorageError
 
@@ -213,3 +214,17 @@ def test_what_is_no_file_is_written_to_and_not_replaced(path: Path) -> None:
             atomic_write_text(link, "there")
             assert link.is_symlink() and stream.read() == "there"
     assert sorted(found.name for found in path.parent.iterdir()) == ["model.ckpt", "null", "redirected"]
+
+
+@pytest.mark.parametrize(
+    ("number", "mend"),
+    [
+        (errno.ENOSPC, "free space on the disk"),
+        (errno.EROFS, "mend the permissions"),
+        (errno.ENOENT, "see that the place is there"),
+        (errno.EISDIR, "is of the right kind"),
+    ],
+)
+def test_what_to_do_follows_from_the_error(path: Path, number: int, mend: str) -> None:
+    with pytest.raises(StorageError, match=mend), storage_errors(path):
+        raise OSError(number, os.strerror(number))

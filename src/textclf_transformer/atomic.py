@@ -36,8 +36,17 @@ def storage_errors(path: Path) -> Iterator[None]:
             "cannot read or write here",
             where=str(path),
             found=fault.strerror or str(fault),
-            mend="free space on the disk, or mend the permissions",
+            mend=mend_of(fault),
         ) from fault
+
+
+def mend_of(fault: OSError) -> str:
+    """Return what to do about an error of the system."""
+    if fault.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return "free space on the disk"
+    if fault.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return "mend the permissions"
+    return "see that the place is there, is of the right kind, and that its disk is well"
 
 
 def atomic_write(

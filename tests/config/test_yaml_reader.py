@@ -148,3 +148,11 @@ def test_what_is_written_is_read_back_the_same() -> None:
 
 def test_text_that_yaml_1_1_misreads_is_quoted() -> None:
     assert dump_yaml({"a": "no", "b": "1e-4"}) == "a: 'no'\nb: '1e-4'\n"
+
+
+@pytest.mark.parametrize("number", ["00110000", "FFFFFFFF"])
+def test_a_number_of_no_character_is_named_with_its_line(number: str) -> None:
+    """PyYAML hands it to Python as it is."""
+    with pytest.raises(YamlError, match=rf"\\U{number} is the number of no character") as caught:
+        read_mapping(f'a: C:\\Users\nb: "\\U{number}"\n')
+    assert caught.value.line == 2

@@ -164,3 +164,13 @@ def test_a_full_disk_is_named_with_the_folder_and_leaves_nothing(tmp_path: Path)
     assert not list(tmp_path.iterdir())
     with pytest.raises(FileNotFoundError), building_folder(target, overwrite=False, is_ours=lambda _: True):
         (tmp_path / "input").read_bytes()
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(folders.fcntl, "flock", refuse)
+    with pytest.raises(StorageError, match="No locks available"):
+        make(tmp_path / "out")
+    assert names(tmp_path) == []

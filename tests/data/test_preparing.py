@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from end_to_end.conftest import Checkout
 
 import textclf_transformer
 from textclf_transformer.commands import prepare as command
+from textclf_transformer.data.preparing import cut
 from textclf_transformer.data.store import Store
+from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import ConfigError, DataError, UsageError, UserError
 
 SPLIT = (0.8, 0.1, 0.1)
@@ -143,3 +146,19 @@ def test_mistakes(
     with pytest.raises(error, match=words):
         textclf_transformer.prepare(texts, **{"out": "new", "tokenizer": "tokenizer", **more})
     assert not Path("new").exists() and contents(Path("store")) == before
+
+
+@pytest.mark.parametrize(
+    ("second", "found"), [(3, "1 document less than before"), (5, "a new one behind the last; in:4")]
+)
+def test_inputs_that_change_between_two_passes_are_refused(second: int, found: str) -> None:
+    passes = iter([4, second, second, second])
+
+    class Changing:
+        def __iter__(self) -> Iterator[Document]:
+            for place in range(next(passes)):
+                yield Document("some text", None, str(place), None, f"in:{place}")
+
+    chosen, _ = cut(Changing(), fractions=(0.5, 0.25, 0.25), seed=1, multi_label=False, source="in")
+    with pytest.raises(DataError, match=f"the inputs changed while they were read; found {found}"):
+        list(chosen["train"])

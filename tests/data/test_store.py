@@ -396,6 +396,21 @@ def test_folder_without_store_is_named(tmp_path: Path) -> None:
         Store.open(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["ids", "groups"])
+def test_names_that_are_not_utf8_are_damage(tmp_path: Path, tokenizer: TokenizerWrapper, name: str) -> None:
+    folder = tmp_path / "store"
+    store_of(folder, documents(group="one"), tokenizer)
+    path = folder / f"{name}.bin"
+    path.write_bytes(b"\xff" + path.read_bytes()[1:])
+    header = json.loads((folder / "header.json").read_text(encoding="utf-8"))
+    del header["header_checksum"]
+    header["checksums"] = None  # a forger would renew them
+    (folder / "header.json").write_text(json.dumps(header), encoding="utf-8")
+    store = Store.open(folder)
+    with pytest.raises(DataError, match=rf"the store is damaged; .*{name}\.bin; found document 0: "):
+        store.document_id(0) if name == "ids" else store.group(0)
+
+
 def test_documents_outside_the_store_are_refused(folder: Path) -> None:
     store = Store.open(folder)
     for ask in (store.tokens, store.text, store.offsets, store.document_id, store.group):

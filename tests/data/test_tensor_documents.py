@@ -280,6 +280,15 @@ def test_a_fault_is_one_line_with_file_row_and_column(fault, opened):
     assert "\n" not in message
 
 
+def test_a_tensor_dataset_of_something_else_is_refused(opened):
+    forged = TensorDataset(torch.zeros(1))
+    forged.tensors = 5
+    with pytest.raises(
+        DataError, match=r"wrong number of tensors; .*train\.pt; found int, expected a Tensor"
+    ):
+        opened(forged)
+
+
 def test_a_damaged_file_is_refused(tmp_path):
     torch.save(FLAT_TENSORS, tmp_path / "train.pt")
     whole = (tmp_path / "train.pt").read_bytes()

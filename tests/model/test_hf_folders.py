@@ -401,6 +401,23 @@ def test_quantised_weights_are_not_taken_for_weights(tmp_path: Path) -> None:
         RobertaModel.from_hf(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"encoder.layer.0.attention.self.key.weight": None}, "self.key is missing beside the other parts"),
+        ({"embeddings.token_type_embeddings.weight": torch.zeros(2, 24)}, "2 rows in token_type_embeddings"),
+    ],
+)
+def test_tensors_of_another_model_are_named_with_their_folder(
+    changes: dict[str, Tensor | None], words: str, tmp_path: Path
+) -> None:
+    make_encoder().to_hf(tmp_path)
+    edit_tensors(tmp_path, changes)  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match=words) as caught:
+        RobertaModel.from_hf(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
 def test_a_head_without_a_shape_is_refused(tmp_path: Path) -> None:
     RobertaForSequenceClassification(make_encoder(), num_labels=3).to_hf(tmp_path)
     edit_tensors(tmp_path, {"classifier.out_proj.bias": torch.zeros(())})

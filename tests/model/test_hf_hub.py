@@ -104,7 +104,7 @@ def test_what_is_not_cached_is_one_line(hub: Path, tmp_path: Path) -> None:
 
 def test_without_the_client_it_says_so(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ConfigError, match=r"not installed.*pip install huggingface_hub"):
+    with pytest.raises(ConfigError, match=r"cannot be imported.*pip install huggingface_hub"):
         RobertaModel.from_hf(NAME)
 
 
@@ -116,6 +116,13 @@ def test_whatever_the_client_raises_becomes_one_line(hub: Path, monkeypatch: pyt
     with pytest.raises(ConfigError) as caught:
         RobertaModel.from_hf(NAME)
     assert "401 Client Error." in str(caught.value) and "Repository" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a--b/tiny", "someone/a..b", "someone/tiny.git"])
+def test_a_name_that_the_client_refuses_is_one_line(hub: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="no such model could be had") as caught:
+        fetch_from_hub(name)
+    assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_only_what_is_needed_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: Path) -> None:

@@ -10,6 +10,7 @@ errors.
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,6 +137,13 @@ def compose(text: str) -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise YamlError(_explain(error), 1 if mark is None else mark.line + 1) from error
+    except (ValueError, OverflowError):  # PyYAML makes a character of whatever number stands behind \U
+        escapes = re.finditer(r"\\U([0-9A-Fa-f]{8})", text)
+        place = next((found for found in escapes if int(found[1], 16) > sys.maxunicode), None)
+        if place is None:
+            raise
+        line = text.count("\n", 0, place.start()) + 1
+        raise YamlError(f"{place[0]} is the number of no character", line) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise YamlError(f"the character {error.character!r} is not allowed in YAML", line) from error

@@ -106,16 +106,22 @@ def _held(folder: Path) -> Iterator[bool]:
     if fcntl is None:
         yield True
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    with storage_errors(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
     try:
+        yield _try_lock(descriptor, folder)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int, folder: Path) -> bool:
+    """Lock without waiting; StorageError where the file system has no locks."""
+    with storage_errors(folder):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)
+            return False
+    return True
 
 
 def _check_target(target: Path, *, overwrite: bool, is_ours: Callable[[Path], bool]) -> None:

@@ -14,7 +14,7 @@ from textclf_transformer.data.store_format import HEADER, Header, all_files
 from textclf_transformer.data.store_labels import labels_of, sorted_names
 from textclf_transformer.data.store_writer import write_store
 from textclf_transformer.data.text_files import Document
-from textclf_transformer.errors import DataError, UsageError
+from textclf_transformer.errors import DataError, UsageError, counted
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.loading import load_tokenizer, tokenizer_kind
 from textclf_transformer.utils import check_integer, check_path
@@ -163,12 +163,21 @@ class _Selected:
         self._chosen = chosen
 
     def __iter__(self) -> Iterator[Document]:
-        try:
-            yield from (
-                document for document, chosen in zip(self._documents, self._chosen, strict=True) if chosen
-            )
-        except ValueError as error:
-            raise DataError("an input changed while it was read") from error
+        choices = iter(self._chosen)
+        for document in self._documents:
+            chosen = next(choices, None)
+            if chosen is None:
+                raise _changed(f"a new one behind the last; {document.source}")
+            if chosen:
+                yield document
+        if missing := len(list(choices)):
+            raise _changed(f"{counted(missing, 'document')} less than before")
+
+
+def _changed(found: str) -> DataError:
+    return DataError(
+        "the inputs changed while they were read", found=found, mend="run it again once nobody writes them"
+    )
 
 
 def is_store_folder(folder: Path) -> bool:

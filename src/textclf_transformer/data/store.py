@@ -123,14 +123,14 @@ class Store:
 
     def document_id(self, index: int) -> str:
         """Return the id that the input gave to the document, or ``<file stem>:<row>``."""
-        return self._string(IDS, index).decode("utf-8")
+        return self._decoded(IDS, index)
 
     def group(self, index: int) -> str | None:
         """Return the group of the document, None without one."""
         if not self.header.has_groups:
             self._bounds(index)
             return None
-        return self._string(GROUPS, index).decode("utf-8") or None
+        return self._decoded(GROUPS, index) or None
 
     def verify_unchanged(self) -> None:
         """Check that each file still has the size that it is read with.
@@ -173,6 +173,12 @@ class Store:
     def _strings(self) -> dict[str, tuple[NDArray[np.uint8], Int64Array]]:
         """Bytes and offsets of the strings that have been asked for."""
         return {}
+
+    def _decoded(self, name: str, index: int) -> str:
+        try:
+            return self._string(name, index).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise self._damaged(strings_files(name)[0], f"document {index}: {error}") from error
 
     def _string(self, name: str, index: int) -> bytes:
         self._bounds(index)

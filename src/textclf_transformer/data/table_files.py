@@ -105,6 +105,7 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Document]:
         raise UsageError(
             "reading Parquet needs pyarrow",
             where=str(path),
+            found=str(error),
             mend="pip install 'textclf_transformer[parquet]', or convert the file to JSONL",
         ) from error
     stem = plain_stem(path)

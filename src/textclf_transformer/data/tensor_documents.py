@@ -164,7 +164,8 @@ def _named_tensors(content: object, *, path: Path) -> dict[str, object]:
     if isinstance(content, TensorDataset):
         tensors = getattr(content, "tensors", ())  # a forged file may lack them
         if not isinstance(tensors, tuple) or not 2 <= len(tensors) <= 3:
-            raise DataError("wrong number of tensors", where=str(path), found=len(tensors), expected=forms)
+            found = len(tensors) if isinstance(tensors, tuple) else type(tensors).__name__
+            raise DataError("wrong number of tensors", where=str(path), found=found, expected=forms)
         return dict(zip(TENSOR_NAMES, tensors, strict=False))
     if not isinstance(content, Mapping):
         raise DataError(

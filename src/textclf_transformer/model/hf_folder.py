@@ -53,6 +53,8 @@ def read_hf_folder(folder: Path) -> tuple[HfConfig, dict[str, Tensor]]:
             state = deberta_state_from_hf(theirs, num_attention_heads=config.num_attention_heads)
         else:
             state = roberta_state_from_hf(theirs, pad_token_id=config.pad_token_id)
+    except CheckpointError as fault:  # which names tensors, but not where they come from
+        raise CheckpointError(str(fault), where=str(folder)) from fault
     except (RuntimeError, IndexError) as fault:  # what torch says of shapes that cannot be put together
         raise CheckpointError(
             "these tensors make no such model", where=str(folder), found=first_line(fault)

@@ -73,8 +73,9 @@ def _client(name: str) -> ModuleType:
         import huggingface_hub.errors
     except ImportError as fault:
         raise ConfigError(
-            "there is no such folder, and the client of Hugging Face's hub is not installed",
+            "there is no such folder, and the client of Hugging Face's hub cannot be imported",
             where=name,
+            found=fault,
             mend="name a folder that has the files, or pip install huggingface_hub",
         ) from fault
     return huggingface_hub
@@ -82,10 +83,10 @@ def _client(name: str) -> ModuleType:
 
 def _download(client: Any, name: str, repository: str, file: str, revision: str) -> Path | None:
     """Return a file in the cache, None where the model has none (or, without network, the cache)."""
-    cached = client.try_to_load_from_cache(repository, file, revision=revision)
-    if cached is not None and not isinstance(cached, str):  # the cache knows that there is no such file
-        return None
     try:
+        cached = client.try_to_load_from_cache(repository, file, revision=revision)
+        if cached is not None and not isinstance(cached, str):  # the cache knows that there is no such file
+            return None
         return Path(client.hf_hub_download(repository, file, revision=revision))
     except client.errors.LocalEntryNotFoundError as fault:
         if file == CONFIG_FILE:  # nothing of the model is here, and the hub does not answer

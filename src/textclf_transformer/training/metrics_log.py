@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from textclf_transformer.atomic import flush_folder, make_folder
+from textclf_transformer.atomic import flush_folder, make_folder, mend_of
 from textclf_transformer.errors import CheckpointError, StorageError
 
 Value = str | int | float | None
@@ -182,7 +182,7 @@ class MetricsLog:
             "cannot write the metrics",
             where=str(self.path),
             found=fault.strerror or str(fault),
-            mend="free space on the disk, or mend the permissions",
+            mend=mend_of(fault),
         )
 
 

@@ -54,11 +54,12 @@ class WandbLog:
     ) -> None:
         try:
             import wandb
-        except ImportError:
+        except ImportError as fault:
             raise ConfigError(
-                "logging.use_wandb is true, but the package wandb is not installed",
+                "logging.use_wandb is true, but the package wandb cannot be imported",
+                found=fault,
                 mend="pip install wandb, or set logging.use_wandb=false",
-            ) from None
+            ) from fault
         if os.environ.get("WANDB_MODE") not in _NO_SERVER and not os.environ.get("WANDB_API_KEY"):
             raise ConfigError(
                 "W&B needs a key in the environment variable WANDB_API_KEY",
