@@ -102,3 +102,12 @@ def test_ten_million_documents_are_planned_without_a_loop():
 def test_a_sequence_without_room_for_a_token_is_refused():
     with pytest.raises(ConfigError, match="max_sequence_length"):
         sequence_spans(np.array([5]), max_sequence_length=2)
+
+
+@pytest.mark.parametrize(
+    ("chunk_size", "max_chunks", "message"),
+    [(10**29, 1, "chunk_size is too large"), (8, 10**29, "max_chunks is too large")],
+)
+def test_numbers_that_fit_into_no_array_are_refused(chunk_size: int, max_chunks: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        chunk_counts([5, 9], chunk_size=chunk_size, stride=6, max_chunks=max_chunks)

@@ -69,6 +69,12 @@ def test_no_part_of_a_checkpoint_ends_in_a_fault_of_ours(
         (("metrics",), {"train": 7}, "metrics.eval; found nothing"),
         (("scaler",), 7, "scaler; found 7"),
         (("loop",), ..., "lacks loop"),
+        (("architecture", "ffn_dim"), torch.ones(2), "architecture; found a dict, expected settings without"),
+        (
+            ("config", "training", "freeze"),
+            [torch.ones(2)],
+            "config; found a dict, expected settings without",
+        ),
     ],
 )
 def test_a_resume_loses_nothing_to_a_foreign_state(

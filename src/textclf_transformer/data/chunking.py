@@ -17,13 +17,21 @@ from textclf_transformer.errors import ConfigError
 SPECIAL_TOKENS_PER_ROW = 2
 """[CLS] in front and [SEP] at the end of every chunk and every pretraining row."""
 
+# Far more than anything has; larger numbers fit into no array of places.
+_MOST_TOKENS, _MOST_CHUNKS = 1 << 20, 1 << 40
+
 
 def check_chunking(*, chunk_size: int, stride: int, max_chunks: int) -> None:
     """Refuse chunks that would hold no token, never advance, or skip tokens between one another.
 
     Raises:
-        ConfigError: ``chunk_size`` < 3, ``stride`` outside 1..chunk_size − 2, or ``max_chunks`` < 1.
+        ConfigError: ``chunk_size`` < 3, ``stride`` outside 1..chunk_size − 2, ``max_chunks`` < 1, or one of
+            them is absurdly large.
     """
+    if chunk_size > _MOST_TOKENS:
+        raise ConfigError(
+            "chunking.chunk_size is too large", found=chunk_size, expected=f"at most {_MOST_TOKENS:,}"
+        )
     capacity = chunk_size - SPECIAL_TOKENS_PER_ROW
     if capacity < 1:
         raise ConfigError(
@@ -40,6 +48,10 @@ def check_chunking(*, chunk_size: int, stride: int, max_chunks: int) -> None:
         )
     if max_chunks < 1:
         raise ConfigError("chunking.max_chunks is too small", found=max_chunks, expected="1 or more")
+    if max_chunks > _MOST_CHUNKS:
+        raise ConfigError(
+            "chunking.max_chunks is too large", found=max_chunks, expected=f"at most {_MOST_CHUNKS:,}"
+        )
 
 
 def chunk_spans(length: int, *, chunk_size: int, stride: int, max_chunks: int) -> list[tuple[int, int]]:

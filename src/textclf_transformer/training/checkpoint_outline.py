@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_type_hints
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -40,6 +41,16 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 Labels = Annotated[list[str], AfterValidator(_distinct)]
+
+
+def _without_tensors(value: Any) -> Any:
+    """Refuse tensors among settings: compared with a number, one is neither equal nor different."""
+    if isinstance(value, Tensor):
+        raise wrong_value("settings without tensors")
+    if isinstance(value, dict | list | tuple):
+        for entry in value.values() if isinstance(value, dict) else value:
+            _without_tensors(entry)
+    return value
 
 
 class _Part(BaseModel):
@@ -140,9 +151,9 @@ class _Checkpoint(_Part):
     """What both kinds of files have."""
 
     model: dict[str, Tensor] = {}
-    config: _Config = _Config()
-    environment: _Environment = _Environment()
-    architecture: dict[str, Any] = {}
+    config: Annotated[_Config, BeforeValidator(_without_tensors)] = _Config()
+    environment: Annotated[_Environment, BeforeValidator(_without_tensors)] = _Environment()
+    architecture: Annotated[dict[str, Any], AfterValidator(_without_tensors)] = {}
     tokenizer: _Tokenizer = _Tokenizer(wrapper_path="", vocab_size=0, fingerprint="")
     fingerprints: _Fingerprints = _Fingerprints()
     labels: Labels = ["", " "]
