@@ -15,13 +15,11 @@ import numpy as np
 from textclf_transformer.data.audit_collecting import Collected, collect
 from textclf_transformer.data.audit_input import AuditInput, Unit
 from textclf_transformer.data.audit_overlaps import Copies, Overlap, find_copies, find_overlaps
-from textclf_transformer.data.chunking import chunk_counts, tokens_read
+from textclf_transformer.data.chunking import MOST_CHUNKS, chunk_counts, tokens_read
 from textclf_transformer.data.documents import Int64Array
 
 SHARES = (0.95, 0.99)
 """Shares of tokens and of documents for which the needed ``max_chunks`` is worked out."""
-
-_NO_LIMIT = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +159,7 @@ def length_edges(lengths: Int64Array) -> Int64Array:
 def needed_chunks(lengths: Int64Array, chunking: Chunking) -> list[Needed]:
     """Return what reads each of ``SHARES`` of documents of these ``lengths`` (N,)."""
     size, stride = chunking.chunk_size, chunking.stride
-    counts = np.sort(chunk_counts(lengths, chunk_size=size, stride=stride, max_chunks=_NO_LIMIT))
+    counts = np.sort(chunk_counts(lengths, chunk_size=size, stride=stride, max_chunks=MOST_CHUNKS))
     results = []
     for share in SHARES:
         low, high = 1, int(counts[-1])

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from textclf_transformer.data.chunking import SPECIAL_TOKENS_PER_ROW, chunk_counts
+from textclf_transformer.data.chunking import MOST_CHUNKS, SPECIAL_TOKENS_PER_ROW, chunk_counts
 from textclf_transformer.data.collate import add_special_tokens
 from textclf_transformer.data.documents import Documents, Int64Array, has_preset_chunks
-
-_NO_LIMIT = 1 << 62
 
 
 class FirstAndLastChunks:
@@ -42,7 +40,7 @@ class FirstAndLastChunks:
         self.tokenizer_fingerprint = documents.tokenizer_fingerprint
         self.fingerprint = documents.fingerprint
         self._last_starts = stride * (
-            chunk_counts(documents.lengths, chunk_size=chunk_size, stride=stride, max_chunks=_NO_LIMIT) - 1
+            chunk_counts(documents.lengths, chunk_size=chunk_size, stride=stride, max_chunks=MOST_CHUNKS) - 1
         )
         self.chunk_lengths: Int64Array = self._chunk_lengths()
 

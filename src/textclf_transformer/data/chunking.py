@@ -18,7 +18,10 @@ SPECIAL_TOKENS_PER_ROW = 2
 """[CLS] in front and [SEP] at the end of every chunk and every pretraining row."""
 
 # Far more than anything has; larger numbers fit into no array of places.
-_MOST_TOKENS, _MOST_CHUNKS = 1 << 20, 1 << 40
+_MOST_TOKENS = 1 << 20
+
+MOST_CHUNKS = 1 << 40
+"""The largest ``max_chunks`` that is taken: all chunks of any document."""
 
 
 def check_chunking(*, chunk_size: int, stride: int, max_chunks: int) -> None:
@@ -48,9 +51,9 @@ def check_chunking(*, chunk_size: int, stride: int, max_chunks: int) -> None:
         )
     if max_chunks < 1:
         raise ConfigError("chunking.max_chunks is too small", found=max_chunks, expected="1 or more")
-    if max_chunks > _MOST_CHUNKS:
+    if max_chunks > MOST_CHUNKS:
         raise ConfigError(
-            "chunking.max_chunks is too large", found=max_chunks, expected=f"at most {_MOST_CHUNKS:,}"
+            "chunking.max_chunks is too large", found=max_chunks, expected=f"at most {MOST_CHUNKS:,}"
         )
 
 
