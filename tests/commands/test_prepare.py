@@ -18,6 +18,7 @@ from textclf_transformer.commands.prepare import main
 from textclf_transformer.config.generate import fill_template
 from textclf_transformer.config.yaml_reader import read_mapping
 from textclf_transformer.data.store import Store
+from textclf_transformer.data.store_format import all_files
 from textclf_transformer.safe_load import safe_load
 from textclf_transformer.tokenizer.loading import load_tokenizer
 from textclf_transformer.tokenizer.training import train_byte_level_bpe, train_wordpiece
@@ -218,6 +219,22 @@ def test_a_store_is_replaced_only_with_overwrite(
     assert main([*arguments, "--overwrite"]) == 2
     assert (out / "thesis.doc").exists()
     assert sorted(found.name for found in tmp_path.iterdir()) == ["in.jsonl", "s"]
+
+
+def test_splits_with_all_that_a_store_may_hold_are_replaced_with_overwrite(
+    tmp_path: Path, tokenizer_dir: Path
+) -> None:
+    records = [
+        {"text": f"text {n}", "label": "ab"[n % 2], "id": f"d{n}", "group": f"g{n}"} for n in range(20)
+    ]
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    arguments = [str(path), "--out", str(tmp_path / "s"), "--tokenizer", str(tokenizer_dir)]
+    arguments += ["--split", "0.6/0.2/0.2"]
+    assert main(arguments) == 0
+    assert {file.name for file in (tmp_path / "s" / "train").iterdir()} == all_files()
+    assert main(arguments) == 2
+    assert main([*arguments, "--overwrite"]) == 0
 
 
 @pytest.mark.parametrize(

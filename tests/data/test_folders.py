@@ -148,6 +148,14 @@ def test_what_came_there_meanwhile_stays(tmp_path: Path, overwrite: bool) -> Non
     assert names(target) == ["thesis.doc"]
 
 
+def test_a_file_of_the_name_stays(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match="there is a file of this name"):
+        make(tmp_path / "out")
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "mine"
+    assert names(tmp_path) == ["out"]
+
+
 def test_a_folder_below_a_link_to_itself_is_named(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(StorageError, match=r"loop/out; found"):

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from textclf_transformer.evaluation.pictures import FILE_COLOURS, PAGE_COLOURS, StyleSheet, percent_tick
+from textclf_transformer.evaluation.pictures import (
+    FILE_COLOURS,
+    PAGE_COLOURS,
+    SHADES,
+    StyleSheet,
+    percent_tick,
+)
 from textclf_transformer.evaluation.report_charts import charts
-from textclf_transformer.evaluation.report_curves import thinned
+from textclf_transformer.evaluation.report_curves import curves, thinned
+from textclf_transformer.evaluation.report_run import read_record
+from textclf_transformer.experiment import RunFolder
 
 NAMES = [
     "<script>x()</script>",
@@ -66,6 +76,28 @@ def test_a_picture_is_the_same_each_time() -> None:
     picture = charts(result(NAMES))["rivals"]
     assert picture.svg(StyleSheet()) == picture.svg(StyleSheet())
     assert picture.png().startswith(b"\x89PNG") and picture.png() == picture.png()
+
+
+def test_losses_of_training_and_validation_are_both_drawn(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("experiment: {name: one}\n", encoding="utf-8")
+    for part, rows in (("train", "train,1,9.0\ntrain,2,4.5\n"), ("eval", "val,2,5.0\n")):
+        folder = tmp_path / "metrics" / part
+        folder.mkdir(parents=True)
+        (folder / "metrics.csv").write_text(f"split,step,loss\n{rows}", encoding="utf-8")
+    (picture,) = curves(read_record(RunFolder(tmp_path)))
+    figure = Figure()
+    picture.draw(figure, FILE_COLOURS)
+    lines = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
+    assert lines == {"train": [[1.0, 9.0], [2.0, 4.5]], "val": [[2.0, 5.0]]}
+
+
+def test_shades_of_the_page_are_numbered_as_its_style_numbers_them() -> None:
+    styles = StyleSheet()
+    for colour in PAGE_COLOURS.shades:
+        styles.class_of(f"fill: {colour}")
+    assert [line.split("--")[1] for line in styles.css().splitlines()] == [
+        f"shade-{step}) }}" for step in range(1, SHADES + 1)
+    ]
 
 
 def test_placeholders_differ() -> None:

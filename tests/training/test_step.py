@@ -118,6 +118,16 @@ def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_samples
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_of_many_samples_with_a_loss_that_is_not_finite_sixteen_are_named() -> None:
+    def broken(net: nn.Module, batch: ToyBatch) -> Tensor:
+        return toy_loss(net, batch) * math.nan
+
+    with pytest.raises(NonFiniteError, match=r"samples \[(\d, ){15}\d\] and 4 more; "):
+        take_step(toy_net(), [[number % 8 for number in range(20)]], loss=broken)
+    with pytest.raises(NonFiniteError, match=r"samples \[(\d, ){15}\d\]; "):
+        take_step(toy_net(), [[number % 8 for number in range(16)]], loss=broken)
+
+
 class BrokenGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
