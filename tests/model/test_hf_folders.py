@@ -282,6 +282,22 @@ def test_another_head_is_an_error_and_an_encoder_leaves_it_behind(
     assert line.partition("left behind: ")[2].count(",") == unexpected - 1
 
 
+@pytest.mark.parametrize("family", ["roberta", "deberta"])
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_tensor_of_the_encoder_that_ours_has_not_is_an_error(
+    bare: bool, family: str, tmp_path: Path
+) -> None:
+    """What their encoder computes with it, ours would leave out in silence."""
+    maker = make_hf if family == "roberta" else make_hf_deberta
+    maker(family.capitalize() + ("Model" if bare else "ForMaskedLM")).save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    tensors = safetensors.torch.load_file(weights)
+    tensors[f"{'' if bare else family + '.'}embeddings.extra.weight"] = torch.zeros(2)
+    safetensors.torch.save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"0 missing, 1 unexpected \(embeddings\.extra\.weight\)"):
+        RobertaModel.from_hf(tmp_path)
+
+
 def test_absolute_positions_of_a_deberta_are_left_behind_and_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

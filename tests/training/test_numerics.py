@@ -10,7 +10,7 @@ from toys import CPU
 
 from textclf_transformer.errors import ConfigError
 from textclf_transformer.training import numerics
-from textclf_transformer.training.numerics import choose_amp_dtype
+from textclf_transformer.training.numerics import available_amp_dtype, choose_amp_dtype
 from textclf_transformer.training.resources import peak_memory
 
 GPU = torch.device("cuda")
@@ -24,6 +24,26 @@ def test_auto_on_a_cpu_follows_the_hardware(
     assert choose_amp_dtype(CPU, use_amp=True, amp_dtype="auto") == chosen
     assert choose_amp_dtype(CPU, use_amp=True, amp_dtype="bf16") == torch.bfloat16
     assert choose_amp_dtype(CPU, use_amp=False, amp_dtype="auto") is None
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_run_is_read_in_its_own_dtype_where_the_cpu_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    monkeypatch.setattr(numerics, "cpu_has_bf16", lambda: native)
+    assert available_amp_dtype(CPU, torch.bfloat16) == (torch.bfloat16 if native else None)
+    assert available_amp_dtype(CPU, torch.float16) is None  # of a GPU
+    assert available_amp_dtype(CPU, None) is None
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_run_is_read_in_its_own_dtype_where_the_gpu_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    assert available_amp_dtype(GPU, torch.bfloat16) == (torch.bfloat16 if native else None)
+    assert available_amp_dtype(GPU, torch.float16) == torch.float16
+    assert available_amp_dtype(GPU, None) is None
 
 
 def test_fp16_on_a_cpu_is_refused() -> None:
