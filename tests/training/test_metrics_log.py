@@ -78,6 +78,31 @@ def test_a_fresh_start_empties_the_file(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) == 2
 
 
+def test_rows_after_the_given_length_go(path: Path) -> None:
+    with opened(path) as log:
+        log.append(row(1))
+        length = log.sync()
+        for step in range(2, 6):
+            log.append(row(step))
+    with opened(path) as log:
+        log.truncate(length)
+        assert path.read_bytes() == b"step,split,loss,f1_macro\n1,train,0.1,\n"
+        assert not log.contains("train", 2)
+
+
+def test_a_file_that_lacks_whole_rows_goes_on_with_a_warning(path: Path) -> None:
+    with opened(path) as log:
+        log.append(row(1))
+        kept = log.sync()
+        log.append(row(2))
+        length = log.sync()
+    path.write_bytes(path.read_bytes()[:kept])
+    warnings: list[str] = []
+    with opened(path, warnings) as log:
+        log.truncate(length)
+    assert "rows are missing" in warnings[0]
+
+
 def test_a_file_that_somebody_deleted_goes_on_with_a_warning(path: Path) -> None:
     with opened(path) as log:
         log.append(row(1))
