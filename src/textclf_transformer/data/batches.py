@@ -128,7 +128,7 @@ class MlmBatches:
             # the row is masked before it is padded, so that its batch mates cannot shift the draws
             masked_row, row_labels = self._tokenizer.mask_input_for_mlm(
                 torch.from_numpy(row),
-                torch.zeros(len(row), dtype=torch.bool),
+                torch.zeros(len(row), dtype=torch.bool, device="cpu"),
                 mask_p=self._mask_p,
                 mask_token_p=self._mask_token_p,
                 random_token_p=self._random_token_p,

@@ -148,7 +148,7 @@ def collate_documents(
     return DocumentBatch(
         input_ids=torch.from_numpy(input_ids),
         attention_mask=torch.from_numpy(attention_mask),
-        chunk_counts=torch.tensor([len(document) for document in documents], dtype=torch.int64),
+        chunk_counts=torch.tensor([len(document) for document in documents], dtype=torch.int64, device="cpu"),
         labels=label_tensor(labels),
         sample_indices=torch.from_numpy(sample_indices),
         num_tokens=sum(map(len, chunks)),
@@ -160,7 +160,7 @@ def label_tensor(labels: Int64Array | None) -> Tensor | None:
     """Return labels (B,) as int64, or 0/1 of (B, L) as the float32 that binary cross-entropy wants."""
     if labels is None:
         return None
-    return torch.tensor(labels, dtype=torch.float32 if labels.ndim == 2 else torch.int64)
+    return torch.tensor(labels, dtype=torch.float32 if labels.ndim == 2 else torch.int64, device="cpu")
 
 
 def _pad(rows: Sequence[Int64Array], *, pad_token_id: int) -> tuple[Int64Array, NDArray[np.bool_]]:

@@ -237,10 +237,11 @@ def _model_inputs(batch: DocumentBatch, *, pad_token_id: int, in_chunks: bool) -
     assert batch.labels is not None
     input_ids, attention_mask = batch.input_ids, batch.attention_mask
     if in_chunks:
-        real = torch.arange(int(batch.chunk_counts.max())) < batch.chunk_counts.unsqueeze(1)  # (B, C)
+        places = torch.arange(int(batch.chunk_counts.max()), device="cpu")
+        real = places < batch.chunk_counts.unsqueeze(1)  # (B, C)
         width = input_ids.shape[1]
-        spread = torch.full((*real.shape, width), pad_token_id)
-        mask = torch.ones(*real.shape, width, dtype=torch.bool)
+        spread = torch.full((*real.shape, width), pad_token_id, device="cpu")
+        mask = torch.ones(*real.shape, width, dtype=torch.bool, device="cpu")
         spread[real], mask[real] = input_ids, attention_mask
         input_ids, attention_mask = spread, mask
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": batch.labels}

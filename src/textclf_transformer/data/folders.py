@@ -159,16 +159,21 @@ def _put_in_place(temporary: Path, target: Path, *, old: Path) -> None:
 
 @contextmanager
 def _terminated_as_exit() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit(143), so that what is half made is removed; in the main thread only."""
-    if threading.current_thread() is not threading.main_thread():
+    """Turn SIGTERM into SystemExit(143), so that what is half made is removed.
+
+    Only in the main thread, where Python can, and only where it would kill: one that is ignored, or handled
+    by the caller, say by a web server, stays so.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGTERM, leave)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

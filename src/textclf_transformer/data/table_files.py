@@ -21,7 +21,6 @@ def read_csv(path: Path, columns: Columns, *, delimiter: str) -> Iterator[Docume
         DataError: a column is missing or doubled, a row has too few or too many cells, or the quoting is
             broken.
     """
-    csv.field_size_limit(MAX_LINE_BYTES)
     lines = (line for _, line in read_lines(path))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     stem = plain_stem(path)
@@ -29,11 +28,14 @@ def read_csv(path: Path, columns: Columns, *, delimiter: str) -> Iterator[Docume
     row, warned = 0, False
     while True:
         where = f"{path}:{reader.line_num + 1}"
+        before = csv.field_size_limit(MAX_LINE_BYTES)  # of the whole process, hence back after each row
         try:
             cells = next(reader, None)
         except csv.Error as error:
             found, mend = _csv_fault(str(error))
             raise DataError("the row cannot be read", where=where, found=found, mend=mend) from error
+        finally:
+            csv.field_size_limit(before)
         if cells is None:
             break
         if not cells:

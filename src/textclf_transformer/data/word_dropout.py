@@ -46,7 +46,7 @@ class WordDropout:
         tokens = torch.from_numpy(np.concatenate(chunks))
         hidden, _ = self.tokenizer.mask_input_for_mlm(
             tokens,
-            torch.zeros(len(tokens), dtype=torch.bool),
+            torch.zeros(len(tokens), dtype=torch.bool, device="cpu"),
             mask_p=self.share,
             mask_token_p=1.0,
             random_token_p=0.0,

@@ -103,11 +103,11 @@ def _occlusion_drops(
     count = len(vectors)
     if count == 1:
         return None
-    places = torch.arange(count - 1)
+    places = torch.arange(count - 1, device="cpu")
     without = []
-    for left_out in torch.arange(count).split(max(1, _VECTORS_AT_ONCE // (count - 1))):
+    for left_out in torch.arange(count, device="cpu").split(max(1, _VECTORS_AT_ONCE // (count - 1))):
         variants = places + (places >= left_out.unsqueeze(1))  # (variants, C − 1), all places but one
-        counts = torch.full((len(variants),), count - 1)
+        counts = torch.full((len(variants),), count - 1, device="cpu")
         output = run.model.classify_vectors(vectors[send(variants.flatten(), vectors.device)], counts)
         without.append(output["logits"].float().cpu().numpy())
     decided = predicted_labels(logits, multi_label=run.multi_label, thresholds=run.thresholds)

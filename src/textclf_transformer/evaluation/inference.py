@@ -22,14 +22,15 @@ from textclf_transformer.training.signals import EvaluationInterrupted
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` in evaluation mode without gradients; restore its mode afterwards."""
-    was_training = model.training
+    """Put ``model`` in evaluation mode without gradients; give each module its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.inference_mode():
             yield
     finally:
-        model.train(was_training)
+        for module, was_training in modes:
+            module.training = was_training
 
 
 def document_logits(

@@ -276,7 +276,8 @@ def _load_model(
     with torch.device("meta"):
         check_fit(build(), content["model"], source=str(path))
     # the random weights of the new model are overwritten; the caller's random stream must not notice them
-    with torch.random.fork_rng(devices=[]):
-        model = build()
+    # nor do the caller's default device and dtype decide what is loaded
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        model = build().float()
     load_strict(model, content["model"], source=str(path))
     return model.to(device).eval()

@@ -20,7 +20,7 @@ def _random_bytes(count: int) -> Tensor:
     The lower bound is given because the default range of ``random_`` for int64 leaves out the sign bit, which
     would halve the range of every eighth byte.
     """
-    words = torch.empty(-(-count // _BYTES_PER_WORD), dtype=torch.int64).random_(-(2**63), None)
+    words = torch.empty(-(-count // _BYTES_PER_WORD), dtype=torch.int64, device="cpu").random_(-(2**63), None)
     return words.view(torch.uint8)[:count]
 
 

@@ -97,7 +97,8 @@ class SequenceGroup:
 
     def _beyond(self) -> Tensor:
         """Return (b, s) bool, True behind the end of a sequence."""
-        return torch.arange(self.length) >= torch.tensor(self.lengths).unsqueeze(1)
+        lengths = torch.tensor(self.lengths, device="cpu")
+        return torch.arange(self.length, device="cpu") >= lengths.unsqueeze(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +168,7 @@ class SequenceLayout:
     @cached_property
     def cumulative_lengths(self) -> Tensor:
         """(B + 1,) int32: sequence b is tokens ``cumulative_lengths[b]`` to ``cumulative_lengths[b + 1]``."""
-        ends = torch.tensor((0, *self.lengths), dtype=torch.int64).cumsum(dim=0)
+        ends = torch.tensor((0, *self.lengths), dtype=torch.int64, device="cpu").cumsum(dim=0)
         return send(ends.to(torch.int32), self.device)
 
     @cached_property

@@ -104,7 +104,8 @@ def _to_gradient_in_two_bytes(logits: Tensor, target: Tensor) -> tuple[Tensor, T
     torch.softmax(logits, dim=1, out=logits)
     target_prob = logits.gather(1, target).float()
     # scatter_ takes as long as the softmax in bf16
-    cells, places = logits.view(-1), (target[:, 0] + torch.arange(0, logits.numel(), logits.shape[1]))
+    rows = torch.arange(0, logits.numel(), logits.shape[1], device=logits.device)
+    cells, places = logits.view(-1), target[:, 0] + rows
     # What the other classes have, and not 1 - p: rounded, p is 1 for a target that is sure.
     cells.index_fill_(0, places, 0.0)
     others = logits.sum(dim=1, keepdim=True)

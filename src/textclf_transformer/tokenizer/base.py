@@ -76,12 +76,12 @@ class TokenizerWrapper:
         # The highest id, not the number of tokens: a vocabulary may have holes, and an embedding is indexed
         # by id.
         self.vocab_size: int = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-        self._is_special = torch.zeros(self.vocab_size, dtype=torch.bool)
+        self._is_special = torch.zeros(self.vocab_size, dtype=torch.bool, device="cpu")
         self._is_special[list(self.special_token_ids)] = True
         regular = sorted(
             set(tokenizer.get_vocab(with_added_tokens=True).values()) - set(self.special_token_ids)
         )
-        self._regular_ids = torch.tensor(regular, dtype=torch.int64)
+        self._regular_ids = torch.tensor(regular, dtype=torch.int64, device="cpu")
 
     @classmethod
     def load(cls, vocab_dir: Path | str) -> Self:

@@ -75,14 +75,14 @@ def mask_tokens(
     device = input_ids.device
     # One uniform number per position decides both questions: below mask_p the token is a target, and where it
     # lies below that says what becomes of it. This runs once per sample in the data path, so few operations
-    # matter.
-    draw = torch.rand(input_ids.shape, generator=generator).to(device)
+    # matter. Device and dtype are named because a caller may have set other defaults, which draw otherwise.
+    draw = torch.rand(input_ids.shape, generator=generator, dtype=torch.float32, device="cpu").to(device)
     open_to_choice = ~(is_special.to(device)[input_ids] | attention_mask)
     labels = input_ids.masked_fill(~(open_to_choice & (draw < mask_p)), IGNORE_INDEX)
     to_mask = open_to_choice & (draw < mask_p * mask_token_p)
     to_random = open_to_choice & (draw < mask_p * (mask_token_p + random_token_p)) & ~to_mask
     ids = input_ids.masked_fill(to_mask, mask_token_id)
     count = int(to_random.sum())
-    picked = torch.randint(len(regular_ids), (count,), generator=generator)
+    picked = torch.randint(len(regular_ids), (count,), generator=generator, device="cpu")
     ids[to_random] = regular_ids[picked].to(device)
     return ids, labels
