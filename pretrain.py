@@ -5,7 +5,7 @@ from __future__ import annotations
 if __name__ == "__main__":
     from textclf_transformer.training.signals import die_of_interrupt
 
-    die_of_interrupt()  # while the rest is imported; ``run_command`` ends it
+    die_of_interrupt()  # while the rest is imported, and while Python ends
 
 import argparse
 from collections.abc import Mapping, Sequence

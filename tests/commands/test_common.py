@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -17,7 +18,9 @@ import pytest
 import torch
 
 from textclf_transformer import __version__
+from textclf_transformer.commands import cli
 from textclf_transformer.commands.common import add_override_flag, command_parser, run_command, warn
+from textclf_transformer.commands.streams import encoding_of_stdout, stdout_is_terminal
 from textclf_transformer.errors import (
     CheckpointError,
     ConfigError,
@@ -124,7 +127,9 @@ def test_ctrl_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
 SECOND_SIGNAL = """
 import atexit, os, signal
 from textclf_transformer.commands.common import command_parser, run_command
-from textclf_transformer.training.signals import StopSignal
+from textclf_transformer.training.signals import StopSignal, die_of_interrupt
+
+die_of_interrupt()  # as pretrain.py begins
 
 def stopped(arguments):
     with StopSignal() as stop:
@@ -291,3 +296,69 @@ def test_warnings_of_the_package_are_one_line_each_text_once(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: ") and "neither present nor predicted" in line
     assert [str(warning.message) for warning in recwarn] == ["of somebody else"]
+
+
+def test_ctrl_c_is_the_callers_again_after_a_stopped_run() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit):
+            run(raising(SystemExit(130)))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert cli.main(["compare", "--version"]) == 0
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        assert run(lambda arguments: signal.getsignal(signal.SIGINT) is not signal.default_int_handler) == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_stdout_is_a_callers_again_with_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1", errors="replace")
+    monkeypatch.setattr(sys, "stdout", stream)
+
+    def body(arguments: argparse.Namespace) -> None:
+        print("\u2013")
+        with encoding_of_stdout("utf-8", errors="strict"):
+            print("\u2013")
+        print("\u2013")
+
+    assert run(body) == 0
+    assert (stream.encoding, stream.errors) == ("latin-1", "replace")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"\\u2013\n\xe2\x80\x93\n\\u2013\n"  # type: ignore[attr-defined]
+
+
+class Tee:
+    """What a caller may put in stdout's place: it writes, and has neither isatty nor fileno nor encoding."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.is_broken = False
+
+    def write(self, text: str) -> int:
+        if self.is_broken:
+            raise BrokenPipeError
+        self.text += text
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
+def test_stdout_may_be_any_object_that_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    tee = Tee()
+    monkeypatch.setattr(sys, "stdout", tee)
+    assert not stdout_is_terminal()
+    with encoding_of_stdout("utf-8", errors="strict"):
+        assert run(lambda arguments: print("there")) == 0
+    assert tee.text == "there\n"
+    tee.is_broken = True
+    assert run(lambda arguments: print("gone")) == 0
+
+
+def test_a_closed_stdout_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.TextIOWrapper(io.BytesIO())
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", closed)
+    assert run(lambda arguments: print("nobody reads this")) == 0

@@ -7,15 +7,18 @@ import copy
 import csv
 import random
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 from end_to_end.conftest import Checkout
 
+import pretrain
 from textclf_transformer import (
     RobertaForMaskedLM,
     create_classification_dataloader,
@@ -134,6 +137,46 @@ def test_a_limit_of_csv_files_is_the_callers(tmp_path: Path) -> None:
         assert csv.field_size_limit() == 2 * MAX_LINE_BYTES
     finally:
         csv.field_size_limit(before)
+
+
+def test_a_training_leaves_the_number_of_threads(pretrained: Checkout) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        pretrained.run(pretrain.main, "pre", "--dry-run", "--set", "training.num_threads=1")
+        assert torch.get_num_threads() == 2
+        assert pretrain.main(["pre", "--resume", "never", "--set", "training.num_threads=1"]) == 4
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_interrupted_training_can_be_called_again_and_leaves_no_wandb_run_open(
+    pretrained: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[MagicMock] = []
+
+    def init(**settings: Any) -> MagicMock:
+        runs.append(MagicMock(id=str(len(runs))))
+        return runs[-1]
+
+    monkeypatch.setitem(sys.modules, "wandb", MagicMock(init=init, run=None))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    arguments = ["pre", "--overwrite", "--quiet", *("--set", "logging.use_wandb=true")]
+    with monkeypatch.context() as patch:
+        patch.setattr("textclf_transformer.training.loop.train_step", ctrl_c)
+        assert pretrain.main(arguments) == 130
+    assert pretrain.main([*arguments, "--set", "training.epochs=1"]) == 0
+    first, second = runs
+    first.finish.assert_called_once_with(exit_code=1)
+    first.log.assert_not_called()
+    second.finish.assert_called_once_with()
+    second.log.assert_called()
+
+
+def ctrl_c(*args: Any, **kwargs: Any) -> None:
+    """Stands in for a step during which Ctrl-C comes before the run has a stop signal, as in a thread."""
+    raise KeyboardInterrupt
 
 
 def rows(run: LoadedRun) -> list[dict[str, Any]]:

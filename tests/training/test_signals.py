@@ -12,7 +12,7 @@ import pytest
 from toys import Run, ToyBatches, same_bits
 
 from textclf_transformer.training.checkpoint import load_checkpoint
-from textclf_transformer.training.signals import StopSignal, die_of_interrupt, raise_on_interrupt
+from textclf_transformer.training.signals import StopSignal, die_of_interrupt, raising_on_interrupt
 
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
@@ -32,7 +32,7 @@ def test_the_first_signal_is_only_noted_and_handlers_come_back(number: signal.Si
 def test_the_second_signal_leaves_at_once(first: str, second: str, code: int) -> None:
     program = f"""
 import os, signal
-from textclf_transformer.training.signals import StopSignal, die_of_interrupt, raise_on_interrupt
+from textclf_transformer.training.signals import StopSignal
 with StopSignal() as stop:
     try:
         os.kill(os.getpid(), signal.{first})
@@ -79,7 +79,8 @@ def test_an_interrupt_that_somebody_ignores_or_handles_stays_so(handler: Any) ->
     before = signal.signal(signal.SIGINT, handler)
     try:
         die_of_interrupt()
-        raise_on_interrupt()
+        with raising_on_interrupt():
+            assert signal.getsignal(signal.SIGINT) is handler
         assert signal.getsignal(signal.SIGINT) is handler
     finally:
         signal.signal(signal.SIGINT, before)
@@ -90,8 +91,9 @@ def test_an_interrupt_is_an_exception_again_once_the_imports_are_done() -> None:
     try:
         die_of_interrupt()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
-        raise_on_interrupt()
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with raising_on_interrupt():
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGINT, before)
 

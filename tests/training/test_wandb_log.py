@@ -19,6 +19,7 @@ class FakeRun:
         self.id = run_id
         self.rows: list[dict[str, Any]] = []
         self.finished = self.broken = False
+        self.exit_code: int | None = None
 
     def define_metric(self, name: str, step_metric: str | None = None) -> None:
         pass
@@ -28,8 +29,9 @@ class FakeRun:
             raise ConnectionError("no network")
         self.rows.append(row)
 
-    def finish(self) -> None:
+    def finish(self, exit_code: int = 0) -> None:
         self.finished = True
+        self.exit_code = exit_code
 
 
 class FakeWandb:
@@ -38,6 +40,7 @@ class FakeWandb:
     def __init__(self) -> None:
         self.arguments: dict[str, Any] = {}
         self.runs: dict[str, FakeRun] = {}
+        self.run: Any = None  # the open one
 
     plot = SimpleNamespace(confusion_matrix=lambda **values: values)
 
@@ -88,6 +91,13 @@ def test_no_key_is_an_error_and_no_prompt(
     assert "planted-secret" not in repr(wandb.arguments)
 
 
+def test_an_open_run_of_the_callers_is_left_alone(tmp_path: Path, wandb: FakeWandb) -> None:
+    wandb.run = SimpleNamespace(name="mine")
+    with pytest.raises(ConfigError, match=r"open.*found mine.*wandb\.finish\(\)"):
+        started(tmp_path)
+    assert wandb.arguments == {}
+
+
 def test_neither_code_nor_output_is_sent(tmp_path: Path, wandb: FakeWandb) -> None:
     started(tmp_path)
     settings = wandb.arguments["settings"]
@@ -128,6 +138,20 @@ def test_a_failure_is_a_warning(tmp_path: Path, wandb: FakeWandb) -> None:
     log.finish()
     assert len(warnings) == 1
     assert "no network" in warnings[0]
+
+
+@pytest.mark.parametrize(("kind", "ended"), [(KeyboardInterrupt, True), (None, False)])
+def test_an_exception_ends_the_run_without_what_waits(
+    tmp_path: Path, wandb: FakeWandb, kind: type[BaseException] | None, ended: bool
+) -> None:
+    log = started(tmp_path)
+    log.add({"step": 1, "split": "train", "loss": 2.0})
+    log.end_after(kind, None, None)
+    run = wandb.runs["new"]
+    assert (run.finished, run.exit_code) == (ended, 1 if ended else None)
+    assert run.rows == []
+    log.finish()
+    assert run.rows == ([] if ended else [{"step": 1, "train/loss": 2.0}])
 
 
 def test_a_resumed_run_goes_on_with_its_own_and_sends_each_row_once(tmp_path: Path, wandb: FakeWandb) -> None:

@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the verb that ``argv`` (default: the process's arguments) begins with; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments and arguments[0] in VERBS:
-        die_of_interrupt()
+        if argv is None:  # a caller's process keeps its Ctrl-C
+            die_of_interrupt()
         module = importlib.import_module(VERBS[arguments[0]][0])
         return int(module.main(arguments[1:]))
     return run_command(_parser(), arguments, _without_verb)

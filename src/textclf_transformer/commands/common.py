@@ -24,7 +24,7 @@ from typing import NoReturn, TextIO
 from textclf_transformer import __version__
 from textclf_transformer.allocator import settle_allocator
 from textclf_transformer.commands.streams import (
-    escape_what_stdout_lacks,
+    encoding_of_stdout,
     lead_nowhere,
     messages_that_may_be_lost,
     open_missing_streams,
@@ -37,7 +37,7 @@ from textclf_transformer.errors import (
     is_out_of_memory,
     printable,
 )
-from textclf_transformer.training.signals import die_of_interrupt, raise_on_interrupt
+from textclf_transformer.training.signals import raising_on_interrupt
 
 EXIT_FAULT = 1
 EXIT_STORAGE = StorageError.exit_code
@@ -158,10 +158,12 @@ def run_command(
     Returns:
         0, the exit code of a ``UserError``, 6 for a disk or permission fault, 130 after Ctrl-C, 1 for a fault
         of ours.
+
+    Raises:
+        SystemExit: a signal has stopped a training.
     """
     open_missing_streams()
-    escape_what_stdout_lacks()
-    with messages_that_may_be_lost():
+    with encoding_of_stdout(errors="backslashreplace"), messages_that_may_be_lost():
         return _run_to_exit_code(parser, sys.argv[1:] if argv is None else list(argv), body)
 
 
@@ -172,17 +174,14 @@ def _run_to_exit_code(
 ) -> int:
     settle_allocator()
     try:
-        raise_on_interrupt()
-        return _parse_and_run(parser, arguments, body)
+        with raising_on_interrupt():
+            return _parse_and_run(parser, arguments, body)
     except BrokenPipeError:
         lead_nowhere(sys.stdout)  # its reader has left, as ``| head`` does; nobody is there to read more
         return 0
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except SystemExit:  # a signal has stopped the run
-        die_of_interrupt()  # the second Ctrl-C may come while Python shuts down
-        raise
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()

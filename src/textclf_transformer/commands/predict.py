@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from textclf_transformer.atomic import atomic_write
 from textclf_transformer.commands.common import command_parser, run_command, warn
 from textclf_transformer.commands.outputs import check_output
 from textclf_transformer.commands.prediction_lines import csv_lines, jsonl_lines
+from textclf_transformer.commands.streams import encoding_of_stdout, stdout_is_terminal
 from textclf_transformer.commands.text_input import add_column_flags, add_id_column_flag
 from textclf_transformer.data.corpus import FORMATS, STDIN_FORMATS, Corpus
 from textclf_transformer.data.text_files import STDIN
@@ -83,7 +83,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     run = load_run(arguments.run, trust_code=arguments.trust_code, float32=arguments.float32)
     if run.thresholds is not None and not arguments.quiet:
         _tell_thresholds(run.label_names, run.thresholds)
-    count = _Count(to_screen=arguments.out is None and sys.stdout.isatty(), quiet=arguments.quiet)
+    count = _Count(to_screen=arguments.out is None and stdout_is_terminal(), quiet=arguments.quiet)
     predictions = count.watch(predict_documents(run, corpus, explain=arguments.explain))
     if _format(arguments) == "jsonl":
         lines = jsonl_lines(predictions)
@@ -156,11 +156,12 @@ def _format(arguments: argparse.Namespace) -> str:
 
 def _print(lines: Iterator[str]) -> None:
     # a document's id or label must not drive the terminal; a file or a pipe gets them as they are
-    is_terminal = sys.stdout.isatty()
-    if not is_terminal and isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # the same bytes as with --out, whatever the locale
-    for line in lines:
-        sys.stdout.write(printable(line.removesuffix("\n")) + "\n" if is_terminal else line)
+    if stdout_is_terminal():
+        for line in lines:
+            sys.stdout.write(printable(line.removesuffix("\n")) + "\n")
+        return
+    with encoding_of_stdout("utf-8", errors="strict"):  # the same bytes as with --out, whatever the locale
+        sys.stdout.writelines(lines)
 
 
 if __name__ == "__main__":

@@ -11,21 +11,44 @@ from typing import Any, TextIO, cast
 
 
 def open_missing_streams() -> None:
-    """Give the process the standard streams that it was started without, as by ``2>&-``; they lead nowhere.
+    """Give the process the standard streams that it was started without, as by ``2>&-``, or that a caller has
+    closed; they lead nowhere.
 
     Python has None in their place. And the system hands the lowest free number to the next file that is
     opened: what a library prints to "descriptor 2" would land in a checkpoint.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None or getattr(stream, "closed", False):
             null = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, os.fdopen(null, mode, encoding="utf-8"))
 
 
-def escape_what_stdout_lacks() -> None:
-    """Show a character that stdout has no code for (LC_ALL=C, Latin-1) as ``\\u2013``, as stderr does."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+def stdout_is_terminal() -> bool:
+    """Whether stdout is a terminal; an object of a caller that cannot tell is none."""
+    return bool(getattr(sys.stdout, "isatty", bool)())
+
+
+@contextlib.contextmanager
+def encoding_of_stdout(encoding: str | None = None, *, errors: str) -> Iterator[None]:
+    """Have stdout encode what is written inside otherwise; the former settings come back.
+
+    Args:
+        encoding: of the characters; None: the one that stdout has.
+        errors: what becomes of a character without a code: ``backslashreplace`` shows it as ``\\u2013``, as
+            stderr does.
+    """
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+    encoding_before, errors_before = stream.encoding, stream.errors
+    stream.reconfigure(encoding=encoding or stream.encoding, errors=errors)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):  # full, left by its reader, or closed meanwhile
+            stream.reconfigure(encoding=encoding_before, errors=errors_before)
 
 
 @contextlib.contextmanager
@@ -40,8 +63,8 @@ def lead_nowhere(stream: TextIO) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, stream.fileno())
-    except (OSError, ValueError):
-        pass  # no real file (a test captures it), so nothing is flushed at the end either
+    except (OSError, ValueError, AttributeError):
+        pass  # no real file (a test or a notebook captures it), so nothing is flushed at the end either
     finally:
         os.close(null)
 

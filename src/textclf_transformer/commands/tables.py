@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from textclf_transformer.commands.streams import stdout_is_terminal
 from textclf_transformer.errors import printable
 
 WIDTH_ELSEWHERE = 160
@@ -34,7 +35,7 @@ class _Results(Console):
 
 def results_console() -> Console:
     """Return a console on stdout; numbers and names are not coloured by their looks."""
-    width = None if sys.stdout.isatty() else WIDTH_ELSEWHERE
+    width = None if stdout_is_terminal() else WIDTH_ELSEWHERE
     return _Results(file=sys.stdout, width=width, highlight=False)
 
 

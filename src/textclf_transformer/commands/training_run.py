@@ -129,26 +129,37 @@ def open_run(
     training = config.training
     settle_libraries()
     device = resolve_device(training.device)
-    if device.index is not None:
-        torch.cuda.set_device(device)  # what a GPU can do is asked of the current one
-    if training.num_threads is not None:
-        torch.set_num_threads(training.num_threads)
     budget = training.tokens_per_micro_batch
-    context = RunContext(
-        arguments=arguments,
-        run=RunFolder.locate(kind, arguments.name, config.experiment.output_dir),
-        config=config,
-        device=device,
-        amp_dtype=choose_amp_dtype(device, use_amp=training.use_amp, amp_dtype=training.amp_dtype),
-        micro_batch_tokens=AUTO_MICRO_BATCH_TOKENS[device.type] if budget == "auto" else budget,
-    )
-    with _named_shortages():
+    with _computing_on(device, num_threads=training.num_threads), _named_shortages():
+        context = RunContext(
+            arguments=arguments,
+            run=RunFolder.locate(kind, arguments.name, config.experiment.output_dir),
+            config=config,
+            device=device,
+            amp_dtype=choose_amp_dtype(device, use_amp=training.use_amp, amp_dtype=training.amp_dtype),
+            micro_batch_tokens=AUTO_MICRO_BATCH_TOKENS[device.type] if budget == "auto" else budget,
+        )
         if arguments.dry_run:
             yield context
             return
         with RunLock(context.run):
             _refuse_to_go_on(context)
             yield context
+
+
+@contextlib.contextmanager
+def _computing_on(device: torch.device, *, num_threads: int | None) -> Iterator[None]:
+    """Set the number of threads, None: torch's own, and the current GPU; a caller gets theirs back."""
+    threads_before = torch.get_num_threads()
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    try:
+        # what a GPU can do is asked of the current one
+        with torch.cuda.device(device) if device.index is not None else contextlib.nullcontext():
+            yield
+    finally:
+        if num_threads is not None:
+            torch.set_num_threads(threads_before)
 
 
 @contextlib.contextmanager

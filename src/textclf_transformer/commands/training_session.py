@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping
@@ -67,6 +68,7 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
     progress = Progress(quiet=context.arguments.quiet, health=task.health)
     checkpointer = Checkpointer(run, extra=current, warn=warn)
     with (
+        contextlib.ExitStack() as at_the_end,
         StopSignal() as stop_signal,
         MetricsLog(run.inside(logging.train_csv), TRAIN_COLUMNS, warn=warn) as train_log,
         MetricsLog(run.inside(logging.eval_csv), eval_columns(task.metric_names), warn=warn) as eval_log,
@@ -90,6 +92,8 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
                 progress.message(f"going on after step {loop.state.step}")
                 forget_what_was_measured_otherwise(saved, loop)
         log.wandb_log = wandb_log = _open_wandb(context, config_dict, saved)
+        if wandb_log is not None:
+            at_the_end.push(wandb_log.end_after)
         report = {**begin_report(context, task.model, task.facts), "data": dict(task.data_report)}
         write_run_files(run, config_dict, task.tokenizer, report)
         if saved is not None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -31,11 +31,21 @@ def die_of_interrupt() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def raise_on_interrupt() -> None:
-    """Undo ``die_of_interrupt``: Ctrl-C is a KeyboardInterrupt again, and work in hand can be cleared up."""
+@contextlib.contextmanager
+def raising_on_interrupt() -> Iterator[None]:
+    """Where Ctrl-C would end the process, make it a KeyboardInterrupt inside: work in hand can be cleared up.
+
+    Afterwards it is as before: in a command, a second Ctrl-C is quiet while Python shuts down.
+    """
     in_main_thread = threading.current_thread() is threading.main_thread()
-    if in_main_thread and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_to_its_end(command: Sequence[str], *, cwd: Path) -> int:

@@ -38,7 +38,8 @@ class WandbLog:
         run_id: to store in the checkpoint.
 
     Raises:
-        ConfigError: the package is not installed, there is no key, or W&B refuses the run.
+        ConfigError: the package is not installed, there is no key, another run is open in this process, or
+            W&B refuses the run.
     """
 
     def __init__(
@@ -64,6 +65,12 @@ class WandbLog:
             raise ConfigError(
                 "W&B needs a key in the environment variable WANDB_API_KEY",
                 mend="set it, or WANDB_MODE=offline, or logging.use_wandb=false",
+            )
+        if (open_run := getattr(wandb, "run", None)) is not None:  # it takes in whatever is started
+            raise ConfigError(
+                "a W&B run of this process is open, and would take up this one's rows",
+                found=open_run.name,
+                mend="end it with wandb.finish(), or set logging.use_wandb=false",
             )
         self._warn = warn
         self._waiting: list[dict[str, Any]] = []
@@ -131,6 +138,15 @@ class WandbLog:
         """Send what waits and end the W&B run."""
         self.commit()
         self._guarded(lambda: self._run.finish())
+
+    def end_after(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the W&B run where an exception ends the training; what waits is in no checkpoint.
+
+        A process that goes on, as a notebook's does, would send its next training into the same run.
+        """
+        if kind is not None:
+            self._guarded(lambda: self._run.finish(exit_code=1))
+            self._run = None
 
     def _guarded(self, call: Callable[[], object]) -> None:
         if self._run is None:
