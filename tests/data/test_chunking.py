@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -111,3 +113,8 @@ def test_a_sequence_without_room_for_a_token_is_refused():
 def test_numbers_that_fit_into_no_array_are_refused(chunk_size: int, max_chunks: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         chunk_counts([5, 9], chunk_size=chunk_size, stride=6, max_chunks=max_chunks)
+
+
+def test_the_largest_number_that_fits_means_all_chunks() -> None:
+    counts = chunk_counts([5, 9, 10**9], chunk_size=8, stride=6, max_chunks=sys.maxsize)
+    assert counts.tolist() == [1, 2, 166_666_667]

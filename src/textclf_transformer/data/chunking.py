@@ -17,11 +17,11 @@ from textclf_transformer.errors import ConfigError
 SPECIAL_TOKENS_PER_ROW = 2
 """[CLS] in front and [SEP] at the end of every chunk and every pretraining row."""
 
-# Far more than anything has; larger numbers fit into no array of places.
+# Far more than any encoder reads.
 _MOST_TOKENS = 1 << 20
 
-MOST_CHUNKS = 1 << 40
-"""The largest ``max_chunks`` that is taken: all chunks of any document."""
+MOST_CHUNKS = 2**63 - 1
+"""The largest ``max_chunks`` that is taken: all chunks of any document. A larger one fits into no array."""
 
 
 def check_chunking(*, chunk_size: int, stride: int, max_chunks: int) -> None:
@@ -53,7 +53,7 @@ def check_chunking(*, chunk_size: int, stride: int, max_chunks: int) -> None:
         raise ConfigError("chunking.max_chunks is too small", found=max_chunks, expected="1 or more")
     if max_chunks > MOST_CHUNKS:
         raise ConfigError(
-            "chunking.max_chunks is too large", found=max_chunks, expected=f"at most {MOST_CHUNKS:,}"
+            "chunking.max_chunks is too large", found=max_chunks, expected=f"at most {MOST_CHUNKS}"
         )
 
 
