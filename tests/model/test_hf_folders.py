@@ -523,3 +523,16 @@ def test_a_head_that_does_not_fit_is_refused(case: str, tmp_path: Path) -> None:
         HierarchicalRobertaForClassification.from_hf(tmp_path)
     assert isinstance(caught.value, CheckpointError)
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1.5, -0.5])
+@pytest.mark.parametrize("pooling", ["transformer", "multihead", "mean"])
+def test_a_dropout_that_is_none_is_refused(pooling: str, value: float, tmp_path: Path) -> None:
+    model = HierarchicalRobertaForClassification(make_encoder(), num_labels=3, pooling=pooling)
+    model.to_hf(tmp_path)
+    path = tmp_path / "head.json"
+    head = json.loads(path.read_text(encoding="utf-8"))
+    head["settings"]["attention_dropout"] = value
+    path.write_text(json.dumps(head), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"head\.json; found"):
+        HierarchicalRobertaForClassification.from_hf(tmp_path)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from textclf_transformer.model.attention import check_backend, check_heads
-from textclf_transformer.model.dropout import Dropout, dropout
+from textclf_transformer.model.dropout import Dropout, check_probability, dropout
 from textclf_transformer.model.layout import (
     Selection,
     SequenceGroup,
@@ -82,7 +82,7 @@ class DisentangledSelfAttention(nn.Module):
         backend: "explicit" or "fused", as in ``attend``; the same numbers to rounding.
 
     Raises:
-        ValueError: H does not divide D, or the backend is another.
+        ValueError: H does not divide D, the backend is another, or a drop probability is none.
     """
 
     def __init__(
@@ -98,6 +98,7 @@ class DisentangledSelfAttention(nn.Module):
         check_heads(num_attention_heads, hidden_size)
         backends = {"explicit": _explicit_attention, "fused": _fused_attention}
         check_backend(backend, backends)
+        check_probability(attention_probs_dropout_prob)
         self.num_attention_heads = num_attention_heads
         self.dropout_prob = attention_probs_dropout_prob
         self.attention = backends[backend]

@@ -66,6 +66,12 @@ def dropout(inputs: Tensor, *, p: float, training: bool) -> Tensor:
     return (inputs * keep.to(inputs.dtype)).mul_(scale)
 
 
+def check_probability(p: float) -> None:
+    """Raise ValueError unless ``p`` is a drop probability: at least 0 and below 1; NaN is none."""
+    if not 0 <= p < 1:
+        raise ValueError(f"a drop probability must be at least 0 and below 1, found {p}")
+
+
 class Dropout(nn.Module):
     """``dropout`` as a module, active in training mode.
 
@@ -78,8 +84,7 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"a drop probability must be at least 0 and below 1, found {p}")
+        check_probability(p)
         self.p = p
 
     def forward(self, inputs: Tensor) -> Tensor:

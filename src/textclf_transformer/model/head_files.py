@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -98,6 +99,8 @@ def _build(kind: type[Classifier], encoder: RobertaModel, settings: object, *, w
     for name, value in settings.items():
         if type(value) not in types[name]:
             raise CheckpointError(f"the setting {name} has a wrong type", where=where, found=repr(value))
+        if isinstance(value, float) and not math.isfinite(value):  # JSON has none, but Python reads them
+            raise CheckpointError(f"the setting {name} is no number", where=where, found=value)
     try:
         return kind(encoder, **settings)
     except (ValueError, RuntimeError, TypeError) as fault:  # of torch, for what fits into no 64 bits

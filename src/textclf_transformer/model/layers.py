@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from textclf_transformer.model.attention import attend, check_backend, check_heads
 from textclf_transformer.model.disentangled import ContentEmbeddings, DisentangledSelfAttention
-from textclf_transformer.model.dropout import Dropout
+from textclf_transformer.model.dropout import Dropout, check_probability
 from textclf_transformer.model.layout import Selection, SequenceLayout
 from textclf_transformer.model.linear import Linear, linear
 
@@ -102,7 +102,7 @@ class SelfAttention(nn.Module):
         backend: see ``attend``.
 
     Raises:
-        ValueError: H does not divide D, or the backend is unknown.
+        ValueError: H does not divide D, the backend is unknown, or the drop probability is none.
     """
 
     def __init__(
@@ -111,6 +111,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         check_heads(num_attention_heads, hidden_size)
         check_backend(backend)
+        check_probability(attention_probs_dropout_prob)
         self.num_attention_heads = num_attention_heads
         self.dropout_prob = attention_probs_dropout_prob
         self.backend = backend

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from textclf_transformer.model.attention import check_heads
-from textclf_transformer.model.dropout import Dropout
+from textclf_transformer.model.dropout import Dropout, check_probability
 from textclf_transformer.model.layers import EncoderLayer
 from textclf_transformer.model.layout import SequenceLayout, unpack
 from textclf_transformer.utils import send
@@ -205,8 +205,10 @@ def build_pooling(
         layer_norm_eps: added to the variance (transformer).
 
     Raises:
-        ValueError: the name is unknown, or H does not divide D.
+        ValueError: the name is unknown, H does not divide D, or a drop probability is none, used or not.
     """
+    check_probability(attention_dropout)
+    check_probability(hidden_dropout)
     if name in {"attention", "multihead"}:
         return AttentionPooling(
             hidden_size=hidden_size,
