@@ -81,7 +81,11 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
         if saved is None:
             progress.message(parameters_in_words(task.model))
         else:
-            loop.load_state_dict(saved.state, other_phases=phases_changed(saved.differences))
+            loop.load_state_dict(
+                saved.state,
+                other_phases=phases_changed(saved.differences),
+                source=str(checkpointer.source),
+            )
             if loop.finished and (standing := _standing_results(context, task, loop, eval_log)) is not None:
                 progress.message(f"nothing left to do: the run is finished, at step {loop.state.step}")
                 return {k: math.nan if v is None else v for k, v in (standing["test"] or {}).items()} or None

@@ -23,10 +23,14 @@ class Checkpointer:
         extra: what every checkpoint carries besides the loop's state, plain Python: config, labels,
             fingerprints …
         warn: is told what the user should know but need not act on.
+
+    Attributes:
+        source: the file that the last ``load`` took its state from.
     """
 
     def __init__(self, run: RunFolder, *, extra: Mapping[str, Any], warn: Callable[[str], None]) -> None:
         self._run = run
+        self.source = run.checkpoint
         self._extra = dict(extra)
         self._warn = warn
         # A damaged model.ckpt must not push the good one it was replaced by out of model.ckpt.prev.
@@ -45,9 +49,9 @@ class Checkpointer:
         found = load_latest(self._run.checkpoint, self._run.previous_checkpoint, warn=self._warn)
         if found is None:
             return None
-        state, path = found
-        self._current_is_good = path == self._run.checkpoint
-        require_keys(state, ("model", "optimizer", "loop", "metrics"), what=str(path))
+        state, self.source = found
+        self._current_is_good = self.source == self._run.checkpoint
+        require_keys(state, ("model", "optimizer", "loop", "metrics"), what=str(self.source))
         return state
 
     def save(self, collect: Callable[[], Mapping[str, Any]], *, required: bool) -> bool:

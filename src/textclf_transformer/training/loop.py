@@ -261,23 +261,25 @@ class TrainingLoop(Generic[BatchT]):
             "wandb_run_id": self.log.wandb_run_id,
         }
 
-    def load_state_dict(self, saved: dict[str, Any], *, other_phases: bool = False) -> None:
+    def load_state_dict(
+        self, saved: dict[str, Any], *, other_phases: bool = False, source: str = "the checkpoint"
+    ) -> None:
         """Take up a state that ``state_dict`` gave; ``check_resume`` says what may differ from its run.
 
         With ``other_phases``, of a changed freeze schedule, the optimizer's state is ``carried``.
 
         Raises:
-            CheckpointError: it belongs to another model, or lacks an entry.
+            CheckpointError: it belongs to another model, or lacks an entry; names ``source``.
         """
-        require_keys(saved, ("model", "optimizer", "scaler", "loop", "metrics"), what="the checkpoint")
+        require_keys(saved, ("model", "optimizer", "scaler", "loop", "metrics"), what=source)
         loop = saved["loop"]
         state = LoopState.from_state_dict(loop)
         require_keys(loop, ("steps_per_epoch", "total_steps"), what="the loop's state")
-        load_model_state(self.model, saved["model"])
+        load_model_state(self.model, saved["model"], source=source)
         # the optimizer of the last step done
         self._enter_phase(epoch=max(state.position - 1, 0) // loop["steps_per_epoch"])
         known = carried(saved["optimizer"], self.optimizer) if other_phases else saved["optimizer"]
-        load_optimizer_state(self.optimizer, known)
+        load_optimizer_state(self.optimizer, known, source=source)
         if self.scaler is not None and saved["scaler"] is not None:
             self.scaler.load_state_dict(saved["scaler"])
         # with another batch size the run goes on at the same share of its epochs

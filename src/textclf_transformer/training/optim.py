@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from textclf_transformer.errors import CheckpointError
+from textclf_transformer.training.state import OTHER_CHECKPOINT
 
 # Moments of RoBERTa (Liu et al. 2019, section 3.1 and table 9): a shorter second moment than Adam's default
 # is stabler.
@@ -146,13 +147,18 @@ def carry_state(before: torch.optim.Optimizer, after: torch.optim.Optimizer) -> 
     load_optimizer_state(after, {name: known.get(name, {}) for name in names} if known else {})
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, dict[str, Tensor]]) -> None:
+def load_optimizer_state(
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, dict[str, Tensor]],
+    *,
+    source: str = "the checkpoint",
+) -> None:
     """Give ``optimizer`` the state of ``optimizer_state``; its hyperparameters stay as they were built.
 
     That way a weight decay that the user changed with ``--allow-changed`` is not undone by the checkpoint.
 
     Raises:
-        CheckpointError: the state belongs to other parameters, or has other shapes.
+        CheckpointError: the state belongs to other parameters, or has other shapes; names ``source``.
         ValueError: the optimizer was built without parameter names.
     """
     parameters = {
@@ -166,7 +172,9 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, dict
     if strange or missing:
         raise CheckpointError(
             "the optimizer's state belongs to another model",
+            where=source,
             found=f"{len(missing)} without state, {len(strange)} unknown: {(missing + strange)[:5]}",
+            mend=OTHER_CHECKPOINT,
         )
     for group in optimizer.param_groups:
         expected = _REMEMBERED["momentum" in group]
@@ -174,8 +182,10 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, dict
             if state.get(name) and state[name].keys() != expected:
                 raise CheckpointError(
                     f"the state of {name} is another optimizer's",
+                    where=source,
                     found=", ".join(sorted(state[name])),
                     expected=", ".join(sorted(expected)),
+                    mend=OTHER_CHECKPOINT,
                 )
     for name, entries in state.items():
         for key, value in entries.items():
@@ -183,8 +193,10 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, dict
             if tuple(value.shape) != expected_shape:
                 raise CheckpointError(
                     f"the optimizer's {key} of {name} has another shape",
+                    where=source,
                     found=tuple(value.shape),
                     expected=str(expected_shape),
+                    mend=OTHER_CHECKPOINT,
                 )
     # an optimizer of several, as ``MuonWithAdamW`` is, names them
     for part in getattr(optimizer, "parts", (optimizer,)):

@@ -197,13 +197,13 @@ def phases_changed(differences: Iterable[Difference]) -> bool:
     return any(difference.key == "training.freeze" for difference in differences)
 
 
-def load_model_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_model_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
     """Copy a checkpoint's weights into ``model``, strictly; the loop's door to ``model.loading``.
 
     Raises:
         CheckpointError: a tensor is missing, unknown or of another shape. The model is as it was.
     """
-    load_strict(model, state, source="the checkpoint")
+    load_strict(model, state, source=source)
 
 
 def carried(state: dict[str, dict[str, Tensor]], optimizer: Optimizer) -> dict[str, dict[str, Tensor]]:

@@ -12,6 +12,9 @@ from torch.optim import Optimizer
 
 from textclf_transformer.errors import CheckpointError
 
+OTHER_CHECKPOINT = "take another checkpoint of the run"
+"""How to mend a file that is whole but not what it says."""
+
 
 class Batch(Protocol):
     """One micro-batch."""
@@ -148,4 +151,4 @@ def require_keys(state: Mapping[str, Any], keys: Iterable[str], *, what: str) ->
     """
     missing = [key for key in keys if key not in state]
     if missing:
-        raise CheckpointError(f"{what} lacks {', '.join(missing)}", mend="take another checkpoint of the run")
+        raise CheckpointError(f"{what} lacks {', '.join(missing)}", mend=OTHER_CHECKPOINT)
