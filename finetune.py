@@ -97,6 +97,9 @@ def make_model(
 ) -> HierarchicalRobertaForClassification:
     """Return the classifier around the pretrained encoder, on the run's device."""
     config = context.config
+    if config.pretrained_experiment.load_weights:
+        # a checkpoint that claims to be larger than its tensors is refused before it takes the memory
+        pretrained.check_weights()
     encoder = pretrained.build(device=context.device, amp_dtype=context.amp_dtype)
     loaded = pretrained.load_weights(encoder) if config.pretrained_experiment.load_weights else None
     model = build_classifier(

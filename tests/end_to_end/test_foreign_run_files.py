@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from end_to_end.conftest import Checkout
 from end_to_end.test_mistakes import fails
 
 import finetune
+import textclf_transformer.commands.pretrained
 from textclf_transformer.commands import compare, export, predict, report
 from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -101,7 +103,22 @@ def test_an_optimizers_moment_without_a_shape_is_refused(
     name = next(iter(content["optimizer"]))
     save_checkpoint(path, changed(content, ("optimizer", name, "exp_avg"), torch.tensor(0.0)))
     code, line = fails(capsys, finetune.main, "ft")
-    assert code == 4 and f"the optimizer's exp_avg of {name} has another shape" in line
+    assert code == 4 and f"the optimizer's exp_avg of {name} has another shape; {path}; found" in line
+    assert line.endswith("take another checkpoint of the run")
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer"])
+def test_a_state_of_another_model_is_named_by_its_file(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str], part: str
+) -> None:
+    """The file may be the one before the last."""
+    folder = folder_of(finetuned)
+    content = load_checkpoint(folder / "model.ckpt")
+    (folder / "model.ckpt").unlink()
+    name = next(iter(content["optimizer"]))
+    save_checkpoint(folder / "model.ckpt.prev", changed(content, (part, name), ...))
+    code, line = fails(capsys, finetune.main, "ft", "--set", "training.epochs=20")
+    assert code == 4 and str(folder / "model.ckpt.prev") in line
 
 
 @pytest.mark.parametrize("test", [[1], {"accuracy": "good"}, "done"])
@@ -121,6 +138,26 @@ def test_the_run_of_an_older_version_is_exported(finetuned: Checkout) -> None:
     save_checkpoint(best, changed(older, ("config", "training", "best_metric"), ...))
     finetuned.run(export.main, "ft", "out")
     assert "The encoder started from the pretraining run" in Path("out/README.md").read_text(encoding="utf-8")
+
+
+def test_a_finetuning_builds_no_encoder_larger_than_its_tensors(
+    pretrained: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrained.finetuning("x", "pre")
+    best = folder_of(pretrained, "pretraining", "pre") / "best.ckpt"
+    save_checkpoint(best, changed(load_checkpoint(best), ("architecture", "num_layers"), 1000))
+    built: list[torch.device] = []
+    build = textclf_transformer.commands.pretrained.build_encoder
+
+    def watching(*args: Any, **kwargs: Any) -> Any:
+        encoder = build(*args, **kwargs)
+        built.append(next(encoder.parameters()).device)
+        return encoder
+
+    monkeypatch.setattr(textclf_transformer.commands.pretrained, "build_encoder", watching)
+    code, line = fails(capsys, finetune.main, "x")
+    assert code == 4 and "the weights do not fit the model" in line and str(best) in line
+    assert built == [torch.device("meta")]
 
 
 def test_an_export_builds_no_model_larger_than_its_tensors(
@@ -170,3 +207,19 @@ def test_a_config_that_names_no_file_for_metrics_means_the_usual_one(
     shutil.copytree(folder_of(finetuned), folder_of(finetuned, name="ft2"))
     assert compare.main(["ft", "ft2", "--no-predictions"]) == 0
     assert "train loss" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["1e308", "-1.7e308"])
+def test_metrics_that_no_training_writes_are_none(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    """Sums of them, and the span of an axis from one to the other, fit into no number."""
+    shutil.copytree(folder_of(finetuned), folder_of(finetuned, name="ft2"))
+    for name, other in (("ft", value), ("ft2", value), ("ft2", "-1e308")):
+        path = folder_of(finetuned, name=name) / "metrics" / "eval" / "metrics.csv"
+        path.write_text(f"step,split,loss\n1,val,{value}\n2,val,{other}\n1,test,{value}\n", encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert compare.main(["ft", "ft2", "--no-predictions", "--html", "page.html"]) == 0
+        assert report.main(["ft2"]) == 0
+    assert value not in capsys.readouterr().out

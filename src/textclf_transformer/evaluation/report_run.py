@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from textclf_transformer.config.reader import read_document
 from textclf_transformer.config.schema import kind_of
 from textclf_transformer.errors import ConfigError
 from textclf_transformer.experiment import Kind, RunFolder
+
+# No training writes larger numbers (a perplexity is at most e^700); sums and spans of them have to fit.
+_LARGEST = sys.float_info.max / 1000
 
 MAX_METRICS_BYTES = 200_000_000
 
@@ -194,7 +198,9 @@ def _split_facts(name: str, part: Mapping[str, Any]) -> SplitFacts:
 
 def _typed(value: Any, *types: type) -> Any:
     """Return ``value`` if it is of one of ``types``, else None: anybody can edit a JSON file."""
-    return value if isinstance(value, types) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or (isinstance(value, int | float) and abs(value) > _LARGEST):
+        return None
+    return value if isinstance(value, types) else None
 
 
 def _read_metrics(path: Path) -> list[Series]:
@@ -219,6 +225,7 @@ def _read_metrics(path: Path) -> list[Series]:
 
 def _number(cell: str | None) -> float:
     try:
-        return float(cell or "nan")
+        number = float(cell or "nan")
     except ValueError:
         return math.nan
+    return number if abs(number) <= _LARGEST else math.nan
