@@ -104,10 +104,12 @@ def check_path(value: Any, name: str, *, expected: str = "the path of a folder")
     """Refuse what a notebook gives for the path ``name`` and is none.
 
     Raises:
-        ConfigError: it is neither a string nor a path.
+        ConfigError: it is neither a string nor a path, or holds the character NUL, which no path may.
     """
     if not isinstance(value, str | os.PathLike):
         raise ConfigError("not a path", where=name, found=type(value).__name__, expected=expected)
+    if "\0" in str(value):
+        raise ConfigError("not a path", where=name, found=repr(str(value)), expected=expected)
 
 
 def seed_everything(seed: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from textclf_transformer.errors import ConfigError, DataError, UsageError
+from textclf_transformer.errors import ConfigError, DataError, StorageError, UsageError
 from textclf_transformer.tokenizer.loading import get_tokenizer, load_tokenizer, tokenizer_kind
 from textclf_transformer.tokenizer.training import train_byte_level_bpe, train_wordpiece
 from textclf_transformer.tokenizer.wordpiece_tokenizer_wrapper import WordPieceTokenizerWrapper
@@ -161,7 +161,15 @@ def test_kind_without_a_wrapper_is_refused(tmp_path: Path) -> None:
         tokenizer_kind(tmp_path)
 
 
-@pytest.mark.parametrize("folder", [None, 5, b"tokenizer"])
+@pytest.mark.parametrize("folder", [None, 5, b"tokenizer", "toke\0nizer", Path("\0")])
 def test_what_is_no_path_is_refused(folder: Any) -> None:
     with pytest.raises(ConfigError, match=r"not a path; folder; found .*, expected .* with tokenizer\.json"):
         get_tokenizer(folder)
+
+
+def test_links_in_a_circle_are_named(tmp_path: Path) -> None:
+    for name in ("tokenizer", "tokenizer.json"):
+        (tmp_path / name).symlink_to(tmp_path / name)
+    for folder in (tmp_path / "tokenizer", tmp_path):
+        with pytest.raises(StorageError, match=r"tokenizer\.json; found Too many levels of symbolic links"):
+            get_tokenizer(folder)

@@ -8,6 +8,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from textclf_transformer.atomic import storage_errors
 from textclf_transformer.errors import DataError
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -38,17 +39,23 @@ def model_type_of(text: str, path: Path) -> str:
 
 
 def read_tokenizer_text(path: Path) -> str:
-    """Return the text of a tokenizer file; DataError where there is none or it is not UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise DataError(
-            "there is no tokenizer here",
-            where=str(path),
-            mend="make one with `textclf train-tokenizer`, or name a folder that has a tokenizer.json",
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError("not UTF-8", where=str(path), found=str(error)) from error
+    """Return the text of a tokenizer file.
+
+    Raises:
+        DataError: there is none, or it is not UTF-8.
+        StorageError: the disk or the permissions keep it from being read, or links lead in a circle.
+    """
+    with storage_errors(path):
+        try:
+            return path.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise DataError(
+                "there is no tokenizer here",
+                where=str(path),
+                mend="make one with `textclf train-tokenizer`, or name a folder that has a tokenizer.json",
+            ) from error
+        except UnicodeDecodeError as error:
+            raise DataError("not UTF-8", where=str(path), found=str(error)) from error
 
 
 def named_special_tokens(path: Path) -> dict[str, str]:
