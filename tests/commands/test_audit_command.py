@@ -159,3 +159,15 @@ def test_mistakes(
     assert audit.main(arguments) == code
     error = capsys.readouterr().err.splitlines()
     assert error[-1].startswith("error: ") and words in error[-1]
+
+
+def test_empty_documents_are_always_counted_so_no_flag_leaves_them_out(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert audit.main(["corpus.jsonl", "--skip-empty"]) == 2
+    assert "unrecognized arguments: --skip-empty" in capsys.readouterr().err
+    rows = [{"text": "  ", "label": "x"}, {"text": "some words", "label": "y"}]
+    Path("empty.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    audit.main(["empty.jsonl", "--json", "out.json", "--quiet"])
+    result = json.loads(Path("out.json").read_text(encoding="utf-8"))
+    assert result["splits"][0]["empty"] == 1

@@ -15,6 +15,7 @@ from textclf_transformer.data.corpus import Corpus
 from textclf_transformer.data.table_files import _csv_fault
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import DataError, StorageError, UsageError
+from textclf_transformer.experiment import CHECKOUT
 
 
 def write_jsonl(path: Path, records: list[Any]) -> Path:
@@ -94,6 +95,17 @@ def test_cut_off_and_damaged_compression_name_the_file(tmp_path: Path, suffix: s
     damaged.write_bytes(b"this was never compressed")
     with pytest.raises(DataError, match=f"damaged.*damaged.txt{suffix}"):
         read(damaged)
+
+
+@pytest.mark.parametrize("name", ["a.ndjson", "a.text", "a.text.gz", "a.ndjson.xz"])
+def test_every_ending_that_is_read_stands_on_the_page(tmp_path: Path, name: str) -> None:
+    page = (CHECKOUT / "docs" / "own_documents.md").read_text(encoding="utf-8")
+    assert all(f"`.{ending}`" in page for ending in name.split(".")[1:])
+    packed = {"gz": gzip.compress, "xz": lzma.compress}.get(name.rpartition(".")[2], bytes)
+    text = '{"text": "some words"}' if "json" in name else "some words"
+    (tmp_path / name).write_bytes(packed(text.encode()))
+    (document,) = Corpus([tmp_path / name], label_column=None)
+    assert document.text == "some words"
 
 
 def test_plain_text_is_divided_at_blank_lines(tmp_path: Path) -> None:

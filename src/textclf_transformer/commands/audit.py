@@ -13,8 +13,8 @@ from textclf_transformer.commands.audit_tables import plot_lengths, print_audit
 from textclf_transformer.commands.common import command_parser, run_command, warn
 from textclf_transformer.commands.outputs import check_output, check_outputs_differ
 from textclf_transformer.commands.text_input import (
-    add_column_flags,
     add_label_flags,
+    add_text_column_flag,
     labelled_corpus,
     refuse_text_flags,
 )
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", help="draw the lengths into a .png, .svg or .pdf"
     )
-    add_column_flags(parser)
+    add_text_column_flag(parser)
     add_label_flags(parser)
     return run_command(parser, argv, _audit)
 

@@ -13,9 +13,9 @@ from textclf_transformer.commands.evaluation_tables import print_evaluation
 from textclf_transformer.commands.outputs import check_output
 from textclf_transformer.commands.predict import RUN_HELP, add_float32_flag
 from textclf_transformer.commands.text_input import (
-    add_column_flags,
     add_id_column_flag,
     add_label_column_flag,
+    add_text_flags,
     refuse_text_flags,
 )
 from textclf_transformer.data.corpus import FORMATS, Corpus
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_float32_flag(parser)
     add_label_column_flag(parser)
     add_id_column_flag(parser)
-    add_column_flags(parser)
+    add_text_flags(parser)
     return run_command(parser, argv, _evaluate)
 
 

@@ -13,7 +13,7 @@ from textclf_transformer.commands.common import command_parser, run_command, war
 from textclf_transformer.commands.outputs import check_output
 from textclf_transformer.commands.prediction_lines import csv_lines, jsonl_lines
 from textclf_transformer.commands.streams import encoding_of_stdout, stdout_is_terminal
-from textclf_transformer.commands.text_input import add_column_flags, add_id_column_flag
+from textclf_transformer.commands.text_input import add_id_column_flag, add_text_flags
 from textclf_transformer.data.corpus import FORMATS, STDIN_FORMATS, Corpus
 from textclf_transformer.data.text_files import STDIN
 from textclf_transformer.errors import UsageError, counted, printable
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_float32_flag(parser)
     add_id_column_flag(parser)
-    add_column_flags(parser)
+    add_text_flags(parser)
     return run_command(parser, argv, _predict)
 
 

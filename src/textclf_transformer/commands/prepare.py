@@ -11,8 +11,8 @@ from textclf_transformer.commands.common import command_parser, run_command
 from textclf_transformer.commands.outputs import check_output_folder
 from textclf_transformer.commands.prepare_summary import Split, print_summary
 from textclf_transformer.commands.text_input import (
-    add_column_flags,
     add_label_flags,
+    add_text_flags,
     labelled_corpus,
 )
 from textclf_transformer.data.corpus import FORMATS
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--no-text", action="store_true", help="keep neither the text nor the tokens' places in it"
     )
-    add_column_flags(parser)
+    add_text_flags(parser)
     add_label_flags(parser)
     return run_command(parser, argv, _prepare)
 

@@ -21,11 +21,16 @@ _DEFAULTS = {
 }
 
 
-def add_column_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that name the columns, and ``--skip-empty``."""
+def add_text_column_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--text-column``."""
     parser.add_argument(
         "--text-column", default="text", metavar="NAME", help="column of the text (default: text)"
     )
+
+
+def add_text_flags(parser: argparse.ArgumentParser) -> None:
+    """Add ``--text-column`` and ``--skip-empty``."""
+    add_text_column_flag(parser)
     parser.add_argument(
         "--skip-empty",
         action="store_true",

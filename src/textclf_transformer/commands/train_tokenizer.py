@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from textclf_transformer.commands.common import command_parser, run_command
 from textclf_transformer.commands.outputs import check_output_folder
-from textclf_transformer.commands.text_input import add_column_flags, text_corpus
+from textclf_transformer.commands.text_input import add_text_flags, text_corpus
 from textclf_transformer.data.corpus import FORMATS, Corpus
 from textclf_transformer.data.folders import building_folder
 from textclf_transformer.errors import DataError
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--cased", action="store_true", help="wordpiece: keep case and accents")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
-    add_column_flags(parser)
+    add_text_flags(parser)
     return run_command(parser, argv, _train)
 
 
