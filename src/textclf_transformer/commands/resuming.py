@@ -17,7 +17,7 @@ from textclf_transformer.errors import CheckpointError
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.training.checkpointer import Checkpointer
 from textclf_transformer.training.loop import TrainingLoop
-from textclf_transformer.training.resume import Difference, changed_measures, check_resume
+from textclf_transformer.training.resume import Difference, changed_measures, check_resume, phases_changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,17 @@ class SavedRun:
     Attributes:
         state: a checkpoint's content, its config with the defaults of keys that are newer than it.
         differences: between then and now; all of them pass.
+        source: the file.
     """
 
     state: dict[str, Any]
     differences: Sequence[Difference]
+    source: str
+
+    def give_to(self, loop: TrainingLoop[Any]) -> None:
+        """Let ``loop`` take up the state; CheckpointError where it belongs to another model."""
+        other_phases = phases_changed(self.differences)
+        loop.load_state_dict(self.state, other_phases=other_phases, source=self.source)
 
 
 def load_state(
@@ -56,7 +63,7 @@ def load_state(
     differences = check_resume(saved, current, allow_changed=context.arguments.allow_changed)
     for difference in differences:
         message(difference.notice)
-    return SavedRun(saved, differences)
+    return SavedRun(saved, differences, str(checkpointer.source))
 
 
 def _refuse_to_lose_best(context: RunContext[Any]) -> None:

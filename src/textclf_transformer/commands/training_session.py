@@ -40,7 +40,6 @@ from textclf_transformer.training.frozen_cache import remove_vectors
 from textclf_transformer.training.loop import TrainingLoop
 from textclf_transformer.training.metrics_log import TRAIN_COLUMNS, MetricsLog, eval_columns
 from textclf_transformer.training.progress import Progress
-from textclf_transformer.training.resume import phases_changed
 from textclf_transformer.training.run_log import RunLog
 from textclf_transformer.training.save_cadence import SaveCadence
 from textclf_transformer.training.schedule import cosine_with_warmup, warmup_steps
@@ -81,11 +80,7 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
         if saved is None:
             progress.message(parameters_in_words(task.model))
         else:
-            loop.load_state_dict(
-                saved.state,
-                other_phases=phases_changed(saved.differences),
-                source=str(checkpointer.source),
-            )
+            saved.give_to(loop)
             if loop.finished and (standing := _standing_results(context, task, loop, eval_log)) is not None:
                 progress.message(f"nothing left to do: the run is finished, at step {loop.state.step}")
                 return {k: math.nan if v is None else v for k, v in (standing["test"] or {}).items()} or None
