@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from textclf_transformer.commands import train_tokenizer
 from textclf_transformer.commands.train_tokenizer import main
+from textclf_transformer.data.encoding import PIECE_CHARACTERS
 from textclf_transformer.tokenizer.loading import load_tokenizer, tokenizer_kind
 
 TEXTS = ["The cat sat on the mat", "a dog ran over the road", "no more than a few words"] * 5
@@ -98,3 +100,30 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert message in captured
     assert captured.count("\n") == 1
     assert [found.name for found in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "byte_bpe"])
+def test_a_long_document_comes_in_pieces_that_have_its_words(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [f"{first}{second}{third}" for first in "abcdefgh" for second in "ijklmnop" for third in "qrstuv"]
+    text = " ".join(words[place * place % len(words)] for place in range(3 * PIECE_CHARACTERS // 4))
+    source = tmp_path / "in.jsonl"
+    source.write_text(json.dumps({"text": text}), encoding="utf-8")
+    longest = []
+
+    def watched(texts, **options):
+        longest.append(max(map(len, texts)))
+        return learn(texts, **options)
+
+    name = {"wordpiece": "train_wordpiece", "byte_bpe": "train_byte_level_bpe"}[kind]
+    learn = getattr(train_tokenizer, name)
+    monkeypatch.setattr(train_tokenizer, name, watched)
+    files = []
+    for pieces_of in (train_tokenizer.pieces_of, lambda text: [(0, text)]):
+        monkeypatch.setattr(train_tokenizer, "pieces_of", pieces_of)
+        out = tmp_path / f"tok{len(files)}"
+        assert main([str(source), "--out", str(out), "--kind", kind, "--vocab-size", "400"]) == 0
+        files.append((out / "tokenizer.json").read_bytes())
+    assert files[0] == files[1]
+    assert longest[0] < 1.01 * PIECE_CHARACTERS < longest[1] == len(text)

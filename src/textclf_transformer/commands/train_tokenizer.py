@@ -14,6 +14,7 @@ from textclf_transformer.commands.common import command_parser, run_command
 from textclf_transformer.commands.outputs import check_output_folder
 from textclf_transformer.commands.text_input import add_text_flags, text_corpus
 from textclf_transformer.data.corpus import FORMATS, Corpus
+from textclf_transformer.data.encoding import pieces_of
 from textclf_transformer.data.folders import building_folder
 from textclf_transformer.errors import DataError
 from textclf_transformer.tokenizer.files import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
@@ -85,7 +86,9 @@ def _learn(arguments: argparse.Namespace, texts: _CountedTexts) -> Tokenizer:
 
 
 class _CountedTexts:
-    """The texts of a corpus, counted anew in each pass."""
+    """The texts of a corpus, counted anew in each pass; a long one comes in pieces that have its words, as
+    the library takes fifty times the size of a text.
+    """
 
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
@@ -96,7 +99,8 @@ class _CountedTexts:
         for document in self._corpus:
             self.documents += 1
             self.characters += len(document.text)
-            yield document.text
+            for _, piece in pieces_of(document.text):
+                yield piece
 
 
 def is_tokenizer_folder(folder: Path) -> bool:
