@@ -14,6 +14,12 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
+def short_name(name: str, *, characters: int = 120) -> str:
+    """Return the name of a label or a document for a table: of a long one the beginning and the end."""
+    half = (characters - 3) // 2
+    return name if len(name) <= characters else f"{name[:half]} … {name[-half:]}"
+
+
 def counted(number: int, noun: str) -> str:
     """Return ``1 document``, ``1,234 documents``: the number with its noun, which takes an s."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 
-from textclf_transformer.commands import tables
+from textclf_transformer.commands import evaluation_tables, tables
 from textclf_transformer.commands.tables import add_row, new_table, results_console
 
 
@@ -40,3 +41,49 @@ def test_a_pipe_cuts_nothing_of_many_columns(monkeypatch: pytest.MonkeyPatch) ->
     add_row(table, [names[0], *map(str, range(1000, 1020))])
     results_console().print(table)
     assert set(names) | set(map(str, range(1000, 1020))) <= set(stream.getvalue().split())
+
+
+def evaluated(names: list[str], *, multi_label: bool) -> dict[str, Any]:
+    """Return what the tables of labels ask of an evaluation; the later a label, the more documents."""
+    return {
+        "labels": names,
+        "multi_label": multi_label,
+        "thresholds": None,
+        "confusion": [[1, 2, 3, 4] for _ in names],
+        "classes": [
+            {"label": name, "precision": 1.0, "recall": 1.0, "f1": 1.0, "auc": None, "documents": place}
+            for place, name in enumerate(names)
+        ],
+    }
+
+
+def test_of_many_labels_a_table_shows_the_most_frequent_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(tables.sys, "stdout", stream)
+    result = evaluated([f"name{place}" for place in range(5_000)], multi_label=True)
+    for make in (evaluation_tables._classes, evaluation_tables._confusion):
+        title, table = make(result)
+        assert table.row_count == tables.MAX_LABELS_SHOWN == 50
+        assert title.endswith(": the 50 with the most documents of 5,000, for all see --json")
+        results_console().print(table)
+    assert stream.getvalue().count("name4999 ") == 2 and "name4949 " not in stream.getvalue()
+    few = evaluated(["rare", "frequent"], multi_label=True)
+    assert evaluation_tables._classes(few)[0] == "labels"
+    assert [str(cell) for cell in evaluation_tables._classes(few)[1].columns[0].cells] == ["rare", "frequent"]
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_name_as_long_as_a_page_is_shown_by_its_ends(
+    multi_label: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{place} begins " + "and goes on " * 40 + f"ends {place}" for place in range(4)]
+    stream = io.StringIO()
+    monkeypatch.setattr(tables.sys, "stdout", stream)
+    result = evaluated(names, multi_label=multi_label)
+    for make in (evaluation_tables._classes, evaluation_tables._confusion):
+        results_console().print(make(result)[1])
+    shown = " ".join(stream.getvalue().split())
+    assert "3 begins" in shown and "ends 3" in shown
+    assert len(stream.getvalue().splitlines()) < 40

@@ -25,7 +25,7 @@ from textclf_transformer.evaluation.explain import Passage
 from textclf_transformer.evaluation.full_evaluation import evaluate_run
 from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
 from textclf_transformer.evaluation.predict import Prediction
-from textclf_transformer.evaluation.report import Report, make_report
+from textclf_transformer.evaluation.report import MOST_LABELS_SHOWN, Report, make_report
 from textclf_transformer.evaluation.report_documents import (
     _chunks,
     _shown,
@@ -130,6 +130,25 @@ def test_a_temperature_that_makes_it_worse_is_not_praised(report: Report) -> Non
         result["calibration"]["expected_calibration_error_after"] = hardly_other
         text = Elements(dataclasses.replace(report, result=result).html()).text
         assert "of val, leaves the calibration error at 4.8 %." in text
+
+
+def test_of_many_and_long_names_of_labels_the_page_shows_some(report: Report) -> None:
+    result = copy.deepcopy(report.result)
+    assert result is not None
+    row = result["classes"][0]
+    names = [f"begin{place} {'on and ' * 100} end{place}" for place in range(5_000)]
+    several = {
+        "multi_label": True,
+        "labels": names,
+        "classes": [row | {"label": name, "documents": place} for place, name in enumerate(names)],
+        "confusion": [[0, 0, 0, place] for place in range(5_000)],
+    }
+    few = dataclasses.replace(report, result=result).html()
+    page = dataclasses.replace(report, result=result | several).html()
+    assert len(page) < len(few) + 2 * MOST_LABELS_SHOWN * 700
+    assert page.count("begin4999 ") == page.count(" end4999") == 2 and "begin4799 " not in page
+    said = "These are the 200 labels with the most documents, of 5,000; for all see textclf evaluate --json ."
+    assert said in " ".join(Elements(page).text.split()) and "labels with the most" not in few
 
 
 def test_no_text_becomes_markup(report: Report, folder: RunFolder) -> None:

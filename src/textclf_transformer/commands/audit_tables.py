@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from textclf_transformer.atomic import atomic_write
-from textclf_transformer.commands.tables import add_row, new_table, results_console
+from textclf_transformer.commands.tables import MAX_LABELS_SHOWN, add_row, new_table, results_console
 from textclf_transformer.data.audit import Audit, SplitAudit
 from textclf_transformer.data.audit_findings import Finding
-from textclf_transformer.errors import printable
+from textclf_transformer.data.audit_overlaps import Pair
+from textclf_transformer.errors import printable, short_name
 
-MAX_LABELS_SHOWN = 50
 _BAR = 40  # characters of the longest bar
 _STYLES = {"good": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -94,7 +95,7 @@ def _labels(console: Console, audit: Audit) -> None:
     table = new_table(["label"], [split.name for split in audit.splits])
     first = audit.splits[0].labels or {}
     for name in sorted(names, key=lambda name: -first.get(name, 0))[:MAX_LABELS_SHOWN]:
-        add_row(table, [name, *(_count_and_share(split, name) for split in audit.splits)])
+        add_row(table, [short_name(name), *(_count_and_share(split, name) for split in audit.splits)])
     _title(console, "labels")
     console.print(table)
     if len(names) > MAX_LABELS_SHOWN:
@@ -142,11 +143,15 @@ def _pairs(console: Console, audit: Audit) -> None:
     table = new_table(["document", "of", "is like", "of"], ["similarity"])
     for overlap in audit.overlaps:
         for pair in overlap.examples:
-            cells = [pair.first, overlap.split, pair.second, overlap.other, f"{pair.similarity:.2f}"]
-            add_row(table, cells)
+            _add_pair(table, pair, overlap.split, overlap.other)
     for split in audit.splits:
         for pair in split.copies.examples:
-            add_row(table, [pair.first, split.name, pair.second, split.name, f"{pair.similarity:.2f}"])
+            _add_pair(table, pair, split.name, split.name)
     if table.row_count:
         _title(console, "some documents that stand twice")
         console.print(table)
+
+
+def _add_pair(table: Table, pair: Pair, split: str, other: str) -> None:
+    names = (short_name(pair.first), split, short_name(pair.second), other)
+    add_row(table, [*names, f"{pair.similarity:.2f}"])

@@ -10,8 +10,16 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from textclf_transformer.commands.tables import add_row, new_table, number_or_dash, results_console
-from textclf_transformer.errors import counted, not_read, printable
+from textclf_transformer.commands.tables import (
+    MAX_LABELS_SHOWN,
+    SEVERAL_NAMES,
+    add_row,
+    new_table,
+    number_or_dash,
+    results_console,
+)
+from textclf_transformer.errors import counted, not_read, printable, short_name
+from textclf_transformer.evaluation.breakdowns import most_frequent
 from textclf_transformer.evaluation.scores import KAPPA, SCORE_NAMES
 
 MAX_LABELS_IN_MATRIX = 20
@@ -77,29 +85,40 @@ def _classes(result: Mapping[str, Any]) -> tuple[str, Table]:
     thresholds = result["thresholds"]
     given_above = [] if thresholds is None else ["given above"]
     table = new_table(["label"], ["precision", "recall", "F1", "AUC", "documents", *given_above])
-    for place, row in enumerate(result["classes"]):
+    for place in most_frequent(result, MAX_LABELS_SHOWN):
+        row = result["classes"][place]
         cells = [number_or_dash(row[name]) for name in ("precision", "recall", "f1", "auc")]
         cells.append(f"{row['documents']:,}")
         if thresholds is not None:
             cells.append(number_or_dash(thresholds[place]))
-        add_row(table, [row["label"], *cells])
-    return "labels" if thresholds is None else "labels, each given above a probability chosen on val", table
+        add_row(table, [short_name(row["label"]), *cells])
+    title = "labels" if thresholds is None else "labels, each given above a probability chosen on val"
+    return title + _only_some(result), table
 
 
 def _confusion(result: Mapping[str, Any]) -> tuple[str, Table]:
     names = result["labels"]
     if result["multi_label"]:
-        title = "confusion of each label"
+        title = f"confusion of each label{_only_some(result)}"
         columns = ["true negatives", "false positives", "false negatives", "true positives"]
         table = new_table(["label"], columns)
     elif len(names) > MAX_LABELS_IN_MATRIX:
         return f"confusion of {len(names)} labels: too wide to print, see --json", new_table([], [])
     else:
         title = "confusion: rows are true, columns predicted"
-        table = new_table([""], names)
-    for name, counts in zip(names, result["confusion"], strict=True):
-        add_row(table, [name, *(f"{count:,}" for count in counts)])
+        table = new_table([""], [short_name(name) for name in names])
+    for place in most_frequent(result, MAX_LABELS_SHOWN):
+        counts = result["confusion"][place]
+        add_row(table, [short_name(names[place]), *(f"{count:,}" for count in counts)])
     return title, table
+
+
+def _only_some(result: Mapping[str, Any]) -> str:
+    """Return what a title adds where there are more labels than a table shows."""
+    count = len(result["labels"])
+    if count <= MAX_LABELS_SHOWN:
+        return ""
+    return f": the {MAX_LABELS_SHOWN} with the most documents of {count:,}, for all see --json"
 
 
 def _calibration(result: Mapping[str, Any]) -> tuple[str, Table]:
@@ -159,8 +178,8 @@ def _coverage(result: Mapping[str, Any]) -> tuple[str, Table]:
 def _mistakes(result: Mapping[str, Any]) -> tuple[str, Table]:
     table = new_table(["id", "true", "predicted"], ["confidence"])
     for row in result["worst_mistakes"]:
-        names = [row[key] or NO_LABEL for key in ("true", "predicted")]
-        add_row(table, [row["id"], *names, number_or_dash(row["confidence"])])
+        names = [short_name(row[key] or NO_LABEL, characters=SEVERAL_NAMES) for key in ("true", "predicted")]
+        add_row(table, [short_name(row["id"]), *names, number_or_dash(row["confidence"])])
     return "worst mistakes" if table.row_count else "no mistakes", table
 
 
@@ -180,8 +199,10 @@ def _evidence(console: Console, result: Mapping[str, Any]) -> None:
     for row in rows:
         by_attention, by_occlusion = row["by_attention"], row["by_occlusion"]
         console.print()
-        true, predicted = (row[key] or NO_LABEL for key in ("true", "predicted"))
-        console.print(Text(printable(f"{row['id']}: {true}, taken for {predicted}")))
+        true, predicted = (
+            short_name(row[key] or NO_LABEL, characters=SEVERAL_NAMES) for key in ("true", "predicted")
+        )
+        console.print(Text(printable(f"{short_name(row['id'])}: {true}, taken for {predicted}")))
         if by_occlusion is not None and by_attention["chunk"] == by_occlusion["chunk"]:
             _passage(console, "attention and occlusion", by_attention)
             continue

@@ -10,11 +10,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from textclf_transformer.commands.tables import MAX_LABELS_SHOWN
 from textclf_transformer.data.store import Store
 from textclf_transformer.data.store_format import Header
-from textclf_transformer.errors import counted, printable
-
-MAX_LABELS_SHOWN = 50
+from textclf_transformer.errors import counted, printable, short_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,8 @@ def _print_labels(splits: list[Split]) -> None:
     rows: list[tuple[str, ...]] = [("label", "name", *(split.name for split in splits))]
     for index, name in enumerate(names[:MAX_LABELS_SHOWN]):
         counts = [str(split.label_counts[index]) for split in splits if split.label_counts is not None]
-        rows.append((str(index), printable(name if name == name.strip() else repr(name)), *counts))
+        shown = short_name(name if name == name.strip() else repr(name))
+        rows.append((str(index), printable(shown), *counts))
     _print_aligned(rows, left=2)
     if len(names) > MAX_LABELS_SHOWN:
         print(f"… and {len(names) - MAX_LABELS_SHOWN} more")

@@ -18,6 +18,10 @@ WIDTH_ELSEWHERE = 160
 """Columns of a file or a pipe, which have no width of their own; nothing should be cut off in them."""
 
 
+MAX_LABELS_SHOWN = 50
+SEVERAL_NAMES = 400
+"""Characters of the labels of one document, side by side in a cell."""
+
 _LEAST_TEXT = 12  # columns that a name keeps where there is no room; the rest of it goes to further lines
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from textclf_transformer.data.audit import Audit, SplitAudit
 from textclf_transformer.data.oddities import ODDITIES
-from textclf_transformer.errors import counted
+from textclf_transformer.errors import counted, short_name
 
 Level = Literal["good", "warn", "fail"]
 
@@ -273,6 +273,6 @@ def _tokenizer(audit: Audit) -> Iterator[Finding]:
 
 def _shown(names: list[str], count: int | None = None) -> str:
     """Return some of ``names``, and how many more there are of ``count`` (None: of the names)."""
-    some = names[:_NAMES_SHOWN]
+    some = [short_name(name) for name in names[:_NAMES_SHOWN]]
     more = (len(names) if count is None else count) - len(some)
     return ", ".join(some) + (f" and {more:,} more" if more else "")

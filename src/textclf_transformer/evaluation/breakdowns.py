@@ -5,7 +5,7 @@ N documents, L labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,16 @@ def right_documents(labels: IntArray, predictions: IntArray) -> np.ndarray:
     """Return bool (N,): whether a document's label, or all of its labels, are right."""
     equal = labels == predictions
     return equal.all(axis=1) if equal.ndim == 2 else equal
+
+
+def most_frequent(result: Mapping[str, Any], most: int) -> list[int]:
+    """Return the places of the labels that a table of an evaluation's ``result`` shows: all, in their order,
+    or of more than ``most`` labels those with the most documents.
+    """
+    classes = result["classes"]
+    if len(classes) <= most:
+        return list(range(len(classes)))
+    return sorted(range(len(classes)), key=lambda place: -classes[place]["documents"])[:most]
 
 
 def scores_by_length(

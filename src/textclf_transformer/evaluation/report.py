@@ -20,6 +20,7 @@ from textclf_transformer.data.audit_findings import Finding
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.data.text_documents import has_text
 from textclf_transformer.errors import UserError
+from textclf_transformer.evaluation.breakdowns import most_frequent
 from textclf_transformer.evaluation.full_evaluation import THIS_MODEL, evaluate_run
 from textclf_transformer.evaluation.loaded_run import FloatArray, LoadedRun, load_run
 from textclf_transformer.evaluation.pictures import Picture, StyleSheet
@@ -36,6 +37,8 @@ from textclf_transformer.tokenizer.loading import load_tokenizer
 
 # The TF-IDF baseline of a larger training split would take longer than a report may; see ``make_report``.
 RIVALS_UP_TO_TOKENS = 20_000_000
+
+MOST_LABELS_SHOWN = 200  # in the tables of labels
 
 
 @dataclass(slots=True)
@@ -81,6 +84,7 @@ class Report:
             config=flatten(self.record.config),
             config_text=self.record.config_text,
             result=self.result,
+            shown_labels=[] if self.result is None else most_frequent(self.result, MOST_LABELS_SHOWN),
             split=self.split,
             model_row=rows[0] if rows else None,
             best_rival=max(rivals, key=lambda row: row["accuracy"], default=None),

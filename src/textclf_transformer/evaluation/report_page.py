@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from textclf_transformer.errors import counted, printable
+from textclf_transformer.errors import counted, printable, short_name
 from textclf_transformer.evaluation.report_documents import ATTENTION_LEVELS, OCCLUSION_LEVELS
 
 DASH = "–"
@@ -72,6 +72,7 @@ def environment() -> Environment:
         "signed": signed,
         "short": short,
         "printable": printable,
+        "short_name": short_name,
         "duration": duration,
     }
     return made
