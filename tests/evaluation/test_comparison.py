@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from textclf_transformer.commands.compare import print_comparison
 from textclf_transformer.evaluation.comparison import MISSING, Pairing, compare_records, group_runs, letters
+from textclf_transformer.evaluation.comparison_page import comparison_page
 from textclf_transformer.evaluation.report_run import RunRecord, read_record
 from textclf_transformer.experiment import RunFolder
 
@@ -122,6 +125,26 @@ def test_verdicts() -> None:
     assert pairing(0.01, 0.2) == "B is better"
     assert pairing(-0.2, -0.01) == "A is better"
     assert pairing(-0.2, 0.01) == pairing(0.0, 0.2) == "can be chance"
+
+
+def test_of_many_settings_tables_have_a_row_for_each_and_charts_no_legend(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups = group_runs([record(tmp_path, f"run{n}", seed=1, test=0.5, epochs=n) for n in range(1, 61)])
+    pages = {}
+    for count in (12, 60):
+        comparison = compare_records(groups[:count])
+        print_comparison(comparison)
+        out = capsys.readouterr().out
+        assert max(map(len, out.splitlines())) <= 160
+        pages[count] = comparison_page(comparison, groups[:count])
+        rows = re.findall(r"<tr>.*?</tr>", pages[count], flags=re.DOTALL)
+        assert max(len(re.findall(r"<t[hd]", row)) for row in rows) <= 13
+        widest = re.findall(r"<svg[^>]*aria-label=\"([^\"]*)", pages[count])
+        assert widest and all(len(words) < 500 for words in widest)
+    assert re.search(r"(?m)^BH +60 *$", out) and re.search(r"(?m)^BH +0\.4000 +0\.5000 +0\.2500 ", out)
+    assert '<th scope="row">BH</th><td>60</td>' in re.sub(r"\n", "", pages[60])
+    assert len(pages[60]) < 60 * 4_000
 
 
 def test_letters_do_not_run_out() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from rich.table import Table
 from rich.text import Text
 
 from textclf_transformer.atomic import atomic_write, atomic_write_json
@@ -14,7 +15,13 @@ from textclf_transformer.commands.common import command_parser, run_command
 from textclf_transformer.commands.outputs import check_output, check_outputs_differ
 from textclf_transformer.commands.tables import add_row, new_table, number_or_dash, results_console
 from textclf_transformer.errors import UsageError, UserError, counted, printable
-from textclf_transformer.evaluation.comparison import Comparison, Pairing, compare_records, group_runs
+from textclf_transformer.evaluation.comparison import (
+    Comparison,
+    Pairing,
+    compare_records,
+    group_runs,
+    stand_abreast,
+)
 from textclf_transformer.evaluation.loaded_run import load_run
 from textclf_transformer.evaluation.paired import Judged, judge, paired_differences
 from textclf_transformer.evaluation.report_run import RunRecord, read_record
@@ -118,7 +125,6 @@ def _pair(
 def print_comparison(comparison: Comparison) -> None:
     """Print all tables to stdout."""
     console = results_console()
-    names = [setting.name for setting in comparison.settings]
     table = new_table(["setting", "runs", "seeds"], ["parameters", "minutes"])
     for setting in comparison.settings:
         size = "–" if setting.parameters is None else f"{setting.parameters:,}"
@@ -127,19 +133,18 @@ def print_comparison(comparison: Comparison) -> None:
         add_row(table, [setting.name, ", ".join(setting.runs), seeds, size, time])
     console.print(table)
 
-    differences = new_table(["differs in", *names], [])
-    for key, values in comparison.differences.items():
-        add_row(differences, [key, *values])
+    differences = _by_setting(comparison, "differs in", comparison.differences, numbers=False)
     console.print()
     console.print(differences if differences.row_count else Text("nothing but names and seeds differs"))
 
-    results = new_table(["result, ± over seeds"], names)
-    for name, scores in comparison.scores.items():
-        cells = [
+    scores = {
+        name: [
             number_or_dash(score.mean) + ("" if score.deviation is None else f" ± {score.deviation:.4f}")
-            for score in scores
+            for score in row
         ]
-        add_row(results, [name, *cells])
+        for name, row in comparison.scores.items()
+    }
+    results = _by_setting(comparison, "result, ± over seeds", scores, numbers=True)
     console.print()
     console.print(results if results.row_count else Text("no results yet"))
 
@@ -156,6 +161,22 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(chance)
     for note in comparison.notes:
         console.print(Text(f"note: {printable(note)}"))
+
+
+def _by_setting(
+    comparison: Comparison, title: str, rows: Mapping[str, Sequence[str]], *, numbers: bool
+) -> Table:
+    """Return a table of ``rows``, name → a cell for each setting; of many settings each has a row."""
+    names = [setting.name for setting in comparison.settings]
+    abreast = stand_abreast(comparison)
+    first, columns = (title, names) if abreast else ("setting", list(rows))
+    table = new_table([first], columns) if numbers else new_table([first, *columns], [])
+    cells: Iterable[tuple[str, Sequence[str]]] = rows.items()
+    if rows and not abreast:
+        cells = zip(names, zip(*rows.values(), strict=True), strict=True)
+    for name, values in cells:
+        add_row(table, [name, *values])
+    return table
 
 
 if __name__ == "__main__":

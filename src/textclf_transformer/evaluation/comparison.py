@@ -24,6 +24,8 @@ _A_DIFFERENCE = "logging.eval_every"  # decides which weights can be the best
 _SHARED_COLUMNS = {"step", "epoch", "learning_rate", "grad_norm", "tokens_seen", "elapsed_seconds"}
 _LESS_IS_BETTER = {"loss", "perplexity"}
 MISSING = "not set"
+MOST_ABREAST = 12
+"""Settings that tables have columns for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,11 @@ def compare_records(groups: Sequence[Sequence[RunRecord]]) -> Comparison:
             name: [_score([run[name] for run in group if name in run]) for group in results] for name in names
         },
     )
+
+
+def stand_abreast(comparison: Comparison) -> bool:
+    """Whether tables have a column for each setting; of many settings they have a row for each."""
+    return len(comparison.settings) <= MOST_ABREAST
 
 
 def letters(place: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from textclf_transformer.evaluation.comparison import Comparison, letters
+from textclf_transformer.evaluation.comparison import MOST_ABREAST, Comparison, letters, stand_abreast
 from textclf_transformer.evaluation.pictures import Colours, Picture, StyleSheet, percent_tick, plain_axes
 from textclf_transformer.evaluation.report_curves import thinned
 from textclf_transformer.evaluation.report_page import render
@@ -27,7 +27,13 @@ def comparison_page(comparison: Comparison, groups: Sequence[Sequence[RunRecord]
     """Return the page; ``groups`` are the runs of ``comparison.settings``."""
     styles = StyleSheet()
     charts = [(picture, picture.svg(styles)) for picture in overlaid_curves(groups)]
-    return render("compare.html", css=styles.css(), comparison=comparison, charts=charts)
+    return render(
+        "compare.html",
+        css=styles.css(),
+        comparison=comparison,
+        charts=charts,
+        abreast=stand_abreast(comparison),
+    )
 
 
 def overlaid_curves(groups: Sequence[Sequence[RunRecord]]) -> list[Picture]:
@@ -63,7 +69,11 @@ def _picture(name: str, title: str, lines: list[tuple[int, Any]], *, is_share: b
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         if is_share:
             axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
-        axes.legend(frameon=False, fontsize=8, labelcolor=colours.muted, handlelength=1.6)
+        if len(named) <= MOST_ABREAST:  # a longer legend would leave the lines no room
+            axes.legend(frameon=False, fontsize=8, labelcolor=colours.muted, handlelength=1.6)
 
     ends = "; ".join(f"{letters(place)} ends at {values[-1]:.3f}" for place, (_, values) in lines)
+    if len(lines) > MOST_ABREAST:
+        last = [values[-1] for _, (_, values) in lines]
+        ends = f"{len(lines):,} lines, which end between {min(last):.3f} and {max(last):.3f}"
     return Picture(name, title, ends, draw)
