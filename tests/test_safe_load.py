@@ -330,3 +330,9 @@ def test_a_shortage_of_memory_is_no_damage(
     with pytest.raises(type(fault)) as caught:
         safe_load(path)
     assert caught.value is fault
+
+
+def test_nobody_is_told_to_load_a_damaged_file_with_its_code(path: Path) -> None:
+    torch.save({"a": 10**5000}, path)
+    with pytest.raises(DataError, match=r"found UnpicklingError: Unsupported operand 139$"):
+        safe_load(path)

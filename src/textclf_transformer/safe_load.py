@@ -118,7 +118,9 @@ class _RefusedError(Exception):
 
 
 def _first_line(fault: Exception) -> str:
-    return str(fault).strip().split("\n", maxsplit=1)[0][:200] or "no further word"
+    # behind these words stands the reason, before them the advice to load the file with its code
+    text = str(fault).rpartition("WeightsUnpickler error:")[2]
+    return text.strip().split("\n", maxsplit=1)[0][:200] or "no further word"
 
 
 def _check_archive(stream: BinaryIO) -> None:
