@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from pathlib import Path
 
@@ -182,3 +183,17 @@ def test_the_maker_of_the_processor_is_known_whatever_its_name(
     finally:
         for remembered in (cpu_name, cpu_is_intels):
             remembered.cache_clear()
+
+
+def test_a_file_that_is_loaded_again_gives_the_same_classes_until_it_changes(tmp_path: Path) -> None:
+    files = [tmp_path / name / "mine.py" for name in ("one", "two")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(f"class A:\n    home = {file.parent.name!r}\n", encoding="utf-8")
+    one, two = (load_class(f"{file}:A", trust_code=True) for file in files)
+    assert (one.home, two.home) == ("one", "two")  # type: ignore[attr-defined]
+    kept = one()
+    assert load_class(f"{files[0]}:A", trust_code=True) is one
+    files[0].write_text("class A:\n    home = 'edited'\n", encoding="utf-8")
+    assert load_class(f"{files[0]}:A", trust_code=True).home == "edited"  # type: ignore[attr-defined]
+    assert type(pickle.loads(pickle.dumps(kept))) is one

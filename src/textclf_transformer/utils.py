@@ -14,6 +14,7 @@ import platform
 import random
 import re
 import sys
+import threading
 from numbers import Real
 from pathlib import Path
 from types import ModuleType
@@ -45,6 +46,8 @@ ARCHITECTURE_NAMES = {
 # Padded tokens computed at once where nothing else is said, by the kind of device: enough to keep the matrix
 # units busy. Fixed and not taken from free memory, so that a run repeats itself.
 AUTO_MICRO_BATCH_TOKENS = {"cpu": 16_384, "cuda": 65_536}
+
+_FOREIGN_LOCK = threading.RLock()
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -243,12 +246,21 @@ def load_class(wrapper_path: str, *, trust_code: bool) -> type:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Run ``path`` as a module of its own; it stands in ``sys.modules``, as dataclasses and pickling need."""
+    """Run ``path`` as a module of its own; it stands in ``sys.modules``, as dataclasses and pickling need.
+
+    The same file is run once in a process, so that its classes stay the same ones; a changed one is another
+    module.
+    """
     resolved = path.resolve(strict=True)
-    name = f"textclf_foreign_{derive_seed(str(resolved)):016x}"
+    name = f"textclf_foreign_{derive_seed(str(resolved), resolved.read_bytes().hex()):016x}"
+    with _FOREIGN_LOCK:  # another thread may be at it
+        return sys.modules[name] if name in sys.modules else _run_file(name, resolved)
+
+
+def _run_file(name: str, resolved: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, resolved)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
+        raise ImportError(f"{resolved} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from textclf_transformer import __version__
-from textclf_transformer.commands import cli
+from textclf_transformer.commands import cli, predict
 from textclf_transformer.commands.common import add_override_flag, command_parser, run_command, warn
 from textclf_transformer.commands.streams import encoding_of_stdout, stdout_is_terminal
 from textclf_transformer.errors import (
@@ -349,6 +349,9 @@ class Tee:
 def test_stdout_may_be_any_object_that_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     tee = Tee()
     monkeypatch.setattr(sys, "stdout", tee)
+    predict._print(iter(["a,b\n"]))
+    assert tee.text == "a,b\n"
+    tee.text = ""
     assert not stdout_is_terminal()
     with encoding_of_stdout("utf-8", errors="strict"):
         assert run(lambda arguments: print("there")) == 0

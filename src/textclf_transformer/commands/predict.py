@@ -161,7 +161,8 @@ def _print(lines: Iterator[str]) -> None:
             sys.stdout.write(printable(line.removesuffix("\n")) + "\n")
         return
     with encoding_of_stdout("utf-8", errors="strict"):  # the same bytes as with --out, whatever the locale
-        sys.stdout.writelines(lines)
+        for line in lines:
+            sys.stdout.write(line)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,14 @@ CLASSIFIER_KINDS = ("normalised", "huggingface")
 SEQUENCE_HEAD_ACTIVATIONS = {"standard": "tanh", "disentangled": "gelu"}
 
 
+def in_dtype_of(head: nn.Module, vectors: Tensor) -> Tensor:
+    """Return ``vectors`` in the dtype of the head's weights.
+
+    That is float32, though autocast gives less, unless a caller has cast the model, as by ``model.half()``.
+    """
+    return vectors.to(next((parameter.dtype for parameter in head.parameters()), torch.float32))
+
+
 class ClassifierHead(nn.Module):
     """LayerNorm, Linear(D → D/2), tanh, dropout, Linear(→ L) or, for ordered labels, a cumulative link.
 

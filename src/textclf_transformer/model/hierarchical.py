@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from textclf_transformer.model.chunk_groups import encode_in_groups
-from textclf_transformer.model.classifier_heads import build_classifier_head
+from textclf_transformer.model.classifier_heads import build_classifier_head, in_dtype_of
 from textclf_transformer.model.dropout import Dropout
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.freezing import EncoderClassifier
@@ -237,11 +237,11 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         return encode_sequences(self.encoder, input_ids, attention_mask, token_pooling=self.token_pooling)
 
     def _classify(self, vectors: Tensor, real: Tensor) -> dict[str, Tensor]:
-        """Pool (M, D) vectors at the True places of ``real`` (B, C) and classify, in float32 or wider."""
+        """Pool (M, D) vectors at the True places of ``real`` (B, C) and classify, in the head's dtype."""
         if self.max_chunks is not None and (most := int(real.sum(dim=1).max())) > self.max_chunks:
             raise ValueError(f"a document has {most} chunks, max_chunks is {self.max_chunks}")
         with torch.autocast(device_type=vectors.device.type, enabled=False):
-            wide = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+            wide = in_dtype_of(self.classifier, vectors)
             if self.chunk_positions is not None:
                 wide = wide + self.chunk_positions(send((real.cumsum(dim=1) - 1)[real], wide.device))
             chunks = unpack(self.chunk_dropout(wide), real)  # (B, C, D)

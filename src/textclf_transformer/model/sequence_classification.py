@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from textclf_transformer.model.classifier_heads import SEQUENCE_HEAD_ACTIVATIONS, SequenceHead
+from textclf_transformer.model.classifier_heads import SEQUENCE_HEAD_ACTIVATIONS, SequenceHead, in_dtype_of
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.freezing import EncoderClassifier
 from textclf_transformer.model.head_files import load_classifier, write_classifier
@@ -86,7 +86,8 @@ class RobertaForSequenceClassification(EncoderClassifier):
             labels: (B,) int64; or None.
 
         Returns:
-            ``logits`` (B, L), float32 or wider; with labels ``loss``, the mean cross-entropy.
+            ``logits`` (B, L), float32 unless the model was cast; with labels ``loss``, the mean
+            cross-entropy.
 
         Raises:
             TypeError: the mask is not bool.
@@ -99,7 +100,7 @@ class RobertaForSequenceClassification(EncoderClassifier):
             self.encoder, input_ids, attention_mask, token_pooling=self.token_pooling
         )
         with torch.autocast(device_type=sequences.device.type, enabled=False):
-            logits = self.classifier(sequences.to(torch.promote_types(sequences.dtype, torch.float32)))
+            logits = self.classifier(in_dtype_of(self.classifier, sequences))
         output = {"logits": logits}
         if labels is not None:
             output["loss"] = F.cross_entropy(logits, send(labels, logits.device))
