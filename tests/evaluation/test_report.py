@@ -21,6 +21,8 @@ from end_to_end.conftest import Checkout
 
 from textclf_transformer.data.store import Store
 from textclf_transformer.data.text_files import Document
+from textclf_transformer.evaluation import full_evaluation
+from textclf_transformer.evaluation import report as report_module
 from textclf_transformer.evaluation.explain import Passage
 from textclf_transformer.evaluation.full_evaluation import evaluate_run
 from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
@@ -149,6 +151,32 @@ def test_of_many_and_long_names_of_labels_the_page_shows_some(report: Report) ->
     assert page.count("begin4999 ") == page.count(" end4999") == 2 and "begin4799 " not in page
     said = "These are the 200 labels with the most documents, of 5,000; for all see textclf evaluate --json ."
     assert said in " ".join(Elements(page).text.split()) and "labels with the most" not in few
+
+
+def test_the_confusion_of_many_labels_is_not_copied(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaned, clean = [], full_evaluation._without_nan
+    monkeypatch.setattr(full_evaluation, "_without_nan", lambda value: cleaned.append(value) or clean(value))
+    result = make_report(folder, documents=0).result
+    assert result is not None
+    assert result["classes"] in cleaned and result["confusion"] not in cleaned
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ("RIVALS_UP_TO_TOKENS", "have more than 1,000 tokens; textclf evaluate ft fits them"),
+        ("RIVALS_UP_TO_PASSES", " tokens and 3 labels, each of which is fitted by itself; textclf evaluate"),
+    ],
+)
+def test_baselines_that_take_longer_than_a_run_are_left_to_evaluate(
+    folder: RunFolder, limit: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_module, limit, 1_000)
+    made = make_report(folder, documents=0)
+    assert made.result is not None and [row["name"] for row in made.result["scores"]] == ["this model"]
+    assert any(note.startswith("no baselines: ") and said in note for note in made.notes)
 
 
 def test_no_text_becomes_markup(report: Report, folder: RunFolder) -> None:

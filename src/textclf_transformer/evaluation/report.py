@@ -37,6 +37,7 @@ from textclf_transformer.tokenizer.loading import load_tokenizer
 
 # The TF-IDF baseline of a larger training split would take longer than a report may; see ``make_report``.
 RIVALS_UP_TO_TOKENS = 20_000_000
+RIVALS_UP_TO_PASSES = 2_000_000_000  # tokens × labels: the linear SVM fits each label by itself
 
 MOST_LABELS_SHOWN = 200  # in the tables of labels
 
@@ -130,8 +131,9 @@ def make_report(
 ) -> Report:
     """Judge a run as far as its folder and its data allow.
 
-    Baselines are fitted where the training split has at most ``RIVALS_UP_TO_TOKENS`` tokens, so that a report
-    at the end of a run stays cheap beside the run; a larger one is for ``textclf evaluate``.
+    Baselines are fitted where the training split has at most ``RIVALS_UP_TO_TOKENS`` tokens, and tokens ×
+    labels are at most ``RIVALS_UP_TO_PASSES``, so that a report at the end of a run stays cheap beside the
+    run; a larger one is for ``textclf evaluate``.
 
     Args:
         run: the folder.
@@ -186,20 +188,28 @@ def _judge(report: Report, run: LoadedRun, *, documents: int, test_logits: Float
     if logits is None or len(logits) != len(judged):
         logits = run.logits(run.batches(judged))
     train, _ = try_own_split(run, "train")
-    with_rivals = train is None or int(train.lengths.sum()) <= RIVALS_UP_TO_TOKENS
+    too_much = None if train is None else _too_much_to_fit(int(train.lengths.sum()), len(run.label_names))
     report.split = split
-    report.result = evaluate_run(run, judged, logits=logits, with_rivals=with_rivals)
+    report.result = evaluate_run(run, judged, logits=logits, with_rivals=too_much is None)
     report.charts = charts(report.result)
     report.notes += report.result["notes"]
-    if not with_rivals:
+    if too_much is not None:
         report.notes.append(
-            f"no baselines: the training data have more than {RIVALS_UP_TO_TOKENS:,} tokens; "
-            f"textclf evaluate {run.run.name} fits them"
+            f"no baselines: the training data have {too_much}; textclf evaluate {run.run.name} fits them"
         )
     if not has_text(judged):
         report.notes.append("no documents to look at: the data keep no text")
     elif documents:
         report.documents = shown_documents(run, choose_documents(run, judged, logits, count=documents))
+
+
+def _too_much_to_fit(tokens: int, labels: int) -> str | None:
+    """Return of what there is too much for the baselines, None where they can be fitted."""
+    if tokens > RIVALS_UP_TO_TOKENS:
+        return f"more than {RIVALS_UP_TO_TOKENS:,} tokens"
+    if tokens * labels > RIVALS_UP_TO_PASSES:
+        return f"{tokens:,} tokens and {labels:,} labels, each of which is fitted by itself"
+    return None
 
 
 def _judged_documents(report: Report, run: LoadedRun) -> tuple[Documents | None, str | None]:
