@@ -30,6 +30,7 @@ from textclf_transformer import (
 from textclf_transformer.data.table_files import read_csv
 from textclf_transformer.data.tables import Columns
 from textclf_transformer.data.text_files import MAX_LINE_BYTES
+from textclf_transformer.errors import StorageError
 from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
 from textclf_transformer.model.presets import create_encoder
 
@@ -172,6 +173,19 @@ def test_an_interrupted_training_can_be_called_again_and_leaves_no_wandb_run_ope
     first.log.assert_not_called()
     second.finish.assert_called_once_with()
     second.log.assert_called()
+
+
+def test_a_training_that_fails_at_its_very_end_leaves_no_wandb_run_open(
+    pretrained: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = MagicMock(id="a")
+    monkeypatch.setitem(sys.modules, "wandb", MagicMock(init=lambda **settings: run, run=None))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    full = MagicMock(side_effect=StorageError("no space"))
+    monkeypatch.setattr("textclf_transformer.commands.training_session._finish_report", full)
+    arguments = ["pre", "--overwrite", "--quiet", *("--set", "logging.use_wandb=true")]
+    assert pretrain.main([*arguments, "--set", "training.epochs=1"]) == 6
+    run.finish.assert_called_once_with(exit_code=1)
 
 
 def ctrl_c(*args: Any, **kwargs: Any) -> None:

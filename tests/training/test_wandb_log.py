@@ -42,6 +42,11 @@ class FakeWandb:
         self.runs: dict[str, FakeRun] = {}
         self.run: Any = None  # the open one
 
+    exit_code: int | None = None
+
+    def finish(self, exit_code: int = 0) -> None:
+        self.exit_code = exit_code
+
     plot = SimpleNamespace(confusion_matrix=lambda **values: values)
 
     def Settings(self, **settings: Any) -> SimpleNamespace:
@@ -135,9 +140,20 @@ def test_a_failure_is_a_warning(tmp_path: Path, wandb: FakeWandb) -> None:
     for step in (1, 2):
         log.add({"step": step, "split": "train"})
         log.commit()
+    assert not wandb.runs["new"].finished  # that may take long without a network
     log.finish()
     assert len(warnings) == 1
     assert "no network" in warnings[0]
+    assert wandb.runs["new"].exit_code == 1
+
+
+def test_a_run_that_opens_and_then_fails_is_ended(
+    tmp_path: Path, wandb: FakeWandb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(FakeRun, "define_metric")
+    with pytest.raises(ConfigError, match="W&B does not start; found AttributeError"):
+        started(tmp_path)
+    assert wandb.exit_code == 1
 
 
 @pytest.mark.parametrize(("kind", "ended"), [(KeyboardInterrupt, True), (None, False)])

@@ -17,8 +17,8 @@ from textclf_transformer.errors import printable
 WIDTH_ELSEWHERE = 160
 """Columns of a file or a pipe, which have no width of their own; nothing should be cut off in them."""
 
-
 MAX_LABELS_SHOWN = 50
+"""Rows of a table of labels."""
 SEVERAL_NAMES = 400
 """Characters of the labels of one document, side by side in a cell."""
 

@@ -104,7 +104,7 @@ def train(context: RunContext[Any], task: Task[Any]) -> dict[str, float] | None:
         results = _judge_best(context, task, loop, eval_log)
         _mirror_test(wandb_log, task, results.test, step=loop.state.step)
         eval_log.sync()
-    _finish_report(context, loop, report, results)
+        _finish_report(context, loop, report, results)
     if wandb_log is not None:
         wandb_log.finish()
     return results.test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -74,6 +75,7 @@ class WandbLog:
             )
         self._warn = warn
         self._waiting: list[dict[str, Any]] = []
+        self._is_broken = False
         folder.mkdir(parents=True, exist_ok=True)
         try:
             self._run: Any = wandb.init(
@@ -93,6 +95,8 @@ class WandbLog:
             self._run.define_metric("*", step_metric="step")
             self.run_id = str(self._run.id)
         except Exception as fault:  # the package raises its own errors, its server's and the network's
+            with contextlib.suppress(Exception):
+                wandb.finish(exit_code=1)
             raise ConfigError(
                 "W&B does not start",
                 found=f"{type(fault).__name__}: {fault}",
@@ -138,21 +142,25 @@ class WandbLog:
         """Send what waits and end the W&B run."""
         self.commit()
         self._guarded(lambda: self._run.finish())
+        if self._is_broken:
+            self._give_up()
 
     def end_after(self, kind: type[BaseException] | None, *_: object) -> None:
-        """End the W&B run where an exception ends the training; what waits is in no checkpoint.
-
-        A process that goes on, as a notebook's does, would send its next training into the same run.
-        """
+        """End the W&B run where an exception ends the training; what waits is in no checkpoint."""
         if kind is not None:
-            self._guarded(lambda: self._run.finish(exit_code=1))
-            self._run = None
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """End the W&B run as a failed one: left open, it would take in the next training of the process."""
+        run, self._run = self._run, None
+        with contextlib.suppress(Exception):
+            run.finish(exit_code=1)
 
     def _guarded(self, call: Callable[[], object]) -> None:
-        if self._run is None:
+        if self._run is None or self._is_broken:
             return
         try:
             call()
         except Exception as fault:  # a mirror that breaks must not take the run with it
-            self._run = None
+            self._is_broken = True
             self._warn(f"W&B failed, going on without it: {type(fault).__name__}: {fault}")
