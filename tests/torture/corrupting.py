@@ -69,7 +69,7 @@ def make_files(root: Path) -> list[str]:
     }
     state = {
         "model": model.state_dict(),
-        "optimizer": {"step": torch.tensor(12), "exp_avg": [torch.randn(30, 8), torch.randn(8)]},
+        "optimizer": {"weight": {"step": torch.tensor(12), "exp_avg": torch.randn(30, 8)}},
         "loop": {"step": 12, "position": 12, "loss_sum": 1.25, "best_metric": None},
         "labels": ["law", "art"],
         "tokenizer": facts,

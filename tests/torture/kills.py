@@ -77,7 +77,9 @@ def _turns(random: Random) -> Any:
 
 def _reach(phase: str, counts: dict[str, int]) -> int:
     """Return how far into a phase to go; where a run is there often, something is left for other kills."""
-    return counts[phase] if phase in ("start-up", "shutdown") else counts[phase] // KILLS_PER_RUN
+    if phase == "start-up":
+        return counts[phase] * 9 // 10  # the first one, which is counted, is longer than those after it
+    return counts[phase] if phase == "shutdown" else counts[phase] // KILLS_PER_RUN
 
 
 def _work_lost(struck: dict[str, Any], *, before: int, after: int) -> list[str]:

@@ -160,7 +160,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "the optimizer begins anew",
-        ((LOOP, "        load_optimizer_state(self.optimizer, known)\n", ""),),
+        ((LOOP, "        load_optimizer_state(self.optimizer, known, source=source)\n", ""),),
         _pretraining_kills,
     ),
     Sabotage(
