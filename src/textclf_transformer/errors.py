@@ -14,8 +14,12 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
-def short_name(name: str, *, characters: int = 120) -> str:
-    """Return the name of a label or a document for a table: of a long one the beginning and the end."""
+def short_name(name: str, *, several: bool = False) -> str:
+    """Return the name of a label or a document for a table: of a long one the beginning and the end.
+
+    ``several`` labels of one document, side by side, have more room.
+    """
+    characters = 400 if several else 120
     half = (characters - 3) // 2
     return name if len(name) <= characters else f"{name[:half]} … {name[-half:]}"
 

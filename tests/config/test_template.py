@@ -14,6 +14,7 @@ from textclf_transformer.config.schema import CONFIGS
 from textclf_transformer.config.template import render_schema, render_template, schema_path, template_path
 from textclf_transformer.config.yaml_reader import read_mapping
 from textclf_transformer.experiment import Kind
+from textclf_transformer.utils import AUTO_MICRO_BATCH_TOKENS
 
 KINDS: list[Kind] = list(CONFIGS)
 # A null section has no line for the key below it.
@@ -56,6 +57,14 @@ def test_template_lists_every_key_with_its_default_and_meaning(kind: Kind) -> No
             above -= 1
         assert field.description in comment, key
         assert ("Required" if field.is_required() else "Default: ") in comment, key
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_auto_means_is_told_as_it_is(kind: Kind) -> None:
+    description = fields_of(kind)["training.tokens_per_micro_batch"].description
+    tokens = AUTO_MICRO_BATCH_TOKENS
+    assert description is not None
+    assert f"auto: {tokens['cpu']} on a CPU, {tokens['cuda']} on a GPU" in description
 
 
 @pytest.mark.parametrize("kind", KINDS)

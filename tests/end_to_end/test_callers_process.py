@@ -20,7 +20,9 @@ from end_to_end.conftest import Checkout
 
 import pretrain
 from textclf_transformer import (
+    HierarchicalRobertaForClassification,
     RobertaForMaskedLM,
+    RobertaForSequenceClassification,
     create_classification_dataloader,
     create_mlm_dataloader,
     get_tokenizer,
@@ -64,6 +66,25 @@ def test_predictions_do_not_depend_on_default_dtype_and_device(
         run = load_run("ft")
         assert {parameter.dtype for parameter in run.model.parameters()} == {torch.float32}
         assert rows(run) == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_a_loaded_model_is_float32_and_draws_nothing(dtype: torch.dtype, tmp_path: Path) -> None:
+    encoder = create_encoder("roberta-tiny", vocab_size=60, pad_token_id=0)
+    for model in (
+        encoder,
+        RobertaForMaskedLM(encoder),
+        RobertaForSequenceClassification(encoder, num_labels=2),
+        HierarchicalRobertaForClassification(encoder, num_labels=2),
+    ):
+        folder = tmp_path / type(model).__name__
+        model.to_hf(folder)
+        before = streams()
+        with default(dtype):
+            loaded = type(model).from_hf(folder).state_dict()
+        assert streams() == before
+        for name, tensor in model.state_dict().items():
+            assert loaded[name].dtype == torch.float32 and torch.equal(loaded[name], tensor)
 
 
 @DEFAULTS

@@ -12,7 +12,6 @@ from rich.text import Text
 
 from textclf_transformer.commands.tables import (
     MAX_LABELS_SHOWN,
-    SEVERAL_NAMES,
     add_row,
     new_table,
     number_or_dash,
@@ -178,7 +177,7 @@ def _coverage(result: Mapping[str, Any]) -> tuple[str, Table]:
 def _mistakes(result: Mapping[str, Any]) -> tuple[str, Table]:
     table = new_table(["id", "true", "predicted"], ["confidence"])
     for row in result["worst_mistakes"]:
-        names = [short_name(row[key] or NO_LABEL, characters=SEVERAL_NAMES) for key in ("true", "predicted")]
+        names = [short_name(row[key] or NO_LABEL, several=True) for key in ("true", "predicted")]
         add_row(table, [short_name(row["id"]), *names, number_or_dash(row["confidence"])])
     return "worst mistakes" if table.row_count else "no mistakes", table
 
@@ -199,9 +198,7 @@ def _evidence(console: Console, result: Mapping[str, Any]) -> None:
     for row in rows:
         by_attention, by_occlusion = row["by_attention"], row["by_occlusion"]
         console.print()
-        true, predicted = (
-            short_name(row[key] or NO_LABEL, characters=SEVERAL_NAMES) for key in ("true", "predicted")
-        )
+        true, predicted = (short_name(row[key] or NO_LABEL, several=True) for key in ("true", "predicted"))
         console.print(Text(printable(f"{short_name(row['id'])}: {true}, taken for {predicted}")))
         if by_occlusion is not None and by_attention["chunk"] == by_occlusion["chunk"]:
             _passage(console, "attention and occlusion", by_attention)

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
@@ -30,7 +29,7 @@ from textclf_transformer.model.classifier_heads import SequenceHead
 from textclf_transformer.model.freezing import count_parameters
 from textclf_transformer.model.hf_config import CONFIG_FILE
 from textclf_transformer.model.hf_folder import HEAD_CONFIG_FILE, HEAD_WEIGHTS_FILE, WEIGHTS_FILE, read_json
-from textclf_transformer.model.loading import check_fit, load_strict
+from textclf_transformer.model.loading import build_loaded
 from textclf_transformer.model.sequence_classification import RobertaForSequenceClassification
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.files import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
@@ -82,14 +81,14 @@ def _export(arguments: argparse.Namespace) -> None:
     content = load_checkpoint(path)
     require_keys(content, ("model", "architecture", "tokenizer", "config"), what=str(path))
     kind: Kind = "finetuning" if "labels" in content else "pretraining"
-    config = fill_in_defaults(content["config"], CONFIGS[kind])  # an older version knew fewer keys
-    require_keys(config, ("experiment",), what=f"{path}: config")
+    # an older version knew fewer keys
+    content["config"] = fill_in_defaults(content["config"], CONFIGS[kind])
+    require_keys(content["config"], ("experiment",), what=f"{path}: config")
     with building_folder(arguments.out, overwrite=arguments.overwrite, is_ours=_is_export) as out:
         if kind == "finetuning":
             run = load_run(folder.root, trust_code=arguments.trust_code)
-            loads_with = _write_classifier(run, config, out)
+            loads_with = _write_classifier(run, content["config"], out)
         else:
-            content["config"] = config
             loads_with = _write_masked_lm(folder, path, content, out, trust_code=arguments.trust_code)
     print_result({"wrote": arguments.out, "weights of": path, "loads with": loads_with})
 
@@ -120,11 +119,7 @@ def _write_masked_lm(
         attention_backend="explicit",
         use_gradient_checkpointing=False,
     )
-    # a checkpoint that claims to be larger than its tensors is refused before it takes the memory
-    with torch.device("meta"):
-        check_fit(build(), content["model"], source=str(path))
-    model = build()
-    load_strict(model, content["model"], source=str(path))
+    model, _ = build_loaded(build, content["model"], source=str(path))
     mask_decoder_left_out = model.mask_decoder is not None
     if mask_decoder_left_out:
         warn(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ipaddress
-import socket
 import sys
 from collections.abc import Sequence
 
+from textclf_transformer.commands.addresses import is_loopback, means_every_address
 from textclf_transformer.commands.common import (
     EXIT_INTERRUPTED,
     command_parser,
@@ -57,28 +55,15 @@ def _check(host: str, port: int) -> None:
     """Refuse what cannot be served, or would be served to everybody by accident."""
     if not 0 <= port <= 65_535:
         raise UsageError("this is no port", where="--port", found=port, expected="0 to 65535")
-    if _means_every_address(host):
+    if means_every_address(host):
         raise UsageError(
             "this means every address of the machine",
             where="--host",
             found=repr(host),
             mend="name the one address at which the page is to be reached",
         )
-    try:
-        is_local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_local = host == "localhost"
-    if not is_local:
+    if not is_loopback(host):
         warn(f"whoever reaches {host} can use the model; there is no password and no encryption")
-
-
-def _means_every_address(host: str) -> bool:
-    """Whether the system would listen everywhere: for ``::`` and all that it reads as 0.0.0.0 (``0``)."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_unspecified
-    with contextlib.suppress(OSError):
-        return not any(socket.inet_aton(host))
-    return not host
 
 
 if __name__ == "__main__":

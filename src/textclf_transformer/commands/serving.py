@@ -20,6 +20,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from textclf_transformer.commands.addresses import host_headers, is_loopback, name_in_url
 from textclf_transformer.commands.common import describe_error
 from textclf_transformer.data.tables import Columns, row_document
 from textclf_transformer.data.text_files import BYTE_ORDER_MARK, Document, decode, shows_something
@@ -33,7 +34,6 @@ MAX_BODY_BYTES = 4_000_000
 
 SECONDS_TO_SEND = 20.0
 LABELS_SHOWN = 20
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 _JSON, _FORM = "application/json", "multipart/form-data"
 _COLUMNS = Columns(text="text", label=None, id=None, group=None)
@@ -77,13 +77,9 @@ class ModelServer(ThreadingHTTPServer):
                 found=getattr(error, "strerror", None) or str(error),
                 mend="choose another --port (0: any that is free), or as --host an address of this machine",
             ) from error
-        name = f"[{host}]" if ":" in host else host
-        names = {name.lower(), *(LOOPBACK_NAMES if name in LOOPBACK_NAMES else ())}
-        self.hosts = {f"{each}:{self.server_port}" for each in names}
-        if self.server_port == 80:
-            self.hosts |= names
-        self.url = f"http://{name}:{self.server_port}/"
-        self.stays_here = name in LOOPBACK_NAMES
+        self.hosts = host_headers(host, self.server_port)
+        self.url = f"http://{name_in_url(host)}:{self.server_port}/"
+        self.stays_here = is_loopback(host)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a client that left before its answer; anything else is a fault of ours."""

@@ -19,8 +19,6 @@ WIDTH_ELSEWHERE = 160
 
 MAX_LABELS_SHOWN = 50
 """Rows of a table of labels."""
-SEVERAL_NAMES = 400
-"""Characters of the labels of one document, side by side in a cell."""
 
 _LEAST_TEXT = 12  # columns that a name keeps where there is no room; the rest of it goes to further lines
 

@@ -29,7 +29,7 @@ from textclf_transformer.evaluation.inference import document_logits
 from textclf_transformer.evaluation.run_lookup import choose_checkpoint, find_run
 from textclf_transformer.experiment import RunFolder
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
-from textclf_transformer.model.loading import check_fit, load_strict
+from textclf_transformer.model.loading import build_loaded
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.training.building import attention_backend_of, build_classifier, build_encoder
 from textclf_transformer.training.checkpoint import load_checkpoint
@@ -272,12 +272,6 @@ def _load_model(
             use_gradient_checkpointing=False,
         )
 
-    # a checkpoint that claims to be larger than its tensors is refused before it takes the memory
-    with torch.device("meta"):
-        check_fit(build(), content["model"], source=str(path))
-    # the random weights of the new model are overwritten; the caller's random stream must not notice them
-    # nor do the caller's default device and dtype decide what is loaded
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        model = build().float()
-    load_strict(model, content["model"], source=str(path))
+    with torch.device("cpu"):  # from there it goes to ``device``, whatever the caller's default is
+        model, _ = build_loaded(build, content["model"], source=str(path))
     return model.to(device).eval()

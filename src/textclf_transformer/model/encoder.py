@@ -10,6 +10,8 @@ B batch of sequences, S positions in a sequence, N real tokens, D hidden size, H
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -25,7 +27,7 @@ from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_weights
 from textclf_transformer.model.layers import ATTENTION_KINDS, EncoderLayer, build_embeddings
 from textclf_transformer.model.layout import SequenceLayout, check_attention_mask, unpack
-from textclf_transformer.model.loading import load_encoder
+from textclf_transformer.model.loading import build_loaded_encoder
 from textclf_transformer.model.pretrained import ENCODER_PREFIX
 from textclf_transformer.utils import send
 
@@ -70,8 +72,7 @@ class RobertaModel(nn.Module):
         attention_kind: one of ``ATTENTION_KINDS``.
         max_relative_positions: R, from which distance on tokens are equally far apart (disentangled
             attention); None: the longest sequence.
-        use_gradient_checkpointing: keep only each layer's input and compute the layer again in the backward
-            pass.
+        use_gradient_checkpointing: keep only each layer's input; the backward pass computes the rest again.
 
     Raises:
         ValueError: ``num_attention_heads`` does not divide ``hidden_size``, there is no layer, the position
@@ -150,8 +151,7 @@ class RobertaModel(nn.Module):
         Args:
             folder: with config.json and model.safetensors or pytorch_model.bin; or, as a str, the name of a
                 model on the hub (``owner/name``).
-            attention_backend: see ``attend``.
-            use_gradient_checkpointing: see the class.
+            attention_backend, use_gradient_checkpointing: see the class.
 
         Returns:
             The encoder in training mode, in float32. RoBERTa's 514 rows of positions make 512 tokens: the
@@ -162,10 +162,13 @@ class RobertaModel(nn.Module):
         """
         folder = local_folder(folder)
         config, state = read_hf_folder(folder)
-        encoder = cls.from_hf_config(
-            config, attention_backend=attention_backend, use_gradient_checkpointing=use_gradient_checkpointing
+        build = partial(
+            cls.from_hf_config,
+            config,
+            attention_backend=attention_backend,
+            use_gradient_checkpointing=use_gradient_checkpointing,
         )
-        report = load_encoder(encoder, state, source=str(folder))
+        encoder, report = build_loaded_encoder(build, state, source=str(folder))
         report.log()
         return encoder
 
@@ -242,8 +245,7 @@ class RobertaModel(nn.Module):
             TypeError: the mask is not bool.
             ValueError: shapes differ, or a sequence is longer than the position table.
         """
-        tokens = self.encode(input_ids, attention_mask)
-        return {"last_hidden_state": unpack(tokens, ~attention_mask)}
+        return {"last_hidden_state": unpack(self.encode(input_ids, attention_mask), ~attention_mask)}
 
     def encode(
         self,
@@ -284,17 +286,15 @@ class RobertaModel(nn.Module):
         selection = None if wanted is None else layout.select(wanted)
         hidden = self.embeddings(token_ids, position_ids)
         relative = self.embeddings.relative_positions
-        for layer in self.layers[:-1]:
+        *first, last = self.layers
+        for layer in first:
             hidden = self._run(layer, hidden, layout, None, relative)
-        last = self.layers[-1]
         if mask_decoder is not None:
             return self._run(mask_decoder, hidden, position_ids, last, layout, selection, relative)
         return self._run(last, hidden, layout, selection, relative)
 
-    def _run(self, module: nn.Module, *arguments: object) -> Tensor:
+    def _run(self, module: Callable[..., Tensor], *arguments: object) -> Tensor:
         """Call a module; under gradient checkpointing it is computed again in the backward pass."""
         if self.use_gradient_checkpointing and torch.is_grad_enabled():
-            output: Tensor = checkpoint(module, *arguments, use_reentrant=False)
-            return output
-        output = module(*arguments)
-        return output
+            module = partial(checkpoint, module, use_reentrant=False)
+        return module(*arguments)

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-
 from textclf_transformer.errors import CheckpointError, first_line
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.freezing import EncoderClassifier
@@ -22,7 +20,7 @@ from textclf_transformer.model.hf_folder import (
     read_safetensors,
     write_hf_folder,
 )
-from textclf_transformer.model.loading import check_fit, load_strict
+from textclf_transformer.model.loading import build_loaded
 from textclf_transformer.model.pretrained import ENCODER_PREFIX
 
 Classifier = TypeVar("Classifier", bound=EncoderClassifier)
@@ -80,10 +78,8 @@ def load_classifier(kind: type[Classifier], folder: Path) -> Classifier:
     def build() -> Classifier:
         return _build(kind, RobertaModel.from_hf_config(config), head.get("settings"), where=where)
 
-    with torch.device("meta"):  # no memory yet: the sizes in head.json may be absurd
-        check_fit(build(), state, source=str(folder))
-    model = build()
-    load_strict(model, state, source=str(folder)).log()
+    model, report = build_loaded(build, state, source=str(folder))
+    report.log()
     return model
 
 

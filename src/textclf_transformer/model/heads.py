@@ -22,7 +22,7 @@ from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_beside_encoder
 from textclf_transformer.model.layout import unpack
 from textclf_transformer.model.linear_cross_entropy import linear_cross_entropy
-from textclf_transformer.model.loading import load_strict
+from textclf_transformer.model.loading import build_loaded
 from textclf_transformer.model.pretrained_deberta import ABSOLUTE_POSITIONS
 from textclf_transformer.utils import send
 
@@ -171,18 +171,23 @@ class RobertaForMaskedLM(nn.Module):
         """
         folder = local_folder(folder)
         config, state = read_hf_folder(folder)
-        model = cls(
-            RobertaModel.from_hf_config(config),
-            layer_norm_eps=config.layer_norm_eps,
-            tie_weights=config.tie_word_embeddings,
-        )
         # Published encoders bring a pooler that MLM never used, a DeBERTa its table of absolute places.
         surplus: tuple[str, ...] = ("pooler.", ABSOLUTE_POSITIONS)
         if config.tie_word_embeddings:  # older files repeat the projection
             surplus = (*surplus, "head.decoder.")
         elif "head.decoder.bias" in state:  # transformers has two biases then, and adds this one
             state["head.bias"] = state.pop("head.decoder.bias")
-        load_strict(model, state, source=str(folder), leave_behind=surplus).log()
+        model, report = build_loaded(
+            lambda: cls(
+                RobertaModel.from_hf_config(config),
+                layer_norm_eps=config.layer_norm_eps,
+                tie_weights=config.tie_word_embeddings,
+            ),
+            state,
+            source=str(folder),
+            leave_behind=surplus,
+        )
+        report.log()
         return model
 
     def to_hf(self, folder: Path | str) -> None:

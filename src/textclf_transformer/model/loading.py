@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from textclf_transformer.errors import CheckpointError
 from textclf_transformer.model.pretrained import ENCODER_PREFIX
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +76,37 @@ def load_strict(
     wanted, fresh, passed = check_fit(module, state, source=source, leave_behind=leave_behind, new=new)
     module.load_state_dict({name: state[name] for name in wanted}, strict=not fresh)
     return LoadReport(source, len(wanted), left_behind=tuple(sorted(passed)), new=tuple(sorted(fresh)))
+
+
+def build_loaded(
+    build: Callable[[], ModuleT],
+    state: Mapping[str, Tensor],
+    *,
+    source: str,
+    leave_behind: tuple[str, ...] = (),
+) -> tuple[ModuleT, LoadReport]:
+    """Build a model that has its tensors from ``state``, in float32 whatever torch's default dtype is.
+
+    One that claims to be larger than its tensors is refused before it takes the memory, and the random
+    weights that the tensors replace leave the CPU's global generator as it was.
+
+    Args:
+        build: returns the model; called twice, the first time on the meta device.
+        state: tensors by the model's names.
+        source: where they come from, for errors and the report.
+        leave_behind: beginnings of names in ``state`` that are passed over.
+
+    Returns:
+        The model, and what was loaded and what was not.
+
+    Raises:
+        CheckpointError: as ``load_strict``.
+    """
+    with torch.device("meta"):
+        check_fit(build(), state, source=source, leave_behind=leave_behind)
+    with torch.random.fork_rng(devices=[]):
+        model = build().float()
+    return model, load_strict(model, state, source=source, leave_behind=leave_behind)
 
 
 def check_fit(
@@ -150,8 +185,16 @@ def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], *, source: str
         CheckpointError: the encoder's tensors do not fit; it counts what matched.
     """
     inner, rest = _split_encoder(state)
-    report = load_strict(encoder, inner, source=source)
-    return LoadReport(source, report.matched, left_behind=rest)
+    return replace(load_strict(encoder, inner, source=source), left_behind=rest)
+
+
+def build_loaded_encoder(
+    build: Callable[[], ModuleT], state: Mapping[str, Tensor], *, source: str
+) -> tuple[ModuleT, LoadReport]:
+    """Build an encoder as ``build_loaded`` does, from what ``load_encoder`` takes."""
+    inner, rest = _split_encoder(state)
+    encoder, report = build_loaded(build, inner, source=source)
+    return encoder, replace(report, left_behind=rest)
 
 
 def _split_encoder(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:

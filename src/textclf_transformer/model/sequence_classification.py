@@ -27,7 +27,7 @@ from textclf_transformer.model.hf_folder import (
 from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_weights
 from textclf_transformer.model.layout import check_attention_mask
-from textclf_transformer.model.loading import load_strict
+from textclf_transformer.model.loading import build_loaded
 from textclf_transformer.model.pretrained_deberta import ABSOLUTE_POSITIONS
 from textclf_transformer.model.token_pooling import check_token_pooling, encode_sequences
 from textclf_transformer.utils import send
@@ -130,13 +130,18 @@ class RobertaForSequenceClassification(EncoderClassifier):
             return load_classifier(cls, folder)
         config, state = read_hf_folder(folder)
         output = state.get("classifier.output.bias")
-        model = cls(
-            RobertaModel.from_hf_config(config),
-            # Without a head any number will do: strict loading then says what is missing.
-            num_labels=1 if output is None else output.numel(),
-            classifier_dropout=config.classifier_dropout,
+        model, report = build_loaded(
+            lambda: cls(
+                RobertaModel.from_hf_config(config),
+                # Without a head any number will do: strict loading then says what is missing.
+                num_labels=1 if output is None else output.numel(),
+                classifier_dropout=config.classifier_dropout,
+            ),
+            state,
+            source=str(folder),
+            leave_behind=("pooler.", ABSOLUTE_POSITIONS),
         )
-        load_strict(model, state, source=str(folder), leave_behind=("pooler.", ABSOLUTE_POSITIONS)).log()
+        report.log()
         return model
 
     def to_hf(self, folder: Path | str, *, label_names: Sequence[str] | None = None) -> None:

@@ -1,0 +1,37 @@
+"""Who reaches an address, and what a browser calls it."""
+
+from __future__ import annotations
+
+import pytest
+
+from textclf_transformer.commands.addresses import host_headers, is_loopback
+
+
+@pytest.mark.parametrize(
+    ("host", "only_here"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.2", True),
+        ("::1", True),
+        ("Localhost", True),
+        ("192.168.1.5", False),
+        ("example.org", False),
+        ("", False),
+    ],
+)
+def test_what_only_this_machine_reaches(host: str, only_here: bool) -> None:
+    assert is_loopback(host) is only_here
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "headers"),
+    [
+        ("Localhost", 8000, {"localhost:8000", "127.0.0.1:8000", "[::1]:8000"}),
+        ("::1", 8000, {"localhost:8000", "127.0.0.1:8000", "[::1]:8000"}),
+        ("127.0.0.2", 8000, {"127.0.0.2:8000"}),
+        ("Example.org", 80, {"example.org:80", "example.org"}),
+        ("fe80::1", 80, {"[fe80::1]:80", "[fe80::1]"}),
+    ],
+)
+def test_what_a_browser_may_call_the_server(host: str, port: int, headers: set[str]) -> None:
+    assert host_headers(host, port) == headers
