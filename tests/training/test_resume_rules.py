@@ -47,6 +47,11 @@ def test_nothing_changed() -> None:
     assert check_resume(carried(), {**carried(), "labels": ("x", "y")}, allow_changed=[]) == []
 
 
+def test_what_an_older_version_did_not_note_of_the_machine_is_no_change() -> None:
+    assert check_resume(carried(), changed("environment/processor", "Xeon"), allow_changed=[]) == []
+    assert check_resume(changed("environment/processor", "Xeon"), carried(), allow_changed=[]) != []
+
+
 @pytest.mark.parametrize(
     ("path", "value", "line"),
     [

@@ -142,6 +142,8 @@ def find_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> li
         if _differs(then.get(key, _ABSENT), now.get(key, _ABSENT))
         # a run that starts from random weights loads none, whatever was noted of them
         and (loads_weights or key != "fingerprints.pretrained")
+        # what an older version did not note of the machine, nobody knows to have changed
+        and (key in then or not key.startswith("environment."))
     ]
 
 
