@@ -151,12 +151,16 @@ def test_numbers_of_numpy_go_out_and_in(kind: str, tmp_path: Path) -> None:
         assert back.settings == ours.settings and back.num_labels == 3
 
 
-def test_a_head_from_before_token_pooling_reads_cls(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unknown_then", [1, 2, 3])
+def test_a_head_of_an_older_version_is_the_same_without_the_settings_to_come(
+    unknown_then: int, tmp_path: Path
+) -> None:
     ours = spread_weights(HierarchicalRobertaForClassification(make_encoder(), num_labels=3)).eval()
     ours.to_hf(tmp_path)
     head_file = tmp_path / "head.json"
     head = json.loads(head_file.read_text(encoding="utf-8"))
-    del head["settings"]["token_pooling"]
+    for name in ("token_pooling", "classifier_kind", "ordinal")[:unknown_then]:  # the latest first
+        del head["settings"][name]
     head_file.write_text(json.dumps(head), encoding="utf-8")
     ids, mask = make_batch("right")
     counts = torch.tensor([3, 1])

@@ -78,7 +78,11 @@ class HierarchicalRobertaForClassification(EncoderClassifier):
         "ordinal": (bool,),
     }
 
-    ADDED_SETTINGS: ClassVar[Mapping[str, object]] = {"token_pooling": "cls"}
+    ADDED_SETTINGS: ClassVar[Mapping[str, object]] = {
+        "token_pooling": "cls",
+        "classifier_kind": "normalised",
+        "ordinal": False,
+    }
 
     def __init__(
         self,
