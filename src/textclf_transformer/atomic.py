@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import itertools
 import json
 import os
 import re
@@ -96,12 +97,24 @@ def atomic_write_text(path: Path, text: str) -> None:
 
     A byte of a file's name that is no UTF-8 is written as JSON escapes it, ``\\udcff``.
     """
-    atomic_write(path, lambda stream: stream.write(text.encode("utf-8", errors="backslashreplace")))
+    atomic_write(path, lambda stream: stream.write(_utf8(text)))
 
 
 def atomic_write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON with ``atomic_write``; ValueError for NaN and infinity."""
-    atomic_write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def write(stream: BinaryIO) -> None:
+        # in pieces: the whole text of a confusion of 5,000 labels takes gigabytes
+        pieces = json.JSONEncoder(indent=2, ensure_ascii=False, allow_nan=False).iterencode(value)
+        while text := "".join(itertools.islice(pieces, 1 << 16)):
+            stream.write(_utf8(text))
+        stream.write(b"\n")
+
+    atomic_write(path, write)
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", errors="backslashreplace")
 
 
 def make_folder(folder: Path) -> None:

@@ -259,6 +259,24 @@ def test_messages_that_cannot_be_written_end_no_command(messages: str, tmp_path:
     assert file.read_text() == "done\n"
 
 
+@pytest.mark.parametrize("results", [">/dev/full", "| true"])
+@pytest.mark.parametrize("end", ["pass", "raise DataError('broken')", "raise KeyboardInterrupt"])
+def test_results_that_cannot_be_written_leave_the_exit_code(end: str, results: str, tmp_path: Path) -> None:
+    """The interpreter would try once more when it shuts down, and leave with 120."""
+    if "full" in results and not Path("/dev/full").exists():
+        pytest.skip("there is no such device")
+    code = MESSAGES.replace("done", "x").replace('print("x")', f'print("x"); {end}')
+    code = code.replace("import sys", "import sys; from textclf_transformer.errors import DataError")
+    file = tmp_path / "err"
+    command = f"""unset PYTHONUNBUFFERED; set -o pipefail; "$PYTHON" -c "$CODE" 2>'{file}' {results}"""
+    if end == "pass":
+        expected = 6 if "full" in results else 0
+    else:
+        expected = 3 if "DataError" in end else 130
+    assert in_shell(code, command) == expected
+    assert "Exception ignored" not in file.read_text()
+
+
 def test_a_character_that_the_locale_lacks_is_escaped(tmp_path: Path) -> None:
     code = MESSAGES.replace("done", "a – b")
     file = tmp_path / "out"

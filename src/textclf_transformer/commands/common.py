@@ -25,7 +25,7 @@ from textclf_transformer import __version__
 from textclf_transformer.allocator import settle_allocator
 from textclf_transformer.commands.streams import (
     encoding_of_stdout,
-    lead_nowhere,
+    flushed,
     messages_that_may_be_lost,
     open_missing_streams,
 )
@@ -177,8 +177,7 @@ def _run_to_exit_code(
         with raising_on_interrupt():
             return _parse_and_run(parser, arguments, body)
     except BrokenPipeError:
-        lead_nowhere(sys.stdout)  # its reader has left, as ``| head`` does; nobody is there to read more
-        return 0
+        return 0  # the reader of stdout has left, as ``| head`` does; nobody is there to read more
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -197,17 +196,14 @@ def _parse_and_run(
     body: Callable[[argparse.Namespace], int | None],
 ) -> int:
     """Parse and run; ``--help`` and ``--version``, which argparse answers by leaving, give 0."""
-    try:
-        parsed = parser.parse_args(arguments)
-    except SystemExit as leaving:
-        sys.stdout.flush()
-        return leaving.code if isinstance(leaving.code, int) else 0
-    refuse_distributed()
-    with own_warnings_as_lines():
-        code = body(parsed)
-    # A closed pipe shows itself here, where it is handled, and not when the interpreter shuts down.
-    sys.stdout.flush()
-    return code or 0
+    with flushed(sys.stdout):
+        try:
+            parsed = parser.parse_args(arguments)
+        except SystemExit as leaving:
+            return leaving.code if isinstance(leaving.code, int) else 0
+        refuse_distributed()
+        with own_warnings_as_lines():
+            return body(parsed) or 0
 
 
 def refuse_distributed() -> None:

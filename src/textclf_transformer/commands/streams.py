@@ -58,6 +58,23 @@ def messages_that_may_be_lost() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def flushed(stream: TextIO) -> Iterator[None]:
+    """Write out at the end what ``stream`` holds; what prevents it is raised if there is no error already.
+
+    What cannot be written goes nowhere afterwards: Python would try again when it shuts down, complain, and
+    leave with an exit code of its own.
+    """
+    try:
+        yield
+        stream.flush()
+    finally:
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            lead_nowhere(stream)
+
+
 def lead_nowhere(stream: TextIO) -> None:
     """Point ``stream`` to the null device; what is still buffered goes there when Python ends, too."""
     null = os.open(os.devnull, os.O_WRONLY)
