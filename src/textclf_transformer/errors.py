@@ -24,6 +24,16 @@ def short_name(name: str, *, several: bool = False) -> str:
     return name if len(name) <= characters else f"{name[:half]} … {name[-half:]}"
 
 
+def listed(names: Sequence[str], *, at_most: int = 5, count: int | None = None) -> str:
+    """Return ``a, b and 3 more``: the first names, long ones shortened, and how many more there are.
+
+    ``count`` is of all of them where ``names`` has only some.
+    """
+    some = [short_name(name) for name in names[:at_most]]
+    more = (len(names) if count is None else count) - len(some)
+    return ", ".join(some) + (f" and {more:,} more" if more else "")
+
+
 def counted(number: int, noun: str) -> str:
     """Return ``1 document``, ``1,234 documents``: the number with its noun, which takes an s."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

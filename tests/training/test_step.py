@@ -110,7 +110,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_samples
         return toy_loss(net, batch) * (value if 4 in batch.sample_indices else 1.0)
 
     with pytest.raises(
-        NonFiniteError, match=r"the loss is not finite.*step 12, training samples \[4, 5\]"
+        NonFiniteError, match=r"the loss is not finite.*step 12, training samples 4, 5;"
     ) as caught:
         take_step(model, [[1, 2], [4, 5]], loss=broken, step=11)
     assert caught.value.exit_code == 5
@@ -122,9 +122,9 @@ def test_of_many_samples_with_a_loss_that_is_not_finite_sixteen_are_named() -> N
     def broken(net: nn.Module, batch: ToyBatch) -> Tensor:
         return toy_loss(net, batch) * math.nan
 
-    with pytest.raises(NonFiniteError, match=r"samples \[(\d, ){15}\d\] and 4 more; "):
+    with pytest.raises(NonFiniteError, match=r"samples (\d, ){15}\d and 4 more; "):
         take_step(toy_net(), [[number % 8 for number in range(20)]], loss=broken)
-    with pytest.raises(NonFiniteError, match=r"samples \[(\d, ){15}\d\]; "):
+    with pytest.raises(NonFiniteError, match=r"samples (\d, ){15}\d; "):
         take_step(toy_net(), [[number % 8 for number in range(16)]], loss=broken)
 
 

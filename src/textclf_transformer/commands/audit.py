@@ -27,7 +27,7 @@ from textclf_transformer.data.corpus import FORMATS
 from textclf_transformer.data.opening import TENSOR_SUFFIX, store_parts
 from textclf_transformer.data.splitting import SPLITS, WHOLE
 from textclf_transformer.data.text_files import plain_stem
-from textclf_transformer.errors import DataError, UsageError
+from textclf_transformer.errors import DataError, UsageError, listed
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.loading import get_tokenizer
 
@@ -165,7 +165,7 @@ def _files(
         if any(path.suffix == TENSOR_SUFFIX for path in paths)
         else TextInput(
             labelled_corpus(flags, paths),
-            path=", ".join(map(str, paths)),
+            path=listed([str(path) for path in paths]),
             multi_label=arguments.multi_label,
             tokenizer=tokenizer,
             word_numbers=numbers,

@@ -9,7 +9,7 @@ from typing import Literal
 
 from textclf_transformer.data.audit import Audit, SplitAudit
 from textclf_transformer.data.oddities import ODDITIES
-from textclf_transformer.errors import counted, short_name
+from textclf_transformer.errors import counted, listed
 
 Level = Literal["good", "warn", "fail"]
 
@@ -21,7 +21,6 @@ MANY_NEAR = 0.01
 LEAST_READ = 0.95
 MANY_UNKNOWN, FAR_TOO_MANY_UNKNOWN = 0.001, 0.02
 MANY_TOKENS_A_WORD = 2.0
-_NAMES_SHOWN = 5
 _CHARACTERS_OF_A_WORD = 15  # more on average: a script without spaces, where words cannot be counted
 
 
@@ -72,7 +71,7 @@ def _overlaps(audit: Audit) -> Iterator[Finding]:
                 "look at the pairs; give copies one group and let textclf prepare --split cut anew",
             )
         if overlap.groups:
-            shown = _shown(overlap.group_examples, overlap.groups)
+            shown = listed(overlap.group_examples, count=overlap.groups)
             yield Finding(
                 "fail",
                 f"groups in both {pair}: {shown}, with {overlap.group_documents:,} {documents}",
@@ -104,13 +103,13 @@ def _labels(audit: Audit) -> Iterator[Finding]:
         if unknown:
             yield Finding(
                 "fail",
-                f"labels of {split.name} that {first.name} does not have: {_shown(unknown)}",
+                f"labels of {split.name} that {first.name} does not have: {listed(unknown)}",
                 "they cannot be learnt; correct them, or take such documents out",
             )
         if missing and split.labels is not None:
             yield Finding(
                 "warn",
-                f"{split.name} has no document of: {_shown(missing)}",
+                f"{split.name} has no document of: {listed(missing)}",
                 "nothing will be known about these labels; use more documents or another cut",
             )
     yield from _alike(first.labels)
@@ -118,7 +117,7 @@ def _labels(audit: Audit) -> Iterator[Finding]:
     if rare:
         yield Finding(
             "warn",
-            f"labels with fewer than {FEW_OF_A_LABEL} documents in {first.name}: {_shown(rare)}",
+            f"labels with fewer than {FEW_OF_A_LABEL} documents in {first.name}: {listed(rare)}",
             "collect more of them, or join them with another label",
         )
     name, count = max(first.labels.items(), key=lambda pair: pair[1])
@@ -147,7 +146,7 @@ def _alike(names: Iterable[str]) -> Iterator[Finding]:
     if alike:
         yield Finding(
             "warn",
-            f"labels that differ by spaces at their ends, capitals or Unicode form only: {_shown(alike)}",
+            f"labels that differ by spaces at their ends, capitals or Unicode form only: {listed(alike)}",
             "write them alike if they mean the same; they count as different labels",
         )
 
@@ -245,7 +244,7 @@ def _documents(audit: Audit) -> Iterator[Finding]:
                 "warn",
                 f"{name}: {len(ids):,} of {counted(split.documents, 'document')} of {split.name} "
                 f"({ODDITIES[name]})",
-                f"look at {_shown(ids)}",
+                f"look at {listed(ids)}",
             )
     if not odd:
         yield Finding("good", "no empty or odd documents")
@@ -269,10 +268,3 @@ def _tokenizer(audit: Audit) -> Iterator[Finding]:
     fertility = total / sum(words)
     if fertility > MANY_TOKENS_A_WORD:
         yield Finding("warn", f"a word becomes {fertility:.2f} tokens on average", f"{mend}, or a larger one")
-
-
-def _shown(names: list[str], count: int | None = None) -> str:
-    """Return some of ``names``, and how many more there are of ``count`` (None: of the names)."""
-    some = [short_name(name) for name in names[:_NAMES_SHOWN]]
-    more = (len(names) if count is None else count) - len(some)
-    return ", ".join(some) + (f" and {more:,} more" if more else "")

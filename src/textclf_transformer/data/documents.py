@@ -13,7 +13,7 @@ from typing import Protocol, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from textclf_transformer.errors import DataError
+from textclf_transformer.errors import DataError, listed
 
 Int64Array = NDArray[np.int64]
 UInt64Array = NDArray[np.uint64]
@@ -114,12 +114,11 @@ def align_labels(documents: Documents, label_names: Sequence[str]) -> Int64Array
 
 
 def _unknown_label(documents: Documents, row: int, name: str, label_names: Sequence[str]) -> DataError:
-    shown = ", ".join(map(repr, label_names[:10])) + (", …" if len(label_names) > 10 else "")
     return DataError(
         "label is not among the labels of the training data",
         where=f"{documents.path}: labels, row {row}",
         found=repr(name),
-        expected=f"one of {shown}",
+        expected=f"one of {listed([repr(name) for name in label_names], at_most=10)}",
         mend="make both splits with the same labels, or take such documents out",
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textclf_transformer.data.text_files import Document
-from textclf_transformer.errors import DataError
+from textclf_transformer.errors import DataError, listed
 
 SEPARATOR = "|"
 """Between the labels of one document in a cell: ``politics|law``."""
@@ -140,4 +140,4 @@ class LabelCodes:
 
 
 def _shown(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:10])) + (", …" if len(names) > 10 else "")
+    return listed([repr(name) for name in names], at_most=10)

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 
+from textclf_transformer.errors import listed
+
 IntArray = NDArray[np.integer]
 
 _NAMED = 20  # labels in a warning
@@ -36,17 +38,12 @@ def label_metrics(
     if absent:
         names = [str(label) for label in range(num_labels)] if label_names is None else label_names
         warnings.warn(
-            f"labels {_listed([names[label] for label in absent])} are neither present nor predicted "
-            "in this split; "
+            f"labels {listed([names[label] for label in absent], at_most=_NAMED)} are neither present nor "
+            "predicted in this split; "
             f"f1_macro is the mean over the other {num_labels - len(absent)}",
             stacklevel=1,
         )
     return {"accuracy": float(accuracy_score(labels, predictions)), "f1_macro": float(f1_macro)}
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def _absent_labels(labels: IntArray, predictions: IntArray, *, num_labels: int) -> list[int]:

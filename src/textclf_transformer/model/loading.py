@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from textclf_transformer.errors import CheckpointError
+from textclf_transformer.errors import CheckpointError, listed
 from textclf_transformer.model.pretrained import ENCODER_PREFIX
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -159,8 +159,7 @@ def check_fit(
 def _count(kind: str, names: list[str]) -> str:
     if not names:
         return f"0 {kind}"
-    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-    return f"{len(names)} {kind} ({shown})"
+    return f"{len(names)} {kind} ({listed(names, at_most=3)})"
 
 
 def fit_encoder(encoder: nn.Module, state: Mapping[str, Tensor], *, source: str) -> LoadReport:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from textclf_transformer.errors import NonFiniteError, first_line, is_out_of_memory
+from textclf_transformer.errors import NonFiniteError, first_line, is_out_of_memory, listed
 from textclf_transformer.training.numerics import autocast
 from textclf_transformer.training.state import Batch
 from textclf_transformer.utils import derive_seed
@@ -159,11 +159,10 @@ def _too_large(message: str, batch: Batch, micro_batches: Sequence[Batch]) -> Mi
 
 
 def _non_finite(step: int, loss_sum: float, grad_norm: float, suspects: Sequence[Batch]) -> NonFiniteError:
-    samples = [int(sample) for batch in suspects for sample in batch.sample_indices.tolist()]
-    more = f" and {len(samples) - _SAMPLES_NAMED} more" if len(samples) > _SAMPLES_NAMED else ""
+    samples = [str(sample) for batch in suspects for sample in batch.sample_indices.tolist()]
     return NonFiniteError(
         "the loss is not finite" if not math.isfinite(loss_sum) else "the gradient is not finite",
-        where=f"step {step + 1}, training samples {samples[:_SAMPLES_NAMED]}{more}",
+        where=f"step {step + 1}, training samples {listed(samples, at_most=_SAMPLES_NAMED)}",
         found=f"loss sum {loss_sum}, gradient norm {grad_norm}",
         mend="nothing was updated or saved; lower training.learning_rate, or set training.use_amp=false",
     )
