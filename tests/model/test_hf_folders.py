@@ -234,6 +234,22 @@ def test_their_folders_load(
     assert left in caplog.records[-1].getMessage()
 
 
+@pytest.mark.parametrize("family", ["roberta", "deberta"])
+def test_the_old_names_of_norms_are_read_as_transformers_reads_them(family: str, tmp_path: Path) -> None:
+    deberta = make_hf_deberta("DebertaModel")
+    hf = (make_hf("RobertaModel", pad_token_id=PAD) if family == "roberta" else deberta).eval()
+    hf.save_pretrained(tmp_path)
+    state = {name: tensor.clone() for name, tensor in hf.state_dict().items()}
+    for new, old in (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")):
+        state = {name.replace(new, old): tensor for name, tensor in state.items()}
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    ids, mask = make_batch("right")
+    expected = run_theirs(type(hf).from_pretrained(tmp_path).eval(), ids, mask)
+    assert relative_error(expected[~mask], run_theirs(hf, ids, mask)[~mask]) < 1e-5
+    found = RobertaModel.from_hf(tmp_path).eval()(ids, mask)["last_hidden_state"]
+    assert relative_error(found[~mask], expected[~mask]) < 1e-5
+
+
 def test_a_head_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     make_encoder().to_hf(tmp_path)
     with pytest.raises(CheckpointError, match="5 missing"):

@@ -15,7 +15,7 @@ from torch import Tensor
 from textclf_transformer.atomic import atomic_write, atomic_write_json
 from textclf_transformer.errors import CheckpointError, StorageError, UsageError, first_line
 from textclf_transformer.model.hf_config import CONFIG_FILE, HfConfig, parse_hf_config
-from textclf_transformer.model.pretrained import roberta_state_from_hf
+from textclf_transformer.model.pretrained import roberta_state_from_hf, without_old_names
 from textclf_transformer.model.pretrained_deberta import deberta_state_from_hf
 from textclf_transformer.safe_load import safe_load
 
@@ -47,7 +47,7 @@ def read_hf_folder(folder: Path) -> tuple[HfConfig, dict[str, Tensor]]:
             mend="save the model there with save_pretrained, or name another folder",
         )
     config = parse_hf_config(read_json(folder / CONFIG_FILE), where=str(folder / CONFIG_FILE))
-    theirs = _read_weights(folder)
+    theirs = without_old_names(_read_weights(folder))
     try:
         if config.attention_kind == "disentangled":
             state = deberta_state_from_hf(theirs, num_attention_heads=config.num_attention_heads)

@@ -38,6 +38,8 @@ LAYER_PARTS = (
     ("output.", "output.dense."),
     ("output_norm.", "output.LayerNorm."),
 )
+# Of models that were trained in TensorFlow, and of DeBERTa's as transformers 5.0 writes them.
+_OLD_ENDINGS = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
 _FUSED = "attention.query_key_value."
 _SPLIT = ("attention.self.query.", "attention.self.key.", "attention.self.value.")
 
@@ -82,6 +84,17 @@ def rename(name: str, parts: Parts) -> str | None:
 def swapped(parts: Parts) -> Parts:
     """Turn each pair round."""
     return tuple((theirs, ours) for ours, theirs in parts)
+
+
+def without_old_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return ``state`` with today's names of the scale and the shift of each norm, which once had others."""
+    renamed = dict(state)
+    for name in state:
+        for old, new in _OLD_ENDINGS:
+            today = name.removesuffix(old) + new
+            if name.endswith(old) and today not in state:
+                renamed[today] = renamed.pop(name)
+    return renamed
 
 
 def roberta_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> dict[str, Tensor]:
