@@ -13,6 +13,7 @@ from textclf_transformer.commands.addresses import host_headers, is_loopback
         ("127.0.0.1", True),
         ("127.0.0.2", True),
         ("::1", True),
+        ("::ffff:127.0.0.1", True),
         ("Localhost", True),
         ("192.168.1.5", False),
         ("example.org", False),

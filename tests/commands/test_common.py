@@ -378,6 +378,42 @@ def test_stdout_may_be_any_object_that_writes(monkeypatch: pytest.MonkeyPatch) -
     assert run(lambda arguments: print("gone")) == 0
 
 
+class Broken(Tee):
+    """A caller's object whose flush fails in a way of its own."""
+
+    def flush(self) -> None:
+        raise RuntimeError("no widget")
+
+
+def test_a_callers_stdout_hides_no_error_and_stays_the_callers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", Broken())
+    assert run(raising(DataError("broken"))) == 3
+    assert capsys.readouterr().err == "error: broken\n"
+
+    class FullOnce(io.TextIOWrapper):
+        is_full = False
+
+        def flush(self) -> None:
+            if self.is_full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().flush()
+
+    file = tmp_path / "out"
+    with FullOnce(file.open("wb")) as stream:
+
+        def body(arguments: argparse.Namespace) -> None:
+            stream.is_full = True
+            print("result")
+
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert run(body) == 6
+        stream.is_full = False
+        stream.write("more\n")
+    assert file.read_text() == "result\nmore\n"
+
+
 def test_a_closed_stdout_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = io.TextIOWrapper(io.BytesIO())
     closed.close()

@@ -206,6 +206,7 @@ def test_what_cannot_be_served_is_refused(
         (["--port", "70000"], "no port"),
         (["--host", "0.0.0.0"], "every address"),
         (["--host", "::"], "every address"),
+        (["--host", "::ffff:0.0.0.0"], "every address"),
         (["--host", ""], "every address"),
         (["--host", "0"], "every address"),
         (["--port", str(server.server_port)], "cannot listen here"),

@@ -9,17 +9,23 @@ import socket
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the address that ``host`` writes, ``::ffff:0.0.0.0`` as 0.0.0.0; ValueError for a name."""
+    address = ipaddress.ip_address(host)
+    return getattr(address, "ipv4_mapped", None) or address
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches ``host``."""
     with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
+        return _address(host).is_loopback
     return host.lower() == "localhost"
 
 
 def means_every_address(host: str) -> bool:
     """Whether the system would listen everywhere: for ``::`` and all that it reads as 0.0.0.0 (``0``)."""
     with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_unspecified
+        return _address(host).is_unspecified
     with contextlib.suppress(OSError):
         return not any(socket.inet_aton(host))
     return not host

@@ -92,7 +92,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     check_chunking(**asdict(chunking))
     parts = _parts(arguments)
     if not arguments.quiet:
-        print(f"reading {', '.join(part.path for part in parts.values())} …", file=sys.stderr)
+        print(f"reading {listed([str(path) for path in _inputs(arguments)])} …", file=sys.stderr)
     result = audit(parts, chunking)
     judged = findings(result)
     if arguments.json is not None:
@@ -104,12 +104,15 @@ def _audit(arguments: argparse.Namespace) -> int:
     return DataError.exit_code if any(finding.level == "fail" for finding in judged) else 0
 
 
-def _check_outputs(arguments: argparse.Namespace) -> None:
+def _inputs(arguments: argparse.Namespace) -> list[Path]:
     splits = (getattr(arguments, split) or () for split in SPLITS)
-    inputs = [*arguments.inputs, *(path for paths in splits for path in paths)]
+    return [*arguments.inputs, *(path for paths in splits for path in paths)]
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
     outputs = {"--json": arguments.json, "--plot": arguments.plot}
     for flag, path in outputs.items():
-        check_output(flag, path, inputs=inputs)
+        check_output(flag, path, inputs=_inputs(arguments))
     check_outputs_differ(outputs)
     if arguments.plot is not None and arguments.plot.suffix not in {".png", ".svg", ".pdf"}:
         raise UsageError(
@@ -165,7 +168,7 @@ def _files(
         if any(path.suffix == TENSOR_SUFFIX for path in paths)
         else TextInput(
             labelled_corpus(flags, paths),
-            path=listed([str(path) for path in paths]),
+            path=", ".join(map(str, paths)),
             multi_label=arguments.multi_label,
             tokenizer=tokenizer,
             word_numbers=numbers,

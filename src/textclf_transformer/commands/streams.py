@@ -71,8 +71,9 @@ def flushed(stream: TextIO) -> Iterator[None]:
     finally:
         try:
             stream.flush()
-        except (OSError, ValueError):
-            lead_nowhere(stream)
+        except Exception:  # a caller's object may raise anything; what came first is the error to tell
+            if stream is sys.__stdout__:  # a caller's own file stays the caller's
+                lead_nowhere(stream)
 
 
 def lead_nowhere(stream: TextIO) -> None:
