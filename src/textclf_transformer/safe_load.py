@@ -112,6 +112,8 @@ def _check_version(path: Path) -> None:
 _END, _LOCATOR, _END_64 = 22, 20, 56
 _ENDS = _END_64 + _LOCATOR + _END
 
+_NO_ARCHIVE = "this file is truncated, or was not written by torch.save in its zip format (torch >= 1.6)"
+
 
 class _RefusedError(Exception):
     """A finding about the file, in words for the user."""
@@ -128,10 +130,8 @@ def _check_archive(stream: BinaryIO) -> None:
     file_size = os.fstat(stream.fileno()).st_size
     # torch judges by these bytes alone, and without them reads an old pickle, whatever zip lies behind it.
     stream.seek(0)
-    if stream.read(4) != b"PK\x03\x04" or not zipfile.is_zipfile(stream):
-        raise _RefusedError(
-            "this file is truncated, or was not written by torch.save in its zip format (torch >= 1.6)"
-        )
+    if stream.read(4) != b"PK\x03\x04":
+        raise _RefusedError(_NO_ARCHIVE)
     _check_directory(stream, file_size)
     with zipfile.ZipFile(stream) as archive:
         records = archive.infolist()
@@ -168,6 +168,8 @@ def _check_directory(stream: BinaryIO, file_size: int) -> None:
     """
     stream.seek(max(0, file_size - _ENDS))
     tail = stream.read().rjust(_ENDS, b"\0")
+    if b"PK\x05\x06" not in tail:
+        raise _RefusedError(_NO_ARCHIVE)
     (mark,) = struct.unpack_from("<4s", tail, _END_64 + _LOCATOR)
     size, start, comment = struct.unpack_from("<LLH", tail, _END_64 + _LOCATOR + 12)
     end = file_size - _END

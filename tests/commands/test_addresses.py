@@ -12,6 +12,8 @@ from textclf_transformer.commands.addresses import host_headers, is_loopback
     [
         ("127.0.0.1", True),
         ("127.0.0.2", True),
+        ("127.1", True),
+        ("0:0:0:0:0:0:0:1", True),
         ("::1", True),
         ("::ffff:127.0.0.1", True),
         ("Localhost", True),
@@ -32,6 +34,10 @@ def test_what_only_this_machine_reaches(host: str, only_here: bool) -> None:
         ("127.0.0.2", 8000, {"127.0.0.2:8000"}),
         ("Example.org", 80, {"example.org:80", "example.org"}),
         ("fe80::1", 80, {"[fe80::1]:80", "[fe80::1]"}),
+        ("FE80:0:0:0:0:0:0:1", 8000, {"[fe80::1]:8000"}),
+        ("::ffff:10.0.0.5", 8000, {"10.0.0.5:8000"}),
+        ("127.1", 8000, {"localhost:8000", "127.0.0.1:8000", "[::1]:8000"}),
+        ("0:0:0:0:0:0:0:1", 8000, {"localhost:8000", "127.0.0.1:8000", "[::1]:8000"}),
     ],
 )
 def test_what_a_browser_may_call_the_server(host: str, port: int, headers: set[str]) -> None:

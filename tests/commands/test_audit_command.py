@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from end_to_end.conftest import Checkout, write_corpus
 
 from textclf_transformer.commands import audit, prepare
+from textclf_transformer.commands.streams import lead_nowhere
 from textclf_transformer.data.store import Store
 
 
@@ -99,7 +102,9 @@ def test_tensors_and_their_store_agree(checkout: Checkout, chunked: bool) -> Non
     assert results[0] == results[1]
 
 
-def test_an_overlap_fails_with_exit_code_3(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_overlap_fails_with_exit_code_3(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = (checkout.root / "corpus.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     empty = '{"text": " ", "label": "garden"}\n'
     (checkout.root / "train.jsonl").write_text("".join(lines[:60]), encoding="utf-8")
@@ -109,6 +114,13 @@ def test_an_overlap_fails_with_exit_code_3(checkout: Checkout, capsys: pytest.Ca
     assert "fail  word for word in train as well: 2 of 32 documents of test" in out
     assert "without text: 1 document of test" in out
     assert "test:1" in out and "train:59" in out  # the pair is shown
+
+    reader, writer = os.pipe()
+    os.close(reader)  # as `| head` does after its lines
+    with os.fdopen(writer, "w", buffering=1) as left:
+        monkeypatch.setattr(sys, "stdout", left)
+        assert audit.main(["--train", "train.jsonl", "--test", "test.jsonl"]) == 3
+        lead_nowhere(left)
 
 
 def test_ids_cannot_drive_the_terminal(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:

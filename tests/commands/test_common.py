@@ -378,6 +378,15 @@ def test_stdout_may_be_any_object_that_writes(monkeypatch: pytest.MonkeyPatch) -
     assert run(lambda arguments: print("gone")) == 0
 
 
+def test_a_reader_that_leaves_hides_no_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Left(Tee):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Left())
+    assert run(lambda arguments: 3) == 3
+
+
 class Broken(Tee):
     """A caller's object whose flush fails in a way of its own."""
 

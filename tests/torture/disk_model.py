@@ -200,6 +200,9 @@ class Disk:
             self._change({target: self.names[source]})
         return self._inside(target)
 
+    def _linkat(self, arguments: list[str | bytes], result: int) -> bool:  # as Python 3.14 links
+        return self._link([os.fsencode(self._path(arguments[at:])) for at in (0, 2)], result)
+
     def _unlink(self, arguments: list[str | bytes], result: int) -> bool:
         path = os.fsdecode(arguments[0])
         if self._inside(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -100,7 +101,8 @@ def _audit(arguments: argparse.Namespace) -> int:
         atomic_write_json(arguments.json, content)
     if arguments.plot is not None:
         plot_lengths(result, arguments.plot)
-    print_audit(result, judged)
+    with contextlib.suppress(BrokenPipeError):  # whoever reads the first lines alone still has the exit code
+        print_audit(result, judged)
     return DataError.exit_code if any(finding.level == "fail" for finding in judged) else 0
 
 

@@ -48,7 +48,6 @@ def _parser() -> CommandParser:
         epilog=f"verbs:\n{verbs}\n\n`textclf VERB --help` explains a verb. Training has commands of its own: "
         f"{', '.join(TRAINING.values())}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add_common_flags(parser)
     parser.add_argument("verb", nargs="?", help=argparse.SUPPRESS)

@@ -65,7 +65,29 @@ STORAGE_ERRNOS = frozenset(
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An argument parser whose errors are ``UsageError``: one line, like every other error of a user."""
+    """An argument parser whose errors are ``UsageError``: one line, like every other error of a user.
+
+    No flag may be abbreviated: it would change its meaning the day a second one begins with the same letters.
+    """
+
+    def __init__(
+        self,
+        *,
+        prog: str,
+        description: str,
+        usage: str | None = None,
+        epilog: str | None = None,
+        formatter_class: type[argparse.HelpFormatter] = argparse.HelpFormatter,
+    ) -> None:
+        open_missing_streams()  # from Python 3.14 on argparse asks stdout whether it shows colours
+        super().__init__(
+            prog=prog,
+            description=description,
+            usage=usage,
+            epilog=epilog,
+            formatter_class=formatter_class,
+            allow_abbrev=False,
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raise the usage error instead of printing the usage and leaving."""
@@ -74,8 +96,7 @@ class CommandParser(argparse.ArgumentParser):
 
 def command_parser(prog: str, description: str) -> CommandParser:
     """Return a parser with the flags that every command has."""
-    # Abbreviated flags would change their meaning the day a second flag begins with the same letters.
-    parser = CommandParser(prog=prog, description=description, allow_abbrev=False)
+    parser = CommandParser(prog=prog, description=description)
     add_common_flags(parser)
     return parser
 
@@ -162,7 +183,6 @@ def run_command(
     Raises:
         SystemExit: a signal has stopped a training.
     """
-    open_missing_streams()
     with encoding_of_stdout(errors="backslashreplace"), messages_that_may_be_lost():
         return _run_to_exit_code(parser, sys.argv[1:] if argv is None else list(argv), body)
 
@@ -176,8 +196,6 @@ def _run_to_exit_code(
     try:
         with raising_on_interrupt():
             return _parse_and_run(parser, arguments, body)
-    except BrokenPipeError:
-        return 0  # the reader of stdout has left, as ``| head`` does; nobody is there to read more
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -196,14 +214,17 @@ def _parse_and_run(
     body: Callable[[argparse.Namespace], int | None],
 ) -> int:
     """Parse and run; ``--help`` and ``--version``, which argparse answers by leaving, give 0."""
-    with flushed(sys.stdout):
+    code = 0
+    # a reader of stdout that has left, as ``| head`` does, is no error: nobody is there to read more
+    with contextlib.suppress(BrokenPipeError), flushed(sys.stdout):
         try:
             parsed = parser.parse_args(arguments)
         except SystemExit as leaving:
             return leaving.code if isinstance(leaving.code, int) else 0
         refuse_distributed()
         with own_warnings_as_lines():
-            return body(parsed) or 0
+            code = body(parsed) or 0
+    return code
 
 
 def refuse_distributed() -> None:
