@@ -1,4 +1,4 @@
-"""Folders as they are published: random weights and a byte-level BPE tokenizer, saved by transformers."""
+"""Folders as they are published: random weights and a tokenizer, saved by transformers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import tokenizers
 import torch
 import transformers
 
-from textclf_transformer.tokenizer.training import train_byte_level_bpe
+from textclf_transformer.tokenizer.training import train_byte_level_bpe, train_wordpiece
 
 PAD = 1
+BERTS_PAD = 0
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -29,16 +30,23 @@ def texts_of(corpus: Path) -> list[str]:
 
 
 def make_published(folder: Path, corpus: Path, *, family: str = "roberta", pickled: bool = False) -> Path:
-    """Write a masked-LM model of 32 tokens a sequence, ``pickled`` as pytorch_model.bin."""
-    tokenizer = train_byte_level_bpe(texts_of(corpus), vocab_size=320, min_frequency=2)
-    save_tokenizer(tokenizer, folder)
+    """Write a masked-LM model of 32 tokens a sequence, ``pickled`` as pytorch_model.bin.
+
+    Its tokenizer is WordPiece where ``family`` is "bert", else byte-level BPE.
+    """
+    if family == "bert":
+        tokenizer = train_wordpiece(texts_of(corpus), vocab_size=320, min_frequency=2, lowercase=True)
+        transformers.BertTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    else:
+        tokenizer = train_byte_level_bpe(texts_of(corpus), vocab_size=320, min_frequency=2)
+        save_tokenizer(tokenizer, folder)
     shape = {
         "vocab_size": tokenizer.get_vocab_size(),
         "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
         "intermediate_size": 64,
-        "pad_token_id": PAD,
+        "pad_token_id": BERTS_PAD if family == "bert" else PAD,
         "layer_norm_eps": 1e-4,
     }
     torch.manual_seed(5)
@@ -46,6 +54,8 @@ def make_published(folder: Path, corpus: Path, *, family: str = "roberta", pickl
     if family == "roberta":
         config = transformers.RobertaConfig(**shape, max_position_embeddings=34, type_vocab_size=1)
         model = transformers.RobertaForMaskedLM(config)
+    elif family == "bert":
+        model = transformers.BertForPreTraining(transformers.BertConfig(**shape, max_position_embeddings=32))
     else:
         deberta = transformers.DebertaConfig(
             **shape,

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 import transformers
 from end_to_end.conftest import Checkout
-from end_to_end.published import COMMIT, PAD, make_published, put_into_cache, save_tokenizer
+from end_to_end.published import BERTS_PAD, COMMIT, PAD, make_published, put_into_cache, save_tokenizer
 
 import finetune
 from experiments import generate_finetuning_experiment
@@ -36,7 +36,7 @@ def make_store(checkout: Checkout, tokenizer: Path) -> None:
     checkout.run(prepare.main, checkout.root / "corpus.jsonl", "--out", out, "--tokenizer", tokenizer, *split)
 
 
-@pytest.mark.parametrize(("family", "pickled"), [("roberta", False), ("deberta", True)])
+@pytest.mark.parametrize(("family", "pickled"), [("roberta", False), ("deberta", True), ("bert", False)])
 def test_from_published_weights_to_predictions(
     family: str, pickled: bool, checkout: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,7 +62,7 @@ def test_from_published_weights_to_predictions(
 
     loaded = load_run("ft")  # which reads the run's folder alone
     assert loaded.chunk_size == 32
-    assert loaded.tokenizer.pad_token_id == PAD
+    assert loaded.tokenizer.pad_token_id == (BERTS_PAD if family == "bert" else PAD)
     theirs = transformers.AutoModel.from_pretrained(folder).eval()  # the encoder was frozen, so it is theirs
     ids = torch.tensor([[0, *range(5, 25), 2]])
     mask = torch.zeros_like(ids, dtype=torch.bool)
@@ -209,7 +209,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], int, str]] = {
         "neither model.safetensors nor pytorch_model.bin",
     ),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), 3, "tokenizer.json"),
-    "another model": (edit_config(model_type="bert"), 4, "'bert', expected 'roberta' or 'deberta'"),
+    "another model": (edit_config(model_type="gpt2"), 4, "'gpt2', expected 'roberta' or 'bert' or 'deberta'"),
     "another vocabulary": (another_tokenizer, 4, "disagree about the number of tokens"),
     "another PAD": (edit_config(pad_token_id=3), 4, "disagree about the id of the padding token"),
     "an eps of 0": (edit_config(layer_norm_eps=0), 4, "architecture.layer_norm_eps"),

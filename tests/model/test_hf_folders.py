@@ -351,7 +351,7 @@ def test_label_names_must_fit(tmp_path: Path) -> None:
 
 
 BAD_CONFIGS = {
-    "another model": {"model_type": "bert"},
+    "another model": {"model_type": "gpt2"},
     "another activation": {"hidden_act": "relu"},
     "relative positions": {"position_embedding_type": "relative_key"},
     "a decoder": {"is_decoder": True},

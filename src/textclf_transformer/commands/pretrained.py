@@ -128,7 +128,7 @@ def read_published(name: str) -> PretrainedEncoder:
 
     Raises:
         ConfigError: there is no such folder, or the hub's client cannot get the model.
-        CheckpointError: a file is missing or damaged, the model is neither RoBERTa nor DeBERTa, or weights
+        CheckpointError: a file is missing or damaged, the model is no RoBERTa, BERT or DeBERTa, or weights
             and tokenizer do not belong together.
         DataError: the tokenizer cannot be read.
     """
@@ -203,7 +203,7 @@ def _architecture_of(config: HfConfig, *, where: str) -> ArchitectureSection:
 
 
 def _explain_positions(config: HfConfig, longest: int) -> str:
-    if config.attention_kind == "disentangled":
+    if config.model_type != "roberta":
         return f"max_position_embeddings {longest} of its {CONFIG_FILE}"
     rows, unused = config.max_position_embeddings, config.pad_token_id + 1
     return (

@@ -146,7 +146,7 @@ class RobertaModel(nn.Module):
         attention_backend: str = "explicit",
         use_gradient_checkpointing: bool = False,
     ) -> Self:
-        """Load the encoder of a Hugging Face RoBERTa or DeBERTa, or of any of our exported models.
+        """Load the encoder of a Hugging Face RoBERTa, BERT or DeBERTa, or of any of our exported models.
 
         Args:
             folder: with config.json and model.safetensors or pytorch_model.bin; or, as a str, the name of a

@@ -23,6 +23,7 @@ from textclf_transformer.model.initialisation import initialise_beside_encoder
 from textclf_transformer.model.layout import unpack
 from textclf_transformer.model.linear_cross_entropy import linear_cross_entropy
 from textclf_transformer.model.loading import build_loaded
+from textclf_transformer.model.pretrained_bert import NEXT_SENTENCE
 from textclf_transformer.model.pretrained_deberta import ABSOLUTE_POSITIONS
 from textclf_transformer.utils import send
 
@@ -156,7 +157,7 @@ class RobertaForMaskedLM(nn.Module):
 
     @classmethod
     def from_hf(cls, folder: Path | str) -> Self:
-        """Load a folder that transformers' ``RobertaForMaskedLM``, its DeBERTa twin or ``to_hf`` wrote.
+        """Load a folder that transformers' ``RobertaForMaskedLM``, BERT's, DeBERTa's, or ``to_hf`` wrote.
 
         Args:
             folder: with config.json and model.safetensors or pytorch_model.bin; or, as a str, the name of a
@@ -172,7 +173,7 @@ class RobertaForMaskedLM(nn.Module):
         folder = local_folder(folder)
         config, state = read_hf_folder(folder)
         # Published encoders bring a pooler that MLM never used, a DeBERTa its table of absolute places.
-        surplus: tuple[str, ...] = ("pooler.", ABSOLUTE_POSITIONS)
+        surplus: tuple[str, ...] = ("pooler.", NEXT_SENTENCE, ABSOLUTE_POSITIONS)
         if config.tie_word_embeddings:  # older files repeat the projection
             surplus = (*surplus, "head.decoder.")
         elif "head.decoder.bias" in state:  # transformers has two biases then, and adds this one

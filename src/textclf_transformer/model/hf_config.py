@@ -1,4 +1,4 @@
-"""The part of a Hugging Face config.json that decides a RoBERTa or a DeBERTa, checked."""
+"""The part of a Hugging Face config.json that decides a RoBERTa, a BERT or a DeBERTa, checked."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ _REQUIRED_COUNTS = (
     "intermediate_size",
     "max_position_embeddings",
 )
+_ABSOLUTE: dict[str, object] = {
+    "hidden_act": "gelu",
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "layer_norm_eps": 1e-12,
+}
 _DEFAULTS: dict[str, dict[str, object]] = {
-    "roberta": {
-        "hidden_act": "gelu",
-        "position_embedding_type": "absolute",
-        "is_decoder": False,
-        "add_cross_attention": False,
-        "pad_token_id": 1,
-        "layer_norm_eps": 1e-12,
-    },
+    "roberta": {**_ABSOLUTE, "pad_token_id": 1},
+    "bert": {**_ABSOLUTE, "pad_token_id": 0},
     "deberta": {
         "hidden_act": "gelu",
         "pooler_hidden_act": "gelu",
@@ -45,7 +46,11 @@ _DEFAULTS: dict[str, dict[str, object]] = {
         "max_relative_positions": -1,
     },
 }
-_CLASSIFIER_DROPOUT = {"roberta": "classifier_dropout", "deberta": "cls_dropout"}
+_CLASSIFIER_DROPOUT = {
+    "roberta": "classifier_dropout",
+    "bert": "classifier_dropout",
+    "deberta": "cls_dropout",
+}
 # The values that our encoder has.
 _SUPPORTED: dict[str, object] = {
     "hidden_act": "gelu",
@@ -63,15 +68,16 @@ _SUPPORTED: dict[str, object] = {
 
 @dataclass(frozen=True, slots=True)
 class HfConfig:
-    """What of a Hugging Face config.json decides a RoBERTa or a DeBERTa; names and meanings are theirs.
+    """What of a Hugging Face config.json decides a RoBERTa, BERT or DeBERTa; names and meanings are theirs.
 
-    ``embedding_dropout_prob`` is ours: theirs is ``hidden_dropout_prob`` there, which is its default. So is
-    ``attention_kind``, "disentangled" for a DeBERTa. A DeBERTa's ``max_position_embeddings`` are turned into
-    the rows that a RoBERTa needs for as long a sequence; its ``cls_dropout`` is ``classifier_dropout`` here,
-    before both layers of the head. ``max_relative_positions`` is None in a RoBERTa.
+    ``embedding_dropout_prob`` is ours: theirs is ``hidden_dropout_prob`` there, which is its default. The
+    ``max_position_embeddings`` of a BERT or a DeBERTa are turned into the rows that a RoBERTa needs for as
+    long a sequence. ``classifier_dropout``, a DeBERTa's ``cls_dropout``, is before both layers of the head
+    here, also where it is a BERT's, which has it before the second. ``max_relative_positions`` is None unless
+    it is a DeBERTa.
     """
 
-    attention_kind: str
+    model_type: str
     max_relative_positions: int | None
     vocab_size: int
     hidden_size: int
@@ -86,6 +92,11 @@ class HfConfig:
     embedding_dropout_prob: float
     classifier_dropout: float
     tie_word_embeddings: bool
+
+    @property
+    def attention_kind(self) -> str:
+        """What kind of attention we call it: "disentangled" for a DeBERTa, else "standard"."""
+        return "disentangled" if self.model_type == "deberta" else "standard"
 
     def check_shapes(self, state: Mapping[str, Tensor], *, source: str) -> None:
         """Compare with the tensors there are, before a model of the declared size takes its memory.
@@ -145,6 +156,7 @@ def parse_hf_config(raw: Mapping[str, Any], *, where: str) -> HfConfig:
     if family == "deberta":
         span = _whole_number(raw, "max_relative_positions", where=where, least=-1)
         max_relative_positions = span if span > 0 else counts["max_position_embeddings"]
+    if family != "roberta":
         counts["max_position_embeddings"] += pad_token_id + 1
     if counts["hidden_size"] % counts["num_attention_heads"]:
         raise CheckpointError("num_attention_heads does not divide hidden_size", where=where)
@@ -158,7 +170,7 @@ def parse_hf_config(raw: Mapping[str, Any], *, where: str) -> HfConfig:
         )
     return HfConfig(
         **counts,
-        attention_kind="standard" if family == "roberta" else "disentangled",
+        model_type=family,
         max_relative_positions=max_relative_positions,
         pad_token_id=pad_token_id,
         layer_norm_eps=_number(raw, "layer_norm_eps", 0.0, where=where, below=1.0),

@@ -16,6 +16,7 @@ from textclf_transformer.atomic import atomic_write, atomic_write_json
 from textclf_transformer.errors import CheckpointError, StorageError, UsageError, first_line
 from textclf_transformer.model.hf_config import CONFIG_FILE, HfConfig, parse_hf_config
 from textclf_transformer.model.pretrained import roberta_state_from_hf, without_old_names
+from textclf_transformer.model.pretrained_bert import bert_state_from_hf
 from textclf_transformer.model.pretrained_deberta import deberta_state_from_hf
 from textclf_transformer.safe_load import safe_load
 
@@ -49,8 +50,10 @@ def read_hf_folder(folder: Path) -> tuple[HfConfig, dict[str, Tensor]]:
     config = parse_hf_config(read_json(folder / CONFIG_FILE), where=str(folder / CONFIG_FILE))
     theirs = without_old_names(_read_weights(folder))
     try:
-        if config.attention_kind == "disentangled":
+        if config.model_type == "deberta":
             state = deberta_state_from_hf(theirs, num_attention_heads=config.num_attention_heads)
+        elif config.model_type == "bert":
+            state = bert_state_from_hf(theirs, pad_token_id=config.pad_token_id)
         else:
             state = roberta_state_from_hf(theirs, pad_token_id=config.pad_token_id)
     except CheckpointError as fault:  # which names tensors, but not where they come from

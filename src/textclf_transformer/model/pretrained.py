@@ -22,8 +22,9 @@ Parts = tuple[tuple[str, str], ...]
 
 ENCODER_PREFIX = "encoder."
 
-_TOKEN_TYPES = "embeddings.token_type_embeddings.weight"
-_POSITIONS = "embeddings.position_embeddings.weight"
+WORDS = "embeddings.word_embeddings.weight"
+TOKEN_TYPES = "embeddings.token_type_embeddings.weight"
+POSITIONS = "embeddings.position_embeddings.weight"
 _HF_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 
 # (ours, theirs): beginnings of names; those in capitals are DeBERTa's, too.
@@ -120,7 +121,7 @@ def roberta_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> 
         name = full_name.removeprefix("roberta.")
         if name in _HF_BUFFERS:
             continue
-        if name == _TOKEN_TYPES:
+        if name == TOKEN_TYPES:
             token_types = tensor
             continue
         layer = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", name)
@@ -192,7 +193,7 @@ def _fold_token_types(mapped: dict[str, Tensor], token_types: Tensor, *, pad_tok
             found=f"{token_types.shape[0]} rows in token_type_embeddings",
             expected="1 row, as in RoBERTa",
         )
-    name = ENCODER_PREFIX + _POSITIONS
+    name = ENCODER_PREFIX + POSITIONS
     if name in mapped:
         wide = torch.promote_types(mapped[name].dtype, torch.float32)
         positions = mapped[name].to(wide, copy=True)
@@ -222,6 +223,6 @@ def roberta_state_to_hf(state: Mapping[str, Tensor], *, encoder_prefix: str) -> 
                 mapped[name.replace(_FUSED, part)] = third
         else:
             mapped[name] = tensor
-    positions = mapped[encoder_prefix + _POSITIONS]
-    mapped[encoder_prefix + _TOKEN_TYPES] = positions.new_zeros(1, positions.shape[1])
+    positions = mapped[encoder_prefix + POSITIONS]
+    mapped[encoder_prefix + TOKEN_TYPES] = positions.new_zeros(1, positions.shape[1])
     return {name: tensor.detach().clone() for name, tensor in mapped.items()}
