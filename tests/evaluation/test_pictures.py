@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from textclf_transformer.evaluation.pictures import (
 )
 from textclf_transformer.evaluation.report_charts import charts
 from textclf_transformer.evaluation.report_curves import curves, thinned
+from textclf_transformer.evaluation.report_page import environment
 from textclf_transformer.evaluation.report_run import read_record
 from textclf_transformer.experiment import RunFolder
 
@@ -93,16 +95,64 @@ def test_losses_of_training_and_validation_are_both_drawn(tmp_path: Path) -> Non
 
 def test_shades_of_the_page_are_numbered_as_its_style_numbers_them() -> None:
     styles = StyleSheet()
-    for colour in PAGE_COLOURS.shades:
+    for colour in (*PAGE_COLOURS.shades, *PAGE_COLOURS.on_shades):
         styles.class_of(f"fill: {colour}")
     assert [line.split("--")[1] for line in styles.css().splitlines()] == [
-        f"shade-{step}) }}" for step in range(1, SHADES + 1)
+        f"{name}-{step}) }}" for name in ("shade", "on-shade") for step in range(1, SHADES + 1)
     ]
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of ``#rrggbb`` (WCAG 2.2)."""
+    parts = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one: str, other: str) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_numbers_on_shades_can_be_read_in_files_and_in_light_dark_and_print() -> None:
+    for shade, text in zip(FILE_COLOURS.shades, FILE_COLOURS.on_shades, strict=True):
+        assert contrast(shade, text) >= 4.5
+    page = environment().get_template("style.css").render(attention_levels=1, occlusion_levels=1)
+    papers = re.findall(r"--paper: (#\w+);", page)
+    looks = re.findall(r"--shade-\d+: rgb\((\d+) (\d+) (\d+) / ([\d.]+)\); --on-shade-\d+: (#\w+);", page)
+    assert len(papers) == 3 and len(looks) == 3 * SHADES
+    for place, (*blue, share, text) in enumerate(looks):
+        paper = papers[place // SHADES]
+        behind = [int(paper[start : start + 2], 16) for start in (1, 3, 5)]
+        mixed = [
+            round(float(share) * int(a) + (1 - float(share)) * b) for a, b in zip(blue, behind, strict=True)
+        ]
+        assert contrast("#" + "".join(f"{part:02x}" for part in mixed), text) >= 4.5, (paper, share)
+
+
+def test_one_evaluation_has_whole_steps_and_nothing_is_right_less_often_than_never(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("experiment: {name: one}\n", encoding="utf-8")
+    folder = tmp_path / "metrics" / "eval"
+    folder.mkdir(parents=True)
+    (folder / "metrics.csv").write_text(
+        "split,step,loss,accuracy,f1_macro\nval,19,5.0,0.1,0.1\n", encoding="utf-8"
+    )
+    for picture in curves(read_record(RunFolder(tmp_path))):
+        figure = Figure()
+        picture.draw(figure, FILE_COLOURS)
+        ticks = figure.axes[0].get_xticks()
+        assert len(ticks) and np.array_equal(ticks, np.round(ticks)), picture.name
+    level = result(NAMES)
+    level["coverage_curve"] = [{"coverage": share, "accuracy": 0.0} for share in (1.0, 0.5)]
+    figure = Figure()
+    charts(level)["coverage"].draw(figure, FILE_COLOURS)
+    low, high = figure.axes[0].get_ylim()
+    assert -0.02 < low < 0 < high
 
 
 def test_placeholders_differ() -> None:
     page = [PAGE_COLOURS.ink, PAGE_COLOURS.muted, PAGE_COLOURS.line, PAGE_COLOURS.paper, PAGE_COLOURS.blue]
-    page += [PAGE_COLOURS.orange, *PAGE_COLOURS.shades]
+    page += [PAGE_COLOURS.orange, *PAGE_COLOURS.shades, *PAGE_COLOURS.on_shades]
     assert len(set(page)) == len(page) and not set(page) & set(FILE_COLOURS.shades)
 
 

@@ -39,6 +39,7 @@ class Colours:
         blue: the subject.
         orange: what it is compared with; told from blue by every kind of colour vision (Okabe & Ito 2008).
         shades: ``SHADES`` steps of blue.
+        on_shades: text on each of them, which has at least 4.5 times its contrast (WCAG 2.2, 1.4.3).
     """
 
     ink: str
@@ -48,6 +49,7 @@ class Colours:
     blue: str
     orange: str
     shades: tuple[str, ...]
+    on_shades: tuple[str, ...]
 
 
 def _between(low: str, high: str, share: float) -> str:
@@ -63,6 +65,7 @@ FILE_COLOURS = Colours(
     blue="#0067a5",
     orange="#b85a0a",
     shades=tuple(_between("#ffffff", "#0067a5", step / SHADES) for step in range(1, SHADES + 1)),
+    on_shades=("#000000",) * 8 + ("#ffffff",) * 2,
 )
 
 # Placeholders that no real colour of a chart is likely to have, each the name of a variable in style.css.
@@ -74,12 +77,17 @@ PAGE_COLOURS = Colours(
     blue="#00f105",
     orange="#00f106",
     shades=tuple(f"#00f2{step:02x}" for step in range(1, SHADES + 1)),
+    on_shades=tuple(f"#00f3{step:02x}" for step in range(1, SHADES + 1)),
 )
 _VARIABLES = {
     getattr(PAGE_COLOURS, entry.name): f"var(--{entry.name})"
     for entry in fields(Colours)
-    if entry.name != "shades"
-} | {colour: f"var(--shade-{step})" for step, colour in enumerate(PAGE_COLOURS.shades, start=1)}
+    if entry.name not in {"shades", "on_shades"}
+} | {
+    colour: f"var(--{name}-{step})"
+    for name, colours in (("shade", PAGE_COLOURS.shades), ("on-shade", PAGE_COLOURS.on_shades))
+    for step, colour in enumerate(colours, start=1)
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,11 +92,9 @@ def _confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> Pictur
                 )
             )
             if size <= MOST_NAMED_LABELS:
-                # the number on a dark cell is in the colour of the paper
-                colour = colours.paper if step > 0.55 * SHADES else colours.ink
                 axes.text(
-                    column, row, f"{counts[row, column]}", ha="center", va="center", color=colour,
-                    fontsize=8.5 if size <= 12 else 6,
+                    column, row, f"{counts[row, column]}", ha="center", va="center",
+                    color=colours.on_shades[step - 1], fontsize=8.5 if size <= 12 else 6,
                 )  # fmt: skip
         axes.set_xlim(-0.5, size - 0.5)
         axes.set_ylim(size - 0.5, -0.5)
@@ -157,7 +155,8 @@ def _coverage(rows: Sequence[Mapping[str, Any]]) -> Picture:
         axes.xaxis.set_major_formatter(FuncFormatter(percent_tick))
         axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
         axes.invert_xaxis()
-        axes.set_ylim(top=min(1.01, max(accuracy) + 0.02))
+        lowest = max(-0.01, axes.get_ylim()[0])  # a level line is given room below it
+        axes.set_ylim(lowest, min(1.01, max(accuracy) + 0.02))
 
     words = "; ".join(f"{a:.0%} decided, {b:.1%} right" for a, b in zip(coverage, accuracy, strict=True))
     return Picture("coverage", "the least certain go to a person", words, draw, height=3.2)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from textclf_transformer.evaluation.pictures import Colours, Picture, percent_tick, plain_axes
@@ -106,6 +106,7 @@ def _line(name: str, title: str, points: Points) -> Picture:
 
 def _step_axes(figure: Figure, colours: Colours) -> Axes:
     axes = plain_axes(figure, colours, x="optimizer step")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.margins(x=0.02)
     return axes
