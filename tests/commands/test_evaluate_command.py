@@ -453,6 +453,7 @@ def test_several_labels(pretrained: Checkout, capsys: pytest.CaptureFixture[str]
     capsys.readouterr()
     assert evaluate.main(["ft", "--data", "empty.jsonl", "--quiet"]) == 0
     out = capsys.readouterr().out
+    assert "; accuracy: all labels of a document right" in out
     table = out.partition("labels, each given above")[2]
     assert "given above" in table.partition("\n")[2] and "(no label)" in out
     for name, least in zip(NAMES, result["thresholds"], strict=True):

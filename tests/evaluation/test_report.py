@@ -134,6 +134,27 @@ def test_a_temperature_that_makes_it_worse_is_not_praised(report: Report) -> Non
         assert "of val, leaves the calibration error at 4.8 %." in text
 
 
+def test_what_accuracy_means_and_kappa_stand_on_the_page(report: Report) -> None:
+    assert report.result is not None
+    plain = Elements(report.html()).text
+    assert "kappa" not in plain and "all labels" not in plain
+    result = copy.deepcopy(dict(report.result))
+    for place, row in enumerate(result["scores"]):
+        row["quadratic_kappa"] = None if place else -0.4321
+    ordered = Elements(dataclasses.replace(report, result={**result, "ordered": True}).html()).text
+    assert "Quadratic kappa −0.432" in ordered and "MCC kappa this model" in ordered
+    several = {
+        **result,
+        "multi_label": True,
+        "confusion": [[1, 0, 0, 1] for _ in result["labels"]],
+        "thresholds": [0.5 for _ in result["labels"]],
+    }
+    text = Elements(dataclasses.replace(report, result=several).html()).text
+    assert (
+        "this model gets all labels of " in text and "A document counts as right where all its labels" in text
+    )
+
+
 def test_of_many_and_long_names_of_labels_the_page_shows_some(report: Report) -> None:
     result = copy.deepcopy(report.result)
     assert result is not None

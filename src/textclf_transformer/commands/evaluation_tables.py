@@ -77,7 +77,10 @@ def _scores(result: Mapping[str, Any]) -> tuple[str, Table]:
             low, high = row["intervals_95"][name]
             cells.append(f"{number_or_dash(row[name])} [{number_or_dash(low)}, {number_or_dash(high)}]")
         add_row(table, [row["name"], *cells])
-    return "scores, in brackets the 95 % bootstrap interval", table
+    title = "scores, in brackets the 95 % bootstrap interval"
+    if result["multi_label"]:
+        title += "; accuracy: all labels of a document right"
+    return title, table
 
 
 def _classes(result: Mapping[str, Any]) -> tuple[str, Table]:
