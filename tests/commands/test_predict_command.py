@@ -16,6 +16,7 @@ from end_to_end.conftest import PREDICTION_COLUMNS, Checkout
 
 from textclf_transformer.commands import predict
 from textclf_transformer.commands.prediction_lines import escape_cell
+from textclf_transformer.evaluation.predict import predict as predict_texts
 
 
 def run_ok(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -227,6 +228,22 @@ def test_what_labels_do_not_tell_is_told_beside_them(
     assert capsys.readouterr().err == "warning: the input holds no document\n"
 
 
+def test_text_that_the_tokenizer_does_not_know_is_told(
+    finetuned: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ("soil soil soil", "今日は良い天気です", "soil שלום", "soil ship שלום")
+    lines = [json.dumps({"id": f"d{place}", "text": text}) for place, text in enumerate(texts)]
+    Path("in.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert predict.main(["ft", "in.jsonl", "--quiet"]) == 0
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("warning: half or more of the text of 2 documents is unknown to the tokenizer")
+    assert "the first is d1;" in told
+    with pytest.warns(
+        UserWarning, match="the text of 1 document is unknown to the tokenizer, the first is 1"
+    ):
+        predict_texts("ft", ["soil", "今日は"])
+
+
 def test_an_input_without_documents_among_others_is_told(
     finetuned: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -325,4 +342,4 @@ def test_a_table_that_is_taken_for_plain_text_is_told(
     capsys.readouterr()
     assert predict.main(["ft", "-", *more]) == 0
     error = capsys.readouterr().err
-    assert error.count("warning: ") == error.count("--stdin-format") == warnings
+    assert error.count("--stdin-format") == warnings

@@ -91,6 +91,12 @@ def test_the_page_shows_text_and_file_alike(server: ModelServer) -> None:
     assert answers[0] == answers[1] and len(answers[0]) == 4  # chunks; the run reads no more
 
 
+def test_the_page_says_what_the_tokenizer_does_not_know(server: ModelServer) -> None:
+    for text, is_unknown in (("soil soil soil", False), ("今日は良い天気です", True)):
+        status, page, _ = ask(server, "POST", "/", *form({"text": (None, text.encode())}))
+        assert status == 200 and ("of this text is unknown to the tokenizer" in page) is is_unknown
+
+
 def test_the_page_says_where_the_text_goes(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     with ModelServer(run, host="127.0.0.1", port=0, quiet=True) as here:
         assert b"Nothing leaves this machine" in here.page()

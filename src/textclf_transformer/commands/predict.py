@@ -18,7 +18,7 @@ from textclf_transformer.data.corpus import FORMATS, STDIN_FORMATS, Corpus
 from textclf_transformer.data.text_files import STDIN
 from textclf_transformer.errors import UsageError, counted, printable
 from textclf_transformer.evaluation.loaded_run import load_run
-from textclf_transformer.evaluation.predict import Prediction, predict_documents
+from textclf_transformer.evaluation.predict import Prediction, predict_documents, unknown_text
 
 SECONDS_BETWEEN_LINES = 10.0
 THRESHOLDS_TOLD = 20  # at most, on their one line
@@ -109,6 +109,8 @@ class _Count:
         self._quiet = quiet
         self._documents = 0
         self._truncated = 0
+        self._unknown = 0
+        self._first_unknown = ""
 
     def watch(self, predictions: Iterator[Prediction]) -> Iterator[Prediction]:
         """Yield the predictions as they are; a line now and then says how many there were."""
@@ -116,6 +118,9 @@ class _Count:
         for prediction in predictions:
             self._documents += 1
             self._truncated += prediction.truncated
+            if prediction.mostly_unknown:
+                self._first_unknown = self._first_unknown or prediction.id
+                self._unknown += 1
             yield prediction
             if self._tell and time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
                 last_line = time.monotonic()
@@ -132,6 +137,8 @@ class _Count:
                 else ""
             )
             print(f"{counted(self._documents, 'document')} classified{unread}", file=sys.stderr)
+        if self._unknown:
+            warn(unknown_text(self._unknown, self._first_unknown))
         if skipped:
             print(f"left out: {counted(skipped, 'document')} without text", file=sys.stderr)
 

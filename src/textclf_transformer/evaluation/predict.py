@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from textclf_transformer.data.chunking import chunk_counts, tokens_read
 from textclf_transformer.data.encoding import EncodedBatch, encode_stream
@@ -13,6 +16,7 @@ from textclf_transformer.data.records import Records, as_frame
 from textclf_transformer.data.store_labels import SEPARATOR
 from textclf_transformer.data.text_documents import TOKEN_DTYPE, TextDocuments
 from textclf_transformer.data.text_files import Document
+from textclf_transformer.errors import counted
 from textclf_transformer.evaluation.explain import (
     Passage,
     all_passages,
@@ -39,6 +43,7 @@ class Prediction:
         n_tokens: content tokens of the document.
         truncated: whether some of them stand in no chunk, because of ``max_chunks``.
         passages: its chunks with their scores, in their order; None where nobody asked.
+        n_unknown: content tokens that stand for what the tokenizer's vocabulary cannot write.
     """
 
     id: str
@@ -49,6 +54,14 @@ class Prediction:
     n_tokens: int
     truncated: bool
     passages: list[Passage] | None
+    n_unknown: int = 0
+
+    @property
+    def mostly_unknown(self) -> bool:
+        """Whether the tokenizer cannot write half of the text: of another language or script, say. The model
+        has then seen next to nothing, and its confidence does not show it.
+        """
+        return 2 * self.n_unknown >= self.n_tokens
 
     def row(self) -> dict[str, Any]:
         """Return the columns ``id, label, confidence, prob_<name>…, n_chunks, n_tokens, truncated`` and,
@@ -92,6 +105,8 @@ def _predict_batch(run: LoadedRun, batch: EncodedBatch, *, explain: bool) -> Ite
     chunking = {"chunk_size": run.chunk_size, "stride": run.stride, "max_chunks": run.max_chunks}
     counts = chunk_counts(documents.lengths, **chunking)
     truncated = tokens_read(documents.lengths, **chunking) < documents.lengths
+    starts = np.cumsum(batch.lengths) - batch.lengths  # no document is empty
+    unknown = np.add.reduceat(batch.tokens == run.tokenizer.unk_token_id, starts, dtype=np.int64)
     for index, document in enumerate(batch.documents):
         if run.multi_label:
             pairs = zip(run.label_names, decided[index], strict=True)
@@ -107,7 +122,16 @@ def _predict_batch(run: LoadedRun, batch: EncodedBatch, *, explain: bool) -> Ite
             n_tokens=int(documents.lengths[index]),
             truncated=bool(truncated[index]),
             passages=None if scores is None else all_passages(run, documents, index, scores[index]),
+            n_unknown=int(unknown[index]),
         )
+
+
+def unknown_text(count: int, first: str) -> str:
+    """Return what there is to say of ``count`` documents that are ``mostly_unknown``."""
+    return (
+        f"half or more of the text of {counted(count, 'document')} is unknown to the tokenizer, the first is "
+        f"{first}; what is predicted there means little (is it in the language of the training text?)"
+    )
 
 
 def predict(
@@ -137,7 +161,13 @@ def predict(
     frame = as_frame(texts)
     records = Records.of(texts, columns=("text", "id"))
     loaded = run if isinstance(run, LoadedRun) else load_run(run, trust_code=trust_code)
-    rows = [prediction.row() for prediction in predict_documents(loaded, records, explain=explain)]
+    rows, unknown = [], []
+    for prediction in predict_documents(loaded, records, explain=explain):
+        rows.append(prediction.row())
+        if prediction.mostly_unknown:
+            unknown.append(prediction.id)
+    if unknown:
+        warnings.warn(unknown_text(len(unknown), unknown[0]), stacklevel=2)
     try:
         import pandas
     except ImportError:
