@@ -102,7 +102,21 @@ def test_data_of_one_class_and_several_labels_are_no_trouble() -> None:
         assert health.evaluation(row(0.7)) == []
     several = Health(label_names=NAMES)
     several.predictions(np.ones((3, 2), int), np.ones((3, 2), int))
-    assert several.confusion is None
+    assert several.confusion is None and several.evaluation(row(0.7)) == []
+
+
+def test_no_label_for_any_document_of_several_labels() -> None:
+    health = Health(label_names=NAMES)
+    labels, nothing = np.array([[0, 1], [1, 1], [0, 0]]), np.zeros((3, 2), int)
+    texts = []
+    for predicted in (nothing, labels, *[nothing] * 3):
+        health.predictions(labels, predicted)
+        texts.append(health.evaluation(row(0.7)))
+    assert [len(text) for text in texts] == [0, 0, 0, 1, 0]
+    assert "given any label, 2 evaluations" in texts[3][0]
+    for _ in range(3):
+        health.predictions(nothing, nothing)  # and rightly so
+        assert health.evaluation(row(0.7)) == []
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ class Health:
         # the lowest loss on val, the training loss, macro-F1 (NaN for an MLM) and step then
         self._best_val: tuple[float, float, float, int] | None = None
         self._one_label = 0
+        self._is_bare, self._bare = False, 0  # no document was given a label: now, evaluations in a row
         self._named: set[str] = set()
         self._verdict = ""
 
@@ -86,7 +87,9 @@ class Health:
         )
 
     def predictions(self, labels: NDArray[np.integer], predicted: NDArray[np.integer]) -> None:
-        """Note what a classifier said in an evaluation, (documents,) each; several labels are passed over."""
+        """Note what a classifier said in an evaluation, (documents,) each, or 0/1 of (documents, L)."""
+        if labels.ndim == 2:
+            self._is_bare = bool(labels.any()) and not predicted.any()
         if self.label_names is None or labels.ndim != 1:
             return
         count = len(self.label_names)
@@ -95,7 +98,7 @@ class Health:
 
     def evaluation(self, row: Mapping[str, Value]) -> list[str]:
         """Return warnings about a row of validation metrics."""
-        return [*self._drift(row), *self._one_class()]
+        return [*self._drift(row), *self._one_class(), *self._no_label()]
 
     def verdict(self, row: Mapping[str, Value]) -> str | None:
         """Return, in words, whether this validation loss of an MLM is normal; None where nothing changed."""
@@ -148,6 +151,16 @@ class Health:
             f"every document of val is taken for {name!r}, {self._one_label} evaluations in a row; if it "
             "stays so: another training.learning_rate (lower, or higher if the loss hardly moves), more "
             "training.epochs, or training.class_weights",
+        )
+
+    def _no_label(self) -> list[str]:
+        self._bare = self._bare + 1 if self._is_bare else 0
+        return self._once(
+            "no label",
+            self._bare >= _EVALUATIONS_OF_ONE_LABEL,
+            f"no document of val is given any label, {self._bare} evaluations in a row: no probability is "
+            "above one half; if it stays so: another training.learning_rate or more training.epochs; "
+            "training.best_metric: loss finds the best weights all the same",
         )
 
     def _once(self, kind: str, is_there: bool, text: str) -> list[str]:
