@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +255,17 @@ def test_an_argument_of_a_wrong_type_is_named_for_mlm_too(
 ) -> None:
     with pytest.raises(ConfigError, match=f"; {next(iter(given))}; found"):
         create_mlm_dataloader(TEXTS, **{"tokenizer": tokenizer, "batch_size": 2, **given})
+
+
+def test_a_loader_can_be_sent_to_another_process(tokenizer: TokenizerWrapper) -> None:
+    loaders = [
+        create_mlm_dataloader(TEXTS, tokenizer, batch_size=8),
+        create_classification_dataloader(TEXTS, ["a", "b"] * 10, tokenizer, batch_size=8, max_chunks=2),
+    ]
+    for loader in loaders:
+        list(loader)
+        sent = pickle.loads(pickle.dumps(loader))
+        assert (sent.epoch, sent.label_names) == (1, loader.label_names)
+        for there, here in zip(sent, loader, strict=True):
+            assert there.keys() == here.keys()
+            assert all(torch.equal(there[name], here[name]) for name in here)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,7 +35,8 @@ class EpochLoader:
 
     Args:
         steps: batches of an epoch.
-        batch: (epoch, index), both from 0, → the tensors that go into the model, by their keyword.
+        batch: (epoch, index), both from 0, → the tensors that go into the model, by their keyword. It must be
+            one that pickles, as a loader goes to a worker process so (from Python 3.14 on Linux, too).
         label_names: what the labels stand for; None where they are tokens.
 
     Attributes:
@@ -108,11 +110,7 @@ def create_mlm_dataloader(
         seed=seed,
     )
 
-    def batch(epoch: int, index: int) -> dict[str, Tensor]:
-        (rows,) = batches.step(epoch, index)
-        return {"input_ids": rows.input_ids, "attention_mask": rows.attention_mask, "labels": rows.labels}
-
-    return EpochLoader(steps=batches.steps_per_epoch, batch=batch, label_names=None)
+    return EpochLoader(steps=batches.steps_per_epoch, batch=partial(_mlm_batch, batches), label_names=None)
 
 
 def create_classification_dataloader(
@@ -181,10 +179,12 @@ def create_classification_dataloader(
     if dropped := batches.coverage.tokens_dropped:
         _log.warning("%d of %d tokens of the texts are not read", dropped, batches.coverage.tokens)
 
-    def batch(epoch: int, index: int) -> dict[str, Tensor]:
-        (documents,) = batches.step(epoch, index)
-        return _model_inputs(documents, pad_token_id=tokenizer.pad_token_id, in_chunks=max_chunks is not None)
-
+    batch = partial(
+        _classification_batch,
+        batches,
+        pad_token_id=tokenizer.pad_token_id,
+        in_chunks=max_chunks is not None,
+    )
     return EpochLoader(steps=batches.steps_per_epoch, batch=batch, label_names=batches.label_names)
 
 
@@ -230,6 +230,18 @@ def _checked_names(label_names: Sequence[Any]) -> list[str]:
     if len(set(names)) < len(names):
         raise DataError("a label stands twice", where="label_names", found=names)
     return names
+
+
+def _mlm_batch(batches: MlmBatches, epoch: int, index: int) -> dict[str, Tensor]:
+    (rows,) = batches.step(epoch, index)
+    return {"input_ids": rows.input_ids, "attention_mask": rows.attention_mask, "labels": rows.labels}
+
+
+def _classification_batch(
+    batches: DocumentBatches, epoch: int, index: int, *, pad_token_id: int, in_chunks: bool
+) -> dict[str, Tensor]:
+    (documents,) = batches.step(epoch, index)
+    return _model_inputs(documents, pad_token_id=pad_token_id, in_chunks=in_chunks)
 
 
 def _model_inputs(batch: DocumentBatch, *, pad_token_id: int, in_chunks: bool) -> dict[str, Tensor]:
