@@ -173,3 +173,12 @@ def test_links_in_a_circle_are_named(tmp_path: Path) -> None:
     for folder in (tmp_path / "tokenizer", tmp_path):
         with pytest.raises(StorageError, match=r"tokenizer\.json; found Too many levels of symbolic links"):
             get_tokenizer(folder)
+
+
+def test_a_published_model_without_a_tokenizer_file_gets_its_own_and_no_new_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="textclf train-tokenizer"):
+        get_tokenizer(tmp_path)
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError, match="save_pretrained") as refusal:
+        get_tokenizer(tmp_path)
+    assert "train-tokenizer" not in str(refusal.value)

@@ -50,12 +50,19 @@ def read_tokenizer_text(path: Path) -> str:
             return path.read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise DataError(
-                "there is no tokenizer here",
-                where=str(path),
-                mend="make one with `textclf train-tokenizer`, or name a folder that has a tokenizer.json",
+                "there is no tokenizer here", where=str(path), mend=_way_to_a_tokenizer(path)
             ) from error
         except UnicodeDecodeError as error:
             raise DataError("not UTF-8", where=str(path), found=str(error)) from error
+
+
+def _way_to_a_tokenizer(path: Path) -> str:
+    if path.with_name("config.json").is_file():  # a published model: another vocabulary would be no use to it
+        return (
+            "write the model's own with transformers: "
+            "AutoTokenizer.from_pretrained(OLD).save_pretrained(NEW); see docs/hugging_face.md"
+        )
+    return "make one with `textclf train-tokenizer`, or name a folder that has a tokenizer.json"
 
 
 def named_special_tokens(path: Path) -> dict[str, str]:
