@@ -64,7 +64,8 @@ def test_from_published_weights_to_predictions(
     assert loaded.chunk_size == 32
     assert loaded.tokenizer.pad_token_id == (BERTS_PAD if family == "bert" else PAD)
     theirs = transformers.AutoModel.from_pretrained(folder).eval()  # the encoder was frozen, so it is theirs
-    ids = torch.tensor([[0, *range(5, 25), 2]])
+    begin, end = loaded.tokenizer.cls_token_id, loaded.tokenizer.sep_token_id
+    ids = torch.tensor([[begin, *range(5, 25), end]])
     mask = torch.zeros_like(ids, dtype=torch.bool)
     with torch.inference_mode():
         expected = theirs(input_ids=ids, attention_mask=(~mask).long()).last_hidden_state
@@ -78,6 +79,19 @@ def test_from_published_weights_to_predictions(
     out = checkout.root / "predictions.csv"
     checkout.run(predict.main, "ft", checkout.root / "corpus.jsonl", "--out", out)
     assert len(out.read_text(encoding="utf-8").splitlines()) == 91
+
+    checkout.run(export.main, "ft", checkout.root / "exported")
+    back = transformers.AutoModel.from_pretrained(checkout.root / "exported").eval()
+    with torch.inference_mode():
+        again = back(input_ids=ids, attention_mask=(~mask).long()).last_hidden_state
+    assert float((again - expected).abs().max() / expected.abs().max()) < 1e-5
+    text = json.loads((checkout.root / "corpus.jsonl").read_text(encoding="utf-8").splitlines()[0])["text"]
+    (content,) = loaded.tokenizer.encode_batch([text])
+    with_both_ends = [loaded.tokenizer.cls_token_id, *content.ids, loaded.tokenizer.sep_token_id]
+    assert (
+        transformers.AutoTokenizer.from_pretrained(checkout.root / "exported")(text)["input_ids"]
+        == with_both_ends
+    )
 
 
 def test_a_resume_goes_on_with_the_same_weights_only(
