@@ -70,7 +70,7 @@ def test_how_often_runs_were_evaluated_makes_settings_and_how_they_log_does_not(
         run.config["logging"] = logging
     groups = group_runs(runs)
     assert [[one.run.name for one in group] for group in groups] == [["run0", "run1"], ["run2"]]
-    assert compare_records(groups).differences == {"logging.eval_every": ["None", "5"]}
+    assert compare_records(groups).differences == {"logging.eval_every": ["null", "5"]}
 
 
 def test_a_section_that_one_run_leaves_out_differs_in_its_keys_only(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_section_that_one_run_leaves_out_differs_in_its_keys_only(tmp_path: Pa
     comparison = compare_records(group_runs([without, with_it]))
     assert comparison.differences == {
         "training.ema.decay": [MISSING, "0.9"],
-        "training.emaciated": ["None", "1"],
+        "training.emaciated": ["null", "1"],
     }
 
 

@@ -6,6 +6,7 @@ spread. N documents, L labels, R resamples.
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -157,15 +158,20 @@ def _decisive(record: RunRecord) -> dict[str, str]:
     config = fill_in_defaults(record.config, CONFIGS[record.kind])  # an older version knew fewer keys
     flat = flatten(config)
     return {
-        key: str(value)
+        key: _as_written(value)
         for key, value in flat.items()
         if key == _A_DIFFERENCE or not key.startswith(_NO_DIFFERENCE)
     }
 
 
+def _as_written(value: object) -> str:
+    """Return a value as it may stand in a config: null, true, ["a", "b"], and text as it is."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def _is_left_out(key: str, values: Sequence[str], keys: Sequence[str]) -> bool:
     """Whether ``key`` is a section that is null in some configs: in the others its keys say what differs."""
-    return set(values) <= {MISSING, str(None)} and any(other.startswith(f"{key}.") for other in keys)
+    return set(values) <= {MISSING, _as_written(None)} and any(other.startswith(f"{key}.") for other in keys)
 
 
 def _setting(name: str, group: Sequence[RunRecord]) -> Setting:
