@@ -441,7 +441,7 @@ def test_quantised_weights_are_not_taken_for_weights(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"encoder.layer.0.attention.self.key.weight": None}, "self.key is missing beside the other parts"),
-        ({"embeddings.token_type_embeddings.weight": torch.zeros(2, 24)}, "2 rows in token_type_embeddings"),
+        ({"embeddings.token_type_embeddings.weight": torch.zeros(0, 24)}, "no row in token_type_embeddings"),
     ],
 )
 def test_tensors_of_another_model_are_named_with_their_folder(

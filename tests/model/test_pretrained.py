@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model_cases import PAD, make_encoder, make_hf, spread_weights
+from model_cases import PAD, encoder_like, make_batch, make_encoder, make_hf, relative_error, spread_weights
 
 from textclf_transformer.errors import CheckpointError
 from textclf_transformer.model.heads import RobertaForMaskedLM
@@ -50,10 +50,16 @@ def test_half_precision_positions_are_added_up_in_float32() -> None:
     assert torch.equal(positions[5], theirs[POSITIONS][5].float() + theirs[TOKEN_TYPES][0].float())
 
 
-def test_segments_and_torn_attention_are_refused() -> None:
-    theirs = make_hf("RobertaModel", type_vocab_size=2).state_dict()
-    with pytest.raises(CheckpointError, match="2 rows"):
-        roberta_state_from_hf(theirs, pad_token_id=PAD)
+def test_a_text_alone_is_the_first_segment() -> None:
+    hf = make_hf("RobertaModel", type_vocab_size=2)  # as transformers makes them where nothing is said
+    ours = encoder_like(hf)
+    load_encoder(ours, roberta_state_from_hf(hf.state_dict(), pad_token_id=PAD), source="theirs")
+    ids, mask = make_batch("right")
+    expected = hf(input_ids=ids, attention_mask=(~mask).long()).last_hidden_state
+    assert relative_error(ours.eval()(ids, mask)["last_hidden_state"][~mask], expected[~mask]) < 1e-5
+
+
+def test_torn_attention_is_refused() -> None:
     theirs = make_hf("RobertaModel").state_dict()
     del theirs["encoder.layer.1.attention.self.key.bias"]
     with pytest.raises(CheckpointError, match=r"attention\.self\.key is missing"):

@@ -143,7 +143,7 @@ def test_a_small_file_cannot_ask_for_a_large_table(tmp_path: Path) -> None:
     [
         (WORDS, torch.tensor(1.0), "make no such model"),
         (WORDS, None, "too few words"),
-        (TOKEN_TYPES, torch.zeros(0, 24), "0 rows in token_type_embeddings"),
+        (TOKEN_TYPES, torch.zeros(0, 24), "no row in token_type_embeddings"),
         ("embeddings.position_embeddings.weight", torch.tensor(1.0), "make no such model"),
     ],
 )

@@ -29,7 +29,7 @@ def carried() -> dict[str, Any]:
         },
         "labels": ["x", "y"],
         "fingerprints": {"data": {"train": "aa", "val": "bb", "test": "cc"}, "tokenizer": "dd"},
-        "environment": {"code": "abc", "torch": "2.13", "threads": 2},
+        "environment": {"code": "abc", "torch": "2.13", "numpy": "2.4", "threads": 2},
     }
 
 
@@ -61,6 +61,7 @@ def test_what_an_older_version_did_not_note_of_the_machine_is_no_change() -> Non
         ("config/tokenizer/vocab_dir", "/new", "tokenizer.vocab_dir: /old -> /new"),
         ("environment/threads", 1, "environment.threads: 2 -> 1 .*to rounding, not to the bit"),
         ("config/training/device", "cpu", "training.device: auto -> cpu .*to rounding"),
+        ("environment/numpy", "3.0", "environment.numpy: 2.4 -> 3.0 .*another order"),
     ],
 )
 def test_harmless_differences_pass_and_are_shown(path: str, value: Any, line: str) -> None:

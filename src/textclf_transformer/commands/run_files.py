@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -28,6 +29,7 @@ def environment_facts(context: RunContext[Any]) -> dict[str, Any]:
     return {
         "textclf_transformer": textclf_transformer.__version__,
         "torch": str(torch.__version__),
+        "numpy": np.__version__,
         "device": context.device.type,
         "processor": processor_name(context.device),
         "threads": torch.get_num_threads(),

@@ -1,7 +1,7 @@
 """Hugging Face's names of RoBERTa's tensors against ours, both ways.
 
 Ours differ in three things. Query, key and value are one matrix, their rows below one another. There are no
-token types: RoBERTa's one row of them is the same for every token, so it is added to the position table on
+token types: a text alone is of the first in all its tokens, so this row is added to the position table on
 the way in and written as zeros on the way out; outputs are preserved, these two tensors are not. A model with
 a head keeps its encoder under ``encoder.``, the masked-LM head under ``head.``, a classifier under
 ``classifier.``.
@@ -111,7 +111,7 @@ def roberta_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> 
         head and stays as it is.
 
     Raises:
-        CheckpointError: a part of a fused tensor is missing, or there is more than one row of token types.
+        CheckpointError: a part of a fused tensor is missing, or the row of the first token type.
     """
     mapped: dict[str, Tensor] = {}
     split: dict[str, dict[str, Tensor]] = {}
@@ -187,12 +187,8 @@ def _join(name: str, thirds: Mapping[str, Tensor]) -> Tensor:
 
 
 def _fold_token_types(mapped: dict[str, Tensor], token_types: Tensor, *, pad_token_id: int) -> None:
-    if token_types.shape[0] != 1:
-        raise CheckpointError(
-            "this model tells segments apart, which this encoder does not",
-            found=f"{token_types.shape[0]} rows in token_type_embeddings",
-            expected="1 row, as in RoBERTa",
-        )
+    if token_types.shape[0] == 0:
+        raise CheckpointError("there is no row in token_type_embeddings, and every token needs the first")
     name = ENCODER_PREFIX + POSITIONS
     if name in mapped:
         wide = torch.promote_types(mapped[name].dtype, torch.float32)

@@ -2,8 +2,8 @@
 
 BERT (Devlin et al. 2019, section 3) is RoBERTa's encoder with two differences. It numbers its tokens from 0
 on, RoBERTa from the PAD id + 1: the table of positions moves down by so many rows, which no token uses. And
-it tells two segments apart: a text alone is the first of them, whose row is every token's. Its classifier is
-RoBERTa's, with the first layer called pooler.
+it tells two segments apart, of which a text alone is the first. Its classifier is RoBERTa's, with the first
+layer called pooler.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from textclf_transformer.errors import CheckpointError
-from textclf_transformer.model.pretrained import POSITIONS, TOKEN_TYPES, WORDS, rename, roberta_state_from_hf
+from textclf_transformer.model.pretrained import POSITIONS, WORDS, rename, roberta_state_from_hf
 
 # What BERT was pretrained with beside masked words: whether one sentence follows another.
 NEXT_SENTENCE = "cls.seq_relationship."
@@ -58,6 +58,4 @@ def bert_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> dic
         positions = as_roberta[tables[POSITIONS]]
         unused = positions.new_zeros(pad_token_id + 1, *positions.shape[1:])
         as_roberta[tables[POSITIONS]] = torch.cat([unused, positions])
-    if TOKEN_TYPES in tables:
-        as_roberta[tables[TOKEN_TYPES]] = as_roberta[tables[TOKEN_TYPES]][:1]
     return roberta_state_from_hf(as_roberta, pad_token_id=pad_token_id)

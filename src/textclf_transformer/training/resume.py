@@ -114,6 +114,8 @@ class Difference:
         note = ""
         if self.key == "fingerprints.pretrained":
             note = " (this run goes on with its own)"
+        elif self.key == "environment.numpy":  # which promises its order of no version but one
+            note = " (if it gives another order, some documents of this epoch are read twice and some not)"
         elif self.verdict == "numerics":
             note = " (the order of the data is the same; results are equal to rounding, not to the bit)"
         return f"changed since the checkpoint: {self}{note}"
