@@ -413,6 +413,8 @@ BAD_TENSORS = {
     "a key without a shape": ("encoder.layer.0.attention.self.key.bias", ()),
     "token types without a shape": ("embeddings.token_type_embeddings.weight", ()),
     "token types of another width": ("embeddings.token_type_embeddings.weight", (1, 7)),
+    "token types of width 1": ("embeddings.token_type_embeddings.weight", (1, 1)),
+    "token types as a row": ("embeddings.token_type_embeddings.weight", (1,)),
     "positions without a shape": ("embeddings.position_embeddings.weight", ()),
 }
 

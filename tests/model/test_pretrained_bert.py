@@ -21,6 +21,7 @@ from textclf_transformer.model.pretrained_bert import bert_state_from_hf
 from textclf_transformer.model.sequence_classification import RobertaForSequenceClassification
 
 WORDS = "embeddings.word_embeddings.weight"
+POSITIONS = "embeddings.position_embeddings.weight"
 TOKEN_TYPES = "embeddings.token_type_embeddings.weight"
 
 
@@ -128,13 +129,41 @@ def test_old_names_of_the_norms_are_read(tmp_path: Path) -> None:
     assert relative_error(logits[~mask], run_theirs(theirs, ids, mask)[~mask]) < 1e-5
 
 
-def test_a_small_file_cannot_ask_for_a_large_table(tmp_path: Path) -> None:
+def edit_config(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(config | changes), encoding="utf-8")
+
+
+def edit_tensor(folder: Path, name: str, tensor: torch.Tensor | None) -> None:
+    """Put another tensor into model.safetensors; None takes it out."""
+    state = {**safetensors.torch.load_file(folder / "model.safetensors"), name: tensor}
+    kept = {name: tensor for name, tensor in state.items() if tensor is not None}
+    safetensors.torch.save_file(kept, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (torch.zeros(VOCAB, 24), f"too few words for pad_token_id {10**12}.*found {VOCAB}"),
+        (torch.zeros(10**13, 0), r"differ in width.*found \(16, 24\), expected as wide as \(1000"),
+    ],
+)
+def test_a_small_file_cannot_ask_for_a_large_table(words: torch.Tensor, message: str, tmp_path: Path) -> None:
     """The rows that are put before BERT's positions are as many as the PAD id says."""
     make_hf_bert("BertModel").save_pretrained(tmp_path)
-    path = tmp_path / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(config | {"pad_token_id": 10**12, "vocab_size": 10**13}), encoding="utf-8")
-    with pytest.raises(CheckpointError, match=f"too few words for pad_token_id {10**12}.*found {VOCAB}"):
+    edit_config(tmp_path, pad_token_id=10**12, vocab_size=10**13)
+    edit_tensor(tmp_path, WORDS, words)
+    with pytest.raises(CheckpointError, match=message):
+        RobertaModel.from_hf(tmp_path)
+
+
+def test_fewer_positions_than_declared_are_counted_as_they_are_compared(tmp_path: Path) -> None:
+    make_hf_bert("BertModel", pad_token_id=3).save_pretrained(tmp_path)
+    edit_config(tmp_path, max_position_embeddings=512)
+    with pytest.raises(
+        CheckpointError, match=r"found \(20, 24\), expected \(516, 24\), each with the first 4"
+    ):
         RobertaModel.from_hf(tmp_path)
 
 
@@ -142,18 +171,22 @@ def test_a_small_file_cannot_ask_for_a_large_table(tmp_path: Path) -> None:
     ("name", "tensor", "words"),
     [
         (WORDS, torch.tensor(1.0), "make no such model"),
-        (WORDS, None, "too few words"),
+        (WORDS, None, "there is no embeddings.word_embeddings.weight"),
+        (POSITIONS, torch.tensor(1.0), "differ in width"),
+        (POSITIONS, None, "there is no embeddings.position_embeddings.weight"),
+        (TOKEN_TYPES, None, "there is no embeddings.token_type_embeddings.weight"),
         (TOKEN_TYPES, torch.zeros(0, 24), "no row in token_type_embeddings"),
-        ("embeddings.position_embeddings.weight", torch.tensor(1.0), "make no such model"),
+        (TOKEN_TYPES, torch.zeros(2, 1), "do not fit the positions"),  # torch would spread it
+        (TOKEN_TYPES, torch.zeros(2), "do not fit the positions"),
+        (TOKEN_TYPES, torch.zeros(2, 24, dtype=torch.int8), "do not fit the positions"),
+        (POSITIONS, torch.zeros(16, 24, dtype=torch.int8), "numbers of another kind"),
     ],
 )
 def test_tensors_that_make_no_bert_are_refused(
     name: str, tensor: torch.Tensor | None, words: str, tmp_path: Path
 ) -> None:
     make_hf_bert("BertModel").save_pretrained(tmp_path)
-    state = {**safetensors.torch.load_file(tmp_path / "model.safetensors"), name: tensor}
-    kept = {name: tensor for name, tensor in state.items() if tensor is not None}
-    safetensors.torch.save_file(kept, tmp_path / "model.safetensors")
+    edit_tensor(tmp_path, name, tensor)
     with pytest.raises(CheckpointError, match=words) as caught:
         RobertaModel.from_hf(tmp_path)
     assert str(tmp_path) in str(caught.value)

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from textclf_transformer.errors import CheckpointError
-from textclf_transformer.model.pretrained import ENCODER_PREFIX
+from textclf_transformer.model.pretrained import ENCODER_PREFIX, POSITIONS
 
 CONFIG_FILE = "config.json"
 
@@ -112,11 +112,16 @@ class HfConfig:
             tensor = state.get(ENCODER_PREFIX + name)
             found = None if tensor is None else tuple(tensor.shape)
             if found != shape:
+                expected = str(shape)
+                if self.model_type == "bert" and name == POSITIONS:  # neither of its files has these rows
+                    expected += (
+                        f", each with the first {self.pad_token_id + 1} that RoBERTa has before BERT's"
+                    )
                 raise CheckpointError(
                     f"{CONFIG_FILE} and the weights disagree about {name}",
                     where=source,
                     found="no such tensor" if found is None else found,
-                    expected=str(shape),
+                    expected=expected,
                 )
 
     def _declared(self) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -126,7 +131,7 @@ class HfConfig:
         width = self.hidden_size
         yield "embeddings.word_embeddings.weight", (self.vocab_size, width)
         if self.max_relative_positions is None:
-            yield "embeddings.position_embeddings.weight", (self.max_position_embeddings, width)
+            yield POSITIONS, (self.max_position_embeddings, width)
         else:
             yield "embeddings.relative_position_embeddings.weight", (2 * self.max_relative_positions, width)
         for layer in range(self.num_hidden_layers):

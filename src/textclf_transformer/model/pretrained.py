@@ -111,7 +111,8 @@ def roberta_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> 
         head and stays as it is.
 
     Raises:
-        CheckpointError: a part of a fused tensor is missing, or the row of the first token type.
+        CheckpointError: a part of a fused tensor is missing, or the row of the first token type, or that does
+            not fit the table of positions.
     """
     mapped: dict[str, Tensor] = {}
     split: dict[str, dict[str, Tensor]] = {}
@@ -190,11 +191,18 @@ def _fold_token_types(mapped: dict[str, Tensor], token_types: Tensor, *, pad_tok
     if token_types.shape[0] == 0:
         raise CheckpointError("there is no row in token_type_embeddings, and every token needs the first")
     name = ENCODER_PREFIX + POSITIONS
-    if name in mapped:
-        wide = torch.promote_types(mapped[name].dtype, torch.float32)
-        positions = mapped[name].to(wide, copy=True)
-        positions[pad_token_id + 1 :] += token_types[0].to(wide)
-        mapped[name] = positions
+    if name not in mapped or not mapped[name].is_floating_point():  # strict loading then says so
+        return
+    wide = torch.promote_types(mapped[name].dtype, torch.float32)
+    positions = mapped[name].to(wide, copy=True)
+    if token_types.shape[1:] != positions.shape[1:] or not token_types.is_floating_point():
+        raise CheckpointError(
+            "token_type_embeddings do not fit the positions",
+            found=f"{tuple(token_types.shape)}, {token_types.dtype}",
+            expected=f"as wide as {tuple(positions.shape)}, floating point",
+        )
+    positions[pad_token_id + 1 :] += token_types[0].to(wide)
+    mapped[name] = positions
 
 
 def roberta_state_to_hf(state: Mapping[str, Tensor], *, encoder_prefix: str) -> dict[str, Tensor]:

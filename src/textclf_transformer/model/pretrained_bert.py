@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from textclf_transformer.errors import CheckpointError
-from textclf_transformer.model.pretrained import POSITIONS, WORDS, rename, roberta_state_from_hf
+from textclf_transformer.model.pretrained import POSITIONS, TOKEN_TYPES, WORDS, rename, roberta_state_from_hf
 
 # What BERT was pretrained with beside masked words: whether one sentence follows another.
 NEXT_SENTENCE = "cls.seq_relationship."
@@ -45,17 +45,27 @@ def bert_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> dic
         under its name.
 
     Raises:
-        CheckpointError: a part of a fused tensor or the row of the first segment is missing, or there are
-            fewer words than the PAD id says.
+        CheckpointError: a part of a fused tensor or the row of the first segment is missing, the tables of
+            words, positions and segments differ in width, or there are fewer words than the PAD id says.
     """
     parts = (*(_CLASSIFIER if "classifier.weight" in state else ()), _ENCODER, *_MLM_HEAD)
     as_roberta = {rename(name, parts) or name: tensor for name, tensor in state.items()}
     tables = {name.removeprefix(_ENCODER[1]): name for name in as_roberta}
-    num_words = as_roberta[tables[WORDS]].shape[0] if WORDS in tables else 0
-    if pad_token_id >= num_words:  # or a small file could ask for a table of any size
-        raise CheckpointError(f"there are too few words for pad_token_id {pad_token_id}", found=num_words)
-    if POSITIONS in tables:
-        positions = as_roberta[tables[POSITIONS]]
-        unused = positions.new_zeros(pad_token_id + 1, *positions.shape[1:])
-        as_roberta[tables[POSITIONS]] = torch.cat([unused, positions])
+    for table in (WORDS, POSITIONS, TOKEN_TYPES):
+        if table not in tables:
+            raise CheckpointError(f"there is no {table}")
+    words, positions = as_roberta[tables[WORDS]], as_roberta[tables[POSITIONS]]
+    # The new rows are then fewer than the words and as wide: a small file cannot ask for a table of any size.
+    if pad_token_id >= words.shape[0]:
+        raise CheckpointError(
+            f"there are too few words for pad_token_id {pad_token_id}", found=words.shape[0]
+        )
+    if positions.shape[1:] != words.shape[1:]:
+        raise CheckpointError(
+            "positions and words differ in width",
+            found=tuple(positions.shape),
+            expected=f"as wide as {tuple(words.shape)}",
+        )
+    unused = positions.new_zeros(pad_token_id + 1, *positions.shape[1:])
+    as_roberta[tables[POSITIONS]] = torch.cat([unused, positions])
     return roberta_state_from_hf(as_roberta, pad_token_id=pad_token_id)
