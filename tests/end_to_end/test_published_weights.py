@@ -225,6 +225,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), 3, "tokenizer.json"),
     "another model": (edit_config(model_type="gpt2"), 4, "'gpt2', expected 'roberta' or 'bert' or 'deberta'"),
     "another vocabulary": (another_tokenizer, 4, "disagree about the number of tokens"),
+    "rows that no token has": (another_tokenizer, 4, "transformers' resize_token_embeddings("),
     "another PAD": (edit_config(pad_token_id=3), 4, "disagree about the id of the padding token"),
     "an eps of 0": (edit_config(layer_norm_eps=0), 4, "architecture.layer_norm_eps"),
     "a tensor missing": (edit_weights(lambda state: state.pop(NORM)), 4, "1 missing (embeddings.norm.bias)"),

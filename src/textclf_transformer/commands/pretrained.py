@@ -143,9 +143,11 @@ def read_published(name: str) -> PretrainedEncoder:
     hf_config, state = read_hf_folder(folder)
     wrapper_path = tokenizer_kind(folder)
     tokenizer = load_tokenizer(wrapper_path, folder)
-    for what, found, expected in (
-        ("number of tokens", tokenizer.vocab_size, hf_config.vocab_size),
-        ("id of the padding token", tokenizer.pad_token_id, hf_config.pad_token_id),
+    size = tokenizer.vocab_size
+    cut = f", or cut the rows that no token has with transformers' resize_token_embeddings({size})"
+    for what, found, expected, or_else in (
+        ("number of tokens", size, hf_config.vocab_size, cut if size < hf_config.vocab_size else ""),
+        ("id of the padding token", tokenizer.pad_token_id, hf_config.pad_token_id, ""),
     ):
         if found != expected:
             raise CheckpointError(
@@ -153,7 +155,7 @@ def read_published(name: str) -> PretrainedEncoder:
                 where=str(folder),
                 found=found,
                 expected=f"{expected}, as {CONFIG_FILE} says",
-                mend="use the tokenizer that the weights were trained with",
+                mend=f"use the tokenizer that the weights were trained with{or_else}",
             )
     architecture = _architecture_of(hf_config, where=str(folder / CONFIG_FILE))
     return PretrainedEncoder(

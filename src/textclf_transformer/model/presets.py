@@ -58,7 +58,7 @@ class ModelConfig:
 
     Attributes:
         base_model_name: a preset (``roberta-base`` or ``roberta-base (125M)``), a folder with a Hugging
-            Face RoBERTa, or its name on the hub (``FacebookAI/roberta-base``).
+            Face RoBERTa, BERT or DeBERTa, or its name on the hub (``FacebookAI/roberta-base``).
         hidden_size: D; None: the base model's. Another value than the base model's is an error.
         num_classes: L.
         max_chunks: most chunks of a document.

@@ -108,8 +108,8 @@ class RobertaForSequenceClassification(EncoderClassifier):
 
     @classmethod
     def from_hf(cls, folder: Path | str) -> Self:
-        """Load a folder that transformers' ``RobertaForSequenceClassification`` or
-        ``DebertaForSequenceClassification``, or ``to_hf``, wrote.
+        """Load a folder that transformers' ``RobertaForSequenceClassification``, BERT's, DeBERTa's, or
+        ``to_hf`` wrote.
 
         To start from a published encoder instead, hand ``RobertaModel.from_hf(folder)`` to the class: its
         head is new.
