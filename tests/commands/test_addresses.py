@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from textclf_transformer.commands.addresses import host_headers, is_loopback
+from textclf_transformer.commands.addresses import host_headers, is_loopback, means_every_address, name_in_url
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,32 @@ from textclf_transformer.commands.addresses import host_headers, is_loopback
 )
 def test_what_only_this_machine_reaches(host: str, only_here: bool) -> None:
     assert is_loopback(host) is only_here
+
+
+@pytest.mark.parametrize(
+    ("host", "everywhere"),
+    [
+        ("", True),
+        ("0", True),
+        ("0.0.0.0", True),
+        ("::", True),
+        ("0:0:0:0:0:0:0:0", True),
+        ("::ffff:0.0.0.0", True),
+        ("127.0.0.1", False),
+        ("::1", False),
+        ("localhost", False),
+    ],
+)
+def test_what_means_every_address(host: str, everywhere: bool) -> None:
+    assert means_every_address(host) is everywhere
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("127.1", "127.0.0.1"), ("0:0:0:0:0:0:0:1", "[::1]"), ("::ffff:10.0.0.5", "10.0.0.5"), ("Box", "Box")],
+)
+def test_what_a_url_calls_an_address(host: str, name: str) -> None:
+    assert name_in_url(host) == name
 
 
 @pytest.mark.parametrize(
