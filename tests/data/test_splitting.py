@@ -87,6 +87,16 @@ def test_groups_still_give_about_the_fractions() -> None:
     assert [is_b[part == i].mean() for i in range(3)] == pytest.approx([is_b.mean()] * 3, abs=0.03)
 
 
+def test_groups_of_rare_labels_are_shared_out_too() -> None:
+    """Three groups of a label are too few for three parts; all of them, by size, are not."""
+    groups: list[str | None] = [
+        f"{rare} {number}" for rare in range(20) for number in range(3) for _ in range(5)
+    ]
+    labels = [(str(group).split()[0],) for group in groups] + [("common",)] * 200
+    part = stratified_split(labels, groups + [None] * 200, fractions=FRACTIONS, seed=4)
+    assert np.bincount(part) == pytest.approx([400, 50, 50], abs=10)
+
+
 def test_several_labels_and_none() -> None:
     labels = [("a", "b"), ("a",), ()] * 100
     part = stratified_split(labels, [None] * 300, fractions=(0.5, 0.25, 0.25), seed=0)

@@ -18,9 +18,19 @@ from textclf_transformer.data.word_dropout import WordDropout
 CHUNKING = {"chunk_size": 12, "stride": 7, "max_chunks": 6}
 
 
+class HidingTokenizer(MaskingTokenizer):
+    """Asked for the mask token alone: nothing that is hidden becomes another word or stays."""
+
+    def mask_input_for_mlm(self, *arguments, mask_token_p, random_token_p, **settings):
+        assert (mask_token_p, random_token_p) == (1.0, 0.0)
+        return super().mask_input_for_mlm(
+            *arguments, mask_token_p=mask_token_p, random_token_p=random_token_p, **settings
+        )
+
+
 def hiding_batches(*, share: float = 0.3, seed: int = 11, **overrides) -> DocumentBatches:
     return document_batches(
-        word_dropout=WordDropout(MaskingTokenizer(), share=share, seed=seed), seed=seed, **overrides
+        word_dropout=WordDropout(HidingTokenizer(), share=share, seed=seed), seed=seed, **overrides
     )
 
 

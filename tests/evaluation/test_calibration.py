@@ -51,6 +51,7 @@ def test_calibration_error_by_hand():
     bins = reliability(logits, np.array([0, 1, 0, 1]))
     assert [(entry.decisions, entry.accuracy) for entry in bins] == [(2, 0.5), (2, 1.0)]
     assert [entry.confidence for entry in bins] == pytest.approx([0.75, 0.9])
+    assert all(entry.low < entry.confidence <= entry.high for entry in bins)
     assert expected_calibration_error(bins) == pytest.approx((2 * 0.25 + 2 * 0.1) / 4)
 
 

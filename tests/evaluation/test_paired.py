@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
+from textclf_transformer.evaluation import paired
 from textclf_transformer.evaluation.bootstrap import RESAMPLES, resample_weights
-from textclf_transformer.evaluation.paired import Judged, paired_differences
+from textclf_transformer.evaluation.paired import Judged, judge, paired_differences
 from textclf_transformer.utils import derive_seed
 
 RNG = np.random.default_rng(8)
@@ -60,6 +63,34 @@ def test_several_labels():
     wrong[:30, 0] = 1 - wrong[:30, 0]
     found = paired_differences([wrong], [labels], labels, num_labels=3)
     assert found["accuracy"]["difference"] == 0.5 and found["accuracy"]["low"] > 0
+
+
+@pytest.mark.parametrize(
+    ("multi_label", "labels", "predictions"),
+    [
+        (False, [1, 2, 0], [2, 2, 1]),
+        (True, [[0, 1, 0], [0, 0, 1], [1, 0, 0]], [[0, 0, 1], [0, 0, 1], [0, 1, 0]]),
+    ],
+)
+def test_labels_are_judged_in_the_order_of_their_names(monkeypatch, multi_label, labels, predictions):
+    """Two runs may number the same labels in another order; a label of several has its own threshold."""
+    run = SimpleNamespace(
+        label_names=["c", "a", "b"],
+        multi_label=multi_label,
+        thresholds=(0.5, 0.9, 0.5) if multi_label else None,
+        data_paths={"train": "", "val": ""},
+        batches=lambda documents: documents,
+        logits=lambda batches: np.array([[3.0, 2.0, -1.0], [3.0, -2.0, -1.0], [-3.0, 2.0, 2.5]]),
+    )
+    true = np.array([2, 0, 1])
+    monkeypatch.setattr(paired, "open_run_split", lambda run, split: range(3))
+    monkeypatch.setattr(
+        paired, "align_labels", lambda documents, names: np.eye(3)[true] if multi_label else true
+    )
+    monkeypatch.setattr(paired, "document_id", lambda documents, index: f"id {index}")
+    found = judge(run)
+    assert (found.split, found.ids, found.label_names) == ("val", ("id 0", "id 1", "id 2"), ("a", "b", "c"))
+    assert found.labels.tolist() == labels and found.predictions.tolist() == predictions
 
 
 def test_same_documents():

@@ -59,7 +59,7 @@ def reliability(logits: FloatArray, labels: IntArray) -> list[Bin]:
     right = (predicted_labels(logits, multi_label=several) == labels).ravel()
     edges = np.linspace(0.0, 1.0, BINS + 1)
     # (low, high], so that a confidence of exactly 1 has a bin
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, BINS - 1)
+    place = np.searchsorted(edges, confidence, side="left") - 1
     return [
         Bin(
             low=float(edges[number]),
