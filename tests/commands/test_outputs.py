@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from textclf_transformer.commands import audit, compare, evaluate, export, predict, prepare, report
 from textclf_transformer.commands import train_tokenizer as train_tokenizer_command
-from textclf_transformer.commands.outputs import check_output
+from textclf_transformer.commands.outputs import check_output, check_outputs_differ
 from textclf_transformer.errors import UsageError
 
 KEPT = [
@@ -164,3 +165,8 @@ def test_two_results_need_two_files(
 
 def test_an_export_does_not_replace_a_tokenizer(place: Path) -> None:
     assert not export._is_export(place / "tokenizer")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="/dev/null")
+def test_any_number_of_results_goes_nowhere() -> None:
+    check_outputs_differ({"--json": Path("/dev/null"), "--html": Path("/dev/null"), "--plot": None})

@@ -307,6 +307,7 @@ def test_stopping_leaves_nothing_behind(
         (["in.jsonl", "--out", "in.jsonl/x"], 6, "in.jsonl/x"),
         (["in.jsonl", "--out", "s", "--split", "0.8/0.1/0.1", "--seed", "-1"], 2, "--seed: found '-1'"),
         (["empty.jsonl", "--out", "s"], 3, "there are no documents; empty.jsonl"),
+        (["empty.jsonl", "--out", "s", "--split", "0.8/0.1/0.1"], 3, "there are no documents; empty.jsonl"),
         (["--train", "in.jsonl", "--val", "empty.jsonl", "--out", "s"], 3, "no documents; empty.jsonl"),
     ],
 )

@@ -9,6 +9,7 @@ from textclf_transformer.evaluation.breakdowns import (
     COVERAGES,
     CURVE,
     coverage_risk,
+    most_frequent,
     scores_by_length,
     worst_mistakes,
 )
@@ -17,6 +18,12 @@ RNG = np.random.default_rng(2)
 LENGTHS = RNG.integers(1, 500, size=101)
 LABELS = RNG.integers(3, size=101)
 PREDICTED = np.where(RNG.random(101) < 0.6, LABELS, RNG.integers(3, size=101))
+
+
+def test_of_too_many_labels_the_most_frequent_are_shown():
+    result = {"classes": [{"documents": count} for count in (2, 9, 4, 9)]}
+    assert most_frequent(result, 4) == [0, 1, 2, 3]
+    assert most_frequent(result, 3) == [1, 3, 2]
 
 
 def test_groups_by_length_are_quarters_and_score_as_scikit_learn():

@@ -10,6 +10,8 @@ import torch
 from textclf_transformer.errors import NonFiniteError
 from textclf_transformer.evaluation import evaluate as evaluation
 from textclf_transformer.evaluation.evaluate import evaluate_documents, evaluate_masked_lm
+from textclf_transformer.evaluation.inference import document_logits
+from textclf_transformer.training.signals import EvaluationInterrupted
 
 
 class Rows:
@@ -53,6 +55,17 @@ def test_data_without_a_masked_token_has_no_loss_and_says_so():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         evaluate(loss=6.0, targets=3)
+
+
+def test_an_evaluation_is_left_off_when_it_is_told_to():
+    asked = {"device": torch.device("cpu"), "amp_dtype": None, "should_stop": lambda: True}
+    with pytest.raises(EvaluationInterrupted):
+        evaluate_masked_lm(Model(6.0), Rows(3), **asked)
+    rows = Rows(3)
+    rows.num_samples, classifier = 1, Model(6.0)
+    classifier.num_labels = 2
+    with pytest.raises(EvaluationInterrupted):
+        document_logits(classifier, rows, **asked)
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])

@@ -41,6 +41,7 @@ def test_gives_content_tokens_only(wrapper: TokenizerWrapper) -> None:
     ids = wrapper.encode_batch(["the words"])[0].ids
     assert not set(ids) & set(wrapper.special_token_ids)
     assert wrapper.decode(ids) == "the words"
+    assert wrapper.id_to_token(wrapper.mask_token_id) in wrapper.decode([*ids, wrapper.mask_token_id])
 
 
 @pytest.mark.parametrize("spelled", ["[MASK]", "[CLS]", "[PAD]", "<mask>", "</s>", "<s>", "<pad>", "<unk>"])
@@ -110,6 +111,23 @@ def test_a_tokenizer_that_leaves_characters_out_is_refused(tmp_path: Path, how: 
     change(folder, lambda content: content["model"].update(unk_token="<unk>"))
     loaded = ByteLevelBPETokenizerWrapper.load(folder)
     assert loaded.unk_token_id in loaded.encode_batch(["the 각 words"])[0].ids
+
+
+def test_bytes_that_stand_in_for_unknown_characters_are_all_there(tmp_path: Path) -> None:
+    folder = bpe(tmp_path)
+
+    def fall_back(content: Any) -> None:
+        vocabulary = content["model"]["vocab"]
+        vocabulary |= {f"<0x{byte:02X}>": len(vocabulary) + byte for byte in range(256)}
+        content["model"]["byte_fallback"] = True
+        content["pre_tokenizer"] = {"type": "Whitespace"}
+
+    change(folder, fall_back)
+    loaded = ByteLevelBPETokenizerWrapper.load(folder)
+    assert len(loaded.encode_batch(["각"])[0].ids) == 3
+    change(folder, lambda content: content["model"]["vocab"].pop("<0xFF>"))
+    with pytest.raises(DataError, match=r"leaves out.*256 bytes"):
+        ByteLevelBPETokenizerWrapper.load(folder)
 
 
 @pytest.mark.parametrize("unknown", ["", "<|endoftext|>", "<s>"])
