@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +12,9 @@ from end_to_end.conftest import Checkout
 
 import pretrain
 from textclf_transformer.commands import report
+from textclf_transformer.commands.generating import shown
+from textclf_transformer.commands.plan import _epochs_computed
+from textclf_transformer.commands.run_files import json_number
 
 
 def test_libraries_are_settled_before_the_first_product_and_the_report_is_made_where_the_run_was(
@@ -31,3 +36,27 @@ def test_libraries_are_settled_before_the_first_product_and_the_report_is_made_w
     checkout.pretraining("pre", *(part for key in keys for part in ("--set", key)))
     checkout.run(pretrain.main, "pre", "--quiet")
     assert seen == [":4096:8", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("first_epoch", "cached_epochs", "computed"), [(0, None, 3), (0, 3, 1), (1, 4, 0), (2, 2, 3), (4, 2, 3)]
+)
+def test_the_encoder_works_once_while_its_vectors_are_kept(
+    first_epoch: int, cached_epochs: int | None, computed: int
+) -> None:
+    cache = None if cached_epochs is None else SimpleNamespace(epochs=cached_epochs)
+    phase = SimpleNamespace(first_epoch=first_epoch, epochs=3)
+    assert _epochs_computed(phase, SimpleNamespace(frozen_cache=cache)) == computed  # type: ignore[arg-type]
+
+
+def test_run_json_has_no_number_that_json_lacks() -> None:
+    assert [json_number(value) for value in (0.5, math.nan, math.inf, -math.inf)] == [0.5, None, None, None]
+
+
+def test_paths_are_shown_from_the_working_directory_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert shown(tmp_path / "here" / "run" / "config.yaml") == Path("run/config.yaml")
+    assert shown(tmp_path / "config.yaml") == tmp_path / "config.yaml"

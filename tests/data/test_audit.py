@@ -79,6 +79,19 @@ def test_copies_across_splits_fail() -> None:
     assert result.conflicting == 2  # d8 stands in train with the label a
 
 
+def test_of_many_near_copies_the_likest_are_shown() -> None:
+    train, test = split(0, 300), split(1000, 40)
+    for changed in range(59, 0, -5):  # more than five stand first on either side of a pair
+        whole = document(3000 + changed, words=200)
+        units = whole.units.copy()
+        units[50 : 50 + changed] = 9
+        train.documents.append(whole)
+        test.documents.append(AuditDocument(units, whole.text, ("a",), f"{changed} changed", None))
+    (overlap,) = audit({"train": train, "test": test}, CHUNKING).overlaps
+    assert overlap.near > len(overlap.examples) == 5
+    assert [pair.first for pair in overlap.examples] == [f"{n} changed" for n in (4, 9, 14, 19, 24)]
+
+
 def test_few_near_copies_across_splits_only_warn() -> None:
     train, test = split(0, 10), split(1000, 200)
     units = train.documents[0].units.copy()

@@ -97,6 +97,12 @@ def test_groups_of_rare_labels_are_shared_out_too() -> None:
     assert np.bincount(part) == pytest.approx([400, 50, 50], abs=10)
 
 
+def test_the_largest_groups_are_placed_while_there_is_room() -> None:
+    groups = ["one"] * 10 + ["two"] * 10 + [None] * 80
+    part = stratified_split([("a",)] * 100, groups, fractions=FRACTIONS, seed=0)
+    assert np.bincount(part).tolist() == [80, 10, 10]
+
+
 def test_several_labels_and_none() -> None:
     labels = [("a", "b"), ("a",), ()] * 100
     part = stratified_split(labels, [None] * 300, fractions=(0.5, 0.25, 0.25), seed=0)

@@ -12,6 +12,7 @@ from textclf_transformer.data.collate import add_special_tokens
 from textclf_transformer.data.encoding import encode_documents
 from textclf_transformer.data.text_documents import TOKEN_DTYPE, TextDocuments
 from textclf_transformer.data.text_files import Document
+from textclf_transformer.errors import NonFiniteError
 from textclf_transformer.evaluation.explain import all_passages, decisive_passages, explain_documents
 from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
 
@@ -43,6 +44,14 @@ def forward(run: LoadedRun, chunks: list[torch.Tensor]) -> dict[str, torch.Tenso
     mask = torch.arange(ids.shape[1]) >= lengths[:, None]
     with torch.inference_mode():
         return run.model(ids[None], mask[None], return_attention=True)
+
+
+def test_a_logit_that_is_not_finite_is_named(finetuned: Checkout) -> None:
+    run = load_run("ft", float32=True)
+    with torch.no_grad():
+        next(run.model.parameters()).fill_(torch.nan)
+    with pytest.raises(NonFiniteError, match="document"):
+        explain_documents(run, run.batches(tokenised(run)))
 
 
 def test_scores_are_those_of_the_model_itself(finetuned: Checkout) -> None:

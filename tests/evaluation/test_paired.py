@@ -36,6 +36,13 @@ def test_differences_are_those_of_scikit_learn_on_the_resampled_documents():
         everything = np.arange(60)
         expected = mean(second, everything, score) - mean(first, everything, score)
         assert found[name]["difference"] == pytest.approx(expected)
+        if name == "accuracy":
+            right = [np.mean([one == LABELS for one in several], axis=0) for several in (first, second)]
+            each = weights @ (right[1] - right[0]) / 60
+            assert [found[name][end] for end in ("low", "high")] == pytest.approx(
+                np.percentile(each, [2.5, 97.5])
+            )
+            assert found[name]["better"] == pytest.approx(np.mean(each > 1e-9), abs=0.01)
         some = weights[:: RESAMPLES // 100].astype(int)
         values = [
             mean(second, everything.repeat(row), score) - mean(first, everything.repeat(row), score)
