@@ -20,6 +20,7 @@ from textclf_transformer.model.classifier_heads import SequenceHead
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.freezing import EncoderClassifier
 from textclf_transformer.model.heads import RobertaForMaskedLM
+from textclf_transformer.model.hf_config import parse_hf_config
 from textclf_transformer.model.hf_encoder import hf_settings
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.model.pooling import POOLINGS, POSITIONED_POOLINGS
@@ -381,6 +382,19 @@ def test_a_config_that_does_not_fit_is_refused_in_one_line(case: str, tmp_path: 
         RobertaModel.from_hf(tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_of_several_faults_the_same_is_named_in_every_process() -> None:
+    wrong = {
+        "hidden_act": "relu",
+        "position_embedding_type": "relative_key",
+        "is_decoder": True,
+        "add_cross_attention": True,
+    }
+    while wrong:
+        with pytest.raises(CheckpointError, match=f"with this {next(iter(wrong))} cannot"):
+            parse_hf_config({"model_type": "roberta", **wrong}, where="config.json")
+        wrong.pop(next(iter(wrong)))
 
 
 def edit_tensors(folder: Path, changes: dict[str, Tensor | None]) -> None:

@@ -149,7 +149,7 @@ def parse_hf_config(raw: Mapping[str, Any], *, where: str) -> HfConfig:
     if not isinstance(family, str) or family not in _DEFAULTS:
         raise _unsupported("model_type", family, " or ".join(map(repr, _DEFAULTS)), where=where)
     raw = _DEFAULTS[family] | {key: value for key, value in raw.items() if value is not None}
-    for key in _SUPPORTED.keys() & _DEFAULTS[family].keys():
+    for key in (key for key in _SUPPORTED if key in _DEFAULTS[family]):  # a set's order changes by process
         found: object = raw[key]
         if key == "pos_att_type" and isinstance(found, str | list):  # older files have "c2p|p2c"
             found = set(found.split("|") if isinstance(found, str) else map(str, found))
