@@ -158,6 +158,7 @@ def test_a_folder_of_tensors_says_how_to_read_it(
         (["corpus.pt"], 2, "add --tokenizer FOLDER"),
         (["--train", "corpus.pt", "corpus.jsonl"], 2, "nothing may stand beside it"),
         (["nothing.pt", "--tokenizer", "tokenizer"], 3, "data set does not exist"),
+        (["corpus.jsonl", "--chunk-size", "2"], 2, "chunk_size"),
         (["store", "--chunk-size", "10", "--stride", "9"], 2, "chunking.stride is out of range"),
         (["store", "--json", "no/such/out.json"], 2, "no such folder"),
         (["store", "--plot", "lengths.exe"], 2, "unknown kind of picture"),

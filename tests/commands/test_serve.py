@@ -99,7 +99,10 @@ def test_the_page_says_what_the_tokenizer_does_not_know(server: ModelServer) -> 
 
 def test_the_page_says_where_the_text_goes(run: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     with ModelServer(run, host="127.0.0.1", port=0, quiet=True) as here:
-        assert b"Nothing leaves this machine" in here.page()
+        page = here.page().decode()
+    assert "Nothing leaves this machine" in page
+    longest = run.chunk_size - 2 + (run.max_chunks - 1) * run.stride
+    assert f"reads up to {longest} tokens of a document, in {run.max_chunks} chunks" in page
     # as if this address were one that others reach
     monkeypatch.setattr(serving, "is_loopback", lambda host: False)
     with ModelServer(run, host="127.0.0.1", port=0, quiet=True) as elsewhere:
@@ -214,7 +217,7 @@ def test_what_cannot_be_served_is_refused(
     monkeypatch.setattr(ModelServer, "serve_forever", None, raising=False)
     folder = f"{finetuned_folder}/experiments/finetuning/ft"
     for arguments, words in [
-        (["--port", "70000"], "no port"),
+        (["--port", "65536"], "no port"),
         (["--host", "0.0.0.0"], "every address"),
         (["--host", "::"], "every address"),
         (["--host", "::ffff:0.0.0.0"], "every address"),

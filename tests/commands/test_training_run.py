@@ -13,7 +13,7 @@ from end_to_end.conftest import Checkout
 import pretrain
 from textclf_transformer.commands import report
 from textclf_transformer.commands.generating import shown
-from textclf_transformer.commands.plan import _epochs_computed
+from textclf_transformer.commands.plan import _duration, _epochs_computed
 from textclf_transformer.commands.run_files import json_number
 
 
@@ -60,3 +60,11 @@ def test_paths_are_shown_from_the_working_directory_on(
     monkeypatch.chdir(tmp_path / "here")
     assert shown(tmp_path / "here" / "run" / "config.yaml") == Path("run/config.yaml")
     assert shown(tmp_path / "config.yaml") == tmp_path / "config.yaml"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown_as"),
+    [(1, "1 second"), (89, "89 seconds"), (90, "2 minutes"), (5399, "90 minutes"), (5400, "1.5 hours")],
+)
+def test_a_duration_has_a_unit_of_its_size(seconds: float, shown_as: str) -> None:
+    assert _duration(seconds) == shown_as

@@ -85,8 +85,9 @@ def test_of_many_near_copies_the_likest_are_shown() -> None:
         whole = document(3000 + changed, words=200)
         units = whole.units.copy()
         units[50 : 50 + changed] = 9
-        train.documents.append(whole)
-        test.documents.append(AuditDocument(units, whole.text, ("a",), f"{changed} changed", None))
+        # the likest come first, so the first document is one of them
+        train.documents.insert(0, whole)
+        test.documents.insert(0, AuditDocument(units, whole.text, ("a",), f"{changed} changed", None))
     (overlap,) = audit({"train": train, "test": test}, CHUNKING).overlaps
     assert overlap.near > len(overlap.examples) == 5
     assert [pair.first for pair in overlap.examples] == [f"{n} changed" for n in (4, 9, 14, 19, 24)]
@@ -168,6 +169,13 @@ def test_unlabelled_data_get_no_word_about_labels_or_chunks() -> None:
     assert not lines(result, "warn") and not any("read" in line for line in lines(result, "good"))
 
 
+def test_labels_of_one_split_alone_are_not_compared() -> None:
+    test = Planted([document(n, label=None) for n in range(1000, 1040)])
+    assert not any(
+        "spread" in line for line in lines(audit({"train": split(0, 300), "test": test}, CHUNKING), "warn")
+    )
+
+
 def test_what_is_read_is_what_chunks_hold() -> None:
     generator = np.random.default_rng(0)
     lengths = generator.integers(1, 90, size=80)
@@ -241,6 +249,11 @@ def test_oddities(text: str, name: str) -> None:
 )
 def test_ordinary_text_is_not_odd(text: str) -> None:
     assert not list(oddities(text, words=10))
+
+
+@pytest.mark.parametrize(("characters", "names"), [(39, []), (40, ["few letters"])])
+def test_a_text_of_few_characters_is_not_judged_by_them(characters: int, names: list[str]) -> None:
+    assert list(oddities(" ".join("1234567890" * 4)[: 2 * characters], words=10)) == names
 
 
 def test_repetition_and_lack_of_text() -> None:

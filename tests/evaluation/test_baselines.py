@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.svm import LinearSVC
 
+from textclf_transformer.evaluation import rivals
 from textclf_transformer.evaluation.baselines import (
     LabelledTexts,
     baseline_metrics,
@@ -98,3 +100,18 @@ def test_a_label_of_all_training_documents_or_none_is_no_warning():
 )
 def test_where_nothing_can_be_fitted_the_majority_is_predicted(train):
     assert tfidf_svm_predictions(train, ["new text", "?"]).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("textless", ["train", "val", "documents"])
+def test_what_needs_text_is_left_out_where_there_is_none(monkeypatch, textless):
+    parts = {"train": TRAIN, "val": VAL, "documents": TEST}
+    monkeypatch.setattr(rivals, "align_labels", lambda documents, names: documents.labels)
+    monkeypatch.setattr(rivals, "has_text", lambda documents: documents is not parts[textless])
+    monkeypatch.setattr(LabelledTexts, "__len__", lambda self: len(self.texts), raising=False)
+    asked = []
+    monkeypatch.setattr(
+        rivals, "document_texts", lambda documents: asked.append(documents) or documents.texts
+    )
+    found = rivals.fitted_baselines(SimpleNamespace(label_names=list("abc")), **parts)
+    expected = {rivals.MAJORITY, rivals.SVM_TRAIN} if textless == "val" else {rivals.MAJORITY}
+    assert set(found) == expected and not any(documents is parts[textless] for documents in asked)

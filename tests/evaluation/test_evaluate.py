@@ -34,6 +34,7 @@ class Model(torch.nn.Module):
         self.loss = loss
 
     def masked_loss(self, input_ids, attention_mask, labels):
+        assert not self.training and torch.is_inference_mode_enabled()
         return torch.tensor(self.loss)
 
 

@@ -13,6 +13,7 @@ from textclf_transformer.data.encoding import encode_documents
 from textclf_transformer.data.text_documents import TOKEN_DTYPE, TextDocuments
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import NonFiniteError
+from textclf_transformer.evaluation import explain
 from textclf_transformer.evaluation.explain import all_passages, decisive_passages, explain_documents
 from textclf_transformer.evaluation.loaded_run import LoadedRun, load_run
 
@@ -44,6 +45,14 @@ def forward(run: LoadedRun, chunks: list[torch.Tensor]) -> dict[str, torch.Tenso
     mask = torch.arange(ids.shape[1]) >= lengths[:, None]
     with torch.inference_mode():
         return run.model(ids[None], mask[None], return_attention=True)
+
+
+def test_what_is_explained_of_several_labels_is_all_of_the_decision():
+    logits = np.array([[2.0, -1.0, 0.5], [-3.0, 0.0, 1.0]], dtype=np.float32)
+    found = explain._log_probability_of(np.array([[1, 0, 1]]), logits, multi_label=True)
+    chances = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    expected = np.log(chances[:, 0] * (1 - chances[:, 1]) * chances[:, 2])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_a_logit_that_is_not_finite_is_named(finetuned: Checkout) -> None:

@@ -23,6 +23,13 @@ def test_one_label_equals_torch():
     )
 
 
+def test_a_label_is_given_above_its_threshold_and_not_at_it():
+    logits = np.array([[0.0, 0.0, 50.0]])
+    assert predicted_labels(logits, multi_label=True).tolist() == [[0, 0, 1]]
+    thresholds = (0.5, 0.4, 1.0)
+    assert predicted_labels(logits, multi_label=True, thresholds=thresholds).tolist() == [[0, 1, 0]]
+
+
 def test_several_labels_equal_torch():
     wide = torch.from_numpy(LOGITS).double()
     np.testing.assert_allclose(

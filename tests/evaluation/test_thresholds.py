@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_recall_curve
 
+from textclf_transformer.errors import CheckpointError
+from textclf_transformer.evaluation.checkpoint_parts import read_thresholds
 from textclf_transformer.evaluation.probabilities import (
     confidences,
     decision_probabilities,
@@ -64,3 +68,15 @@ def test_a_threshold_overrules_the_likelier_answer_and_the_confidence_says_so() 
     np.testing.assert_allclose(decision, [[0.3, 0.1]])
     np.testing.assert_allclose(confidences(logits, multi_label=True, thresholds=thresholds), [0.1])
     np.testing.assert_allclose(confidences(logits, multi_label=True), [0.7])
+
+
+@pytest.mark.parametrize("thresholds", [[0.5], [0.5, 1.5], [0.5, -0.1], [0.5, 1], "no"])
+def test_thresholds_of_a_checkpoint_fit_its_labels(thresholds: object) -> None:
+    content = {"labels": ["a", "b"], "multi_label": True, "thresholds": thresholds}
+    with pytest.raises(CheckpointError, match=r"do not fit its labels; model\.ckpt: thresholds"):
+        read_thresholds(content, Path("model.ckpt"))
+    sound = content | {"thresholds": [0.0, 1.0]}
+    assert read_thresholds(sound, Path("model.ckpt")) == (0.0, 1.0)
+    assert read_thresholds({"labels": ["a", "b"]}, Path("model.ckpt")) is None
+    with pytest.raises(CheckpointError, match="do not fit its labels"):
+        read_thresholds(sound | {"multi_label": False}, Path("model.ckpt"))

@@ -82,6 +82,13 @@ def test_tiny_vocabulary_is_refused(train) -> None:
         train(generated_texts(1), vocab_size=50)
 
 
+@pytest.mark.parametrize(("train", "smallest"), [(wordpiece, 100), (bpe, 262)])
+def test_the_smallest_vocabulary(train, smallest: int) -> None:
+    assert train(generated_texts(), vocab_size=smallest).get_vocab_size() == smallest
+    with pytest.raises(UsageError, match="vocabulary is too small"):
+        train(generated_texts(1), vocab_size=smallest - 1)
+
+
 def test_wordpiece_refuses_texts_that_pass_only_once() -> None:
     def once() -> Iterator[str]:
         yield from generated_texts(3)
