@@ -8,13 +8,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from end_to_end.conftest import Checkout
 
 import pretrain
 from textclf_transformer.commands import report
+from textclf_transformer.commands.finetuning_task import _frozen_cache
 from textclf_transformer.commands.generating import shown
 from textclf_transformer.commands.plan import _duration, _epochs_computed
 from textclf_transformer.commands.run_files import json_number
+from textclf_transformer.training.frozen_cache import cache_gib
 
 
 def test_libraries_are_settled_before_the_first_product_and_the_report_is_made_where_the_run_was(
@@ -68,3 +71,27 @@ def test_paths_are_shown_from_the_working_directory_on(
 )
 def test_a_duration_has_a_unit_of_its_size(seconds: float, shown_as: str) -> None:
     assert _duration(seconds) == shown_as
+
+
+def test_a_cache_of_the_frozen_encoder_has_room_for_what_is_read_in_each_epoch(tmp_path: Path) -> None:
+    """Test is read once, at the end."""
+    sizes = {"train": 3000, "val": 1000, "test": 5000}
+    batches = {
+        split: SimpleNamespace(num_chunks=chunks, steps_per_epoch=1) for split, chunks in sizes.items()
+    }
+    for chunks, dropout, kept in ((4000, 0.0, True), (3999, 0.0, False), (4000, 0.1, False)):
+        training = SimpleNamespace(
+            freeze=[SimpleNamespace(from_epoch=0, train="head")],
+            epochs=2,
+            word_dropout=dropout,
+            frozen_cache_gib=cache_gib(chunks, hidden_size=64),
+        )
+        context = SimpleNamespace(
+            config=SimpleNamespace(training=training),
+            arguments=SimpleNamespace(quiet=True),
+            run=SimpleNamespace(frozen_cache=tmp_path),
+            device=torch.device("cpu"),
+            amp_dtype=None,
+        )
+        found = _frozen_cache(context, batches, hidden_size=64)  # type: ignore[arg-type]
+        assert (found is not None) is kept

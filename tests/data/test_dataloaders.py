@@ -145,6 +145,7 @@ def test_what_is_not_read_is_said(tokenizer: TokenizerWrapper, caplog: pytest.Lo
 @pytest.mark.parametrize(
     ("texts", "labels", "message"),
     [
+        ([], [], "there are no documents"),
         (["a", ""], ["x", "y"], r"texts\[1\]"),
         (["a", None], ["x", "y"], r"texts\[1\]"),
         (["a", "\u200b"], ["x", "y"], r"the text is empty; texts\[1\]"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 
 import pytest
 import torch
@@ -35,6 +36,9 @@ def test_the_phases_train_what_they_say(pretrained: Checkout, capsys: pytest.Cap
         moved[epochs] = {name for name in encoder if not torch.equal(saved["model"][name], source[name])}
         head = sum(t.numel() for name, t in saved["model"].items() if name not in encoder)
         assert f"; trained {head:,}\n" in said  # in the first epoch
+        report = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        whole = sum(tensor.numel() for tensor in saved["model"].values())
+        assert (report["parameters"], report["trainable_parameters"]) == (whole, head)
         assert {name for name in saved["optimizer"] if name.startswith("encoder.")} == moved[epochs]
     assert not moved[1]
     assert moved[2] and all(name.startswith("encoder.layers.1.") for name in moved[2])

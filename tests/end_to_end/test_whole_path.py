@@ -38,13 +38,15 @@ def test_text_to_scores(pretrained: Checkout, capsys: pytest.CaptureFixture[str]
     assert "test accuracy" in printed.out
     weights = torch.load(folder / "model.ckpt", weights_only=True)["model"].values()
     (line,) = [line for line in printed.err.splitlines() if line.startswith("parameters: ")]
-    count = f"{sum(tensor.numel() for tensor in weights):,}"
+    parameters = sum(tensor.numel() for tensor in weights)
+    count = f"{parameters:,}"
     assert line.endswith(f", total {count}; trained {count}") and "classifier" in line
     test_row = [row for row in rows(folder / "metrics" / "eval" / "metrics.csv") if row["split"] == "test"]
     assert len(test_row) == 1
     assert float(test_row[0]["accuracy"]) > 0.6  # a third by chance
     report = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert report["status"] == "finished"
+    assert report["parameters"] == report["trainable_parameters"] == parameters
     assert report["labels"] == ["garden", "harbour", "kitchen"]
     for name in (
         "config.yaml",
