@@ -50,7 +50,12 @@ class Browser:
             mobile=width < 500,
         )
         self.driver.get_log("browser"), self.driver.get_log("performance")
+        from selenium.webdriver.support.wait import WebDriverWait
+
         self.driver.get(url)
+        # on a busy machine the driver may return from a page that is not all there yet
+        loaded = "return document.readyState === 'complete' && location.href !== 'about:blank'"
+        WebDriverWait(self.driver, 60).until(lambda driver: driver.execute_script(loaded))
 
     def print_media(self) -> None:
         """Lay the page out as it is printed."""
