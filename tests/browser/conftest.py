@@ -40,6 +40,8 @@ class Browser:
         self.driver = driver
 
     def open(self, url: str, *, width: int = 1200, dark: bool = False) -> None:
+        from selenium.webdriver.support.wait import WebDriverWait
+
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._command("Emulation.setEmulatedMedia", media="", features=[scheme])
         self._command(
@@ -50,8 +52,6 @@ class Browser:
             mobile=width < 500,
         )
         self.driver.get_log("browser"), self.driver.get_log("performance")
-        from selenium.webdriver.support.wait import WebDriverWait
-
         self.driver.get(url)
         # on a busy machine the driver may return from a page that is not all there yet
         loaded = "return document.readyState === 'complete' && location.href !== 'about:blank'"

@@ -87,11 +87,8 @@ def test_from_published_weights_to_predictions(
     assert float((again - expected).abs().max() / expected.abs().max()) < 1e-5
     text = json.loads((checkout.root / "corpus.jsonl").read_text(encoding="utf-8").splitlines()[0])["text"]
     (content,) = loaded.tokenizer.encode_batch([text])
-    with_both_ends = [loaded.tokenizer.cls_token_id, *content.ids, loaded.tokenizer.sep_token_id]
-    assert (
-        transformers.AutoTokenizer.from_pretrained(checkout.root / "exported")(text)["input_ids"]
-        == with_both_ends
-    )
+    their_tokenizer = transformers.AutoTokenizer.from_pretrained(checkout.root / "exported")
+    assert their_tokenizer(text)["input_ids"] == [begin, *content.ids, end]
 
 
 def test_a_resume_goes_on_with_the_same_weights_only(

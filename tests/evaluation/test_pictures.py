@@ -120,9 +120,11 @@ def test_numbers_on_shades_can_be_read_in_files_and_in_light_dark_and_print() ->
     page = environment().get_template("style.css").render(attention_levels=1, occlusion_levels=1)
     papers = re.findall(r"--paper: (#\w+);", page)
     looks = re.findall(r"--shade-\d+: rgb\((\d+) (\d+) (\d+) / ([\d.]+)\); --on-shade-\d+: (#\w+);", page)
-    assert len(papers) == 3 and len(looks) == 3 * SHADES
-    for place, (*blue, share, text) in enumerate(looks):
-        paper = papers[place // SHADES]
+    assert len(papers) == 3 and len(looks) == 2 * SHADES
+    light, dark, printed = papers  # in print the shades of the light look stand on another paper
+    on_papers = [(look, paper) for paper in (light, printed) for look in looks[:SHADES]]
+    on_papers += [(look, dark) for look in looks[SHADES:]]
+    for (*blue, share, text), paper in on_papers:
         behind = [int(paper[start : start + 2], 16) for start in (1, 3, 5)]
         mixed = [
             round(float(share) * int(a) + (1 - float(share)) * b) for a, b in zip(blue, behind, strict=True)

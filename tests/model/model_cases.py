@@ -68,14 +68,20 @@ def make_documents(counts: list[int], *, chunks: int | None = None, seed: int = 
     return ids.masked_fill(mask, PAD), mask
 
 
+# The size of Hugging Face's models of every family.
+HF_SHAPE: dict[str, object] = {
+    "vocab_size": VOCAB,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 40,
+    "max_position_embeddings": 16,
+}
+
+
 def make_hf(kind: str, *, seed: int = 0, **changes: object) -> transformers.PreTrainedModel:
     """``kind``: "RobertaModel", "RobertaForMaskedLM" … of transformers, in evaluation mode."""
-    settings: dict[str, object] = {
-        "vocab_size": VOCAB,
-        "hidden_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 3,
-        "intermediate_size": 40,
+    settings = HF_SHAPE | {
         "max_position_embeddings": 16 + PAD + 1,
         "pad_token_id": PAD,
         "type_vocab_size": 1,

@@ -11,8 +11,8 @@ import pytest
 import torch
 import transformers
 from model_cases import (
+    HF_SHAPE,
     PAD,
-    VOCAB,
     assert_same_gradients,
     make_batch,
     make_encoder,
@@ -52,13 +52,7 @@ SHAPES: dict[str, tuple[dict[str, int], int, int]] = {
 
 
 def make_hf_deberta(kind: str, **changes: object) -> transformers.PreTrainedModel:
-    settings: dict[str, object] = {
-        "vocab_size": VOCAB,
-        "hidden_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 3,
-        "intermediate_size": 40,
-        "max_position_embeddings": 16,
+    settings = HF_SHAPE | {
         "max_relative_positions": 12,
         "relative_attention": True,
         "pos_att_type": ["c2p", "p2c"],

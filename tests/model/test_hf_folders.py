@@ -24,6 +24,7 @@ from textclf_transformer.model.hf_config import parse_hf_config
 from textclf_transformer.model.hf_encoder import hf_settings
 from textclf_transformer.model.hierarchical import HierarchicalRobertaForClassification
 from textclf_transformer.model.pooling import POOLINGS, POSITIONED_POOLINGS
+from textclf_transformer.model.pretrained import POSITIONS, TOKEN_TYPES
 from textclf_transformer.model.sequence_classification import RobertaForSequenceClassification
 
 NAMES = ("no", "NA", "ünique")
@@ -327,7 +328,7 @@ def test_absolute_positions_of_a_deberta_are_left_behind_and_named(
         make_hf_deberta(kind).save_pretrained(folder)
         state = safetensors.torch.load_file(folder / "model.safetensors")
         prefix = "" if kind == "DebertaModel" else "deberta."
-        state[prefix + "embeddings.position_embeddings.weight"] = torch.zeros(16, 24)
+        state[prefix + POSITIONS] = torch.zeros(16, 24)
         safetensors.torch.save_file(state, folder / "model.safetensors")
         caplog.clear()
         with caplog.at_level(logging.INFO):
@@ -425,11 +426,11 @@ def test_a_model_is_not_built_larger_than_its_tensors(tmp_path: Path) -> None:
 BAD_TENSORS = {
     "a key of another width": ("encoder.layer.0.attention.self.key.weight", (24, 3)),
     "a key without a shape": ("encoder.layer.0.attention.self.key.bias", ()),
-    "token types without a shape": ("embeddings.token_type_embeddings.weight", ()),
-    "token types of another width": ("embeddings.token_type_embeddings.weight", (1, 7)),
-    "token types of width 1": ("embeddings.token_type_embeddings.weight", (1, 1)),
-    "token types as a row": ("embeddings.token_type_embeddings.weight", (1,)),
-    "positions without a shape": ("embeddings.position_embeddings.weight", ()),
+    "token types without a shape": (TOKEN_TYPES, ()),
+    "token types of another width": (TOKEN_TYPES, (1, 7)),
+    "token types of width 1": (TOKEN_TYPES, (1, 1)),
+    "token types as a row": (TOKEN_TYPES, (1,)),
+    "positions without a shape": (POSITIONS, ()),
 }
 
 
@@ -457,7 +458,7 @@ def test_quantised_weights_are_not_taken_for_weights(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"encoder.layer.0.attention.self.key.weight": None}, "self.key is missing beside the other parts"),
-        ({"embeddings.token_type_embeddings.weight": torch.zeros(0, 24)}, "no row in token_type_embeddings"),
+        ({TOKEN_TYPES: torch.zeros(0, 24)}, "no row in token_type_embeddings"),
     ],
 )
 def test_tensors_of_another_model_are_named_with_their_folder(

@@ -9,10 +9,12 @@ from model_cases import PAD, encoder_like, make_batch, make_encoder, make_hf, re
 from textclf_transformer.errors import CheckpointError
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.model.loading import LoadReport, fit_encoder, load_encoder, load_strict
-from textclf_transformer.model.pretrained import roberta_state_from_hf, roberta_state_to_hf
-
-POSITIONS = "embeddings.position_embeddings.weight"
-TOKEN_TYPES = "embeddings.token_type_embeddings.weight"
+from textclf_transformer.model.pretrained import (
+    POSITIONS,
+    TOKEN_TYPES,
+    roberta_state_from_hf,
+    roberta_state_to_hf,
+)
 
 
 @pytest.mark.parametrize("kind", ["RobertaModel", "RobertaForMaskedLM", "RobertaForSequenceClassification"])

@@ -10,33 +10,21 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
-from model_cases import VOCAB, encoder_like, make_batch, relative_error, spread_weights
-from test_hf_folders import run_theirs, theirs_of
+from model_cases import HF_SHAPE, VOCAB, encoder_like, make_batch, relative_error, spread_weights
+from test_hf_folders import edit_tensors, run_theirs, theirs_of
 
 from textclf_transformer.errors import CheckpointError
 from textclf_transformer.model.encoder import RobertaModel
 from textclf_transformer.model.heads import RobertaForMaskedLM
 from textclf_transformer.model.loading import load_encoder
+from textclf_transformer.model.pretrained import POSITIONS, TOKEN_TYPES, WORDS
 from textclf_transformer.model.pretrained_bert import bert_state_from_hf
 from textclf_transformer.model.sequence_classification import RobertaForSequenceClassification
-
-WORDS = "embeddings.word_embeddings.weight"
-POSITIONS = "embeddings.position_embeddings.weight"
-TOKEN_TYPES = "embeddings.token_type_embeddings.weight"
 
 
 def make_hf_bert(kind: str, **changes: object) -> transformers.PreTrainedModel:
     """``kind``: "BertModel", "BertForMaskedLM" … of transformers, in evaluation mode."""
-    settings: dict[str, object] = {
-        "vocab_size": VOCAB,
-        "hidden_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 3,
-        "intermediate_size": 40,
-        "max_position_embeddings": 16,
-        "layer_norm_eps": 1e-5,
-        "attn_implementation": "eager",
-    }
+    settings = HF_SHAPE | {"layer_norm_eps": 1e-5, "attn_implementation": "eager"}
     config = transformers.BertConfig(**(settings | changes))
     return spread_weights(getattr(transformers, kind)(config)).eval()
 
@@ -135,13 +123,6 @@ def edit_config(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps(config | changes), encoding="utf-8")
 
 
-def edit_tensor(folder: Path, name: str, tensor: torch.Tensor | None) -> None:
-    """Put another tensor into model.safetensors; None takes it out."""
-    state = {**safetensors.torch.load_file(folder / "model.safetensors"), name: tensor}
-    kept = {name: tensor for name, tensor in state.items() if tensor is not None}
-    safetensors.torch.save_file(kept, folder / "model.safetensors")
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -153,7 +134,7 @@ def test_a_small_file_cannot_ask_for_a_large_table(words: torch.Tensor, message:
     """The rows that are put before BERT's positions are as many as the PAD id says."""
     make_hf_bert("BertModel").save_pretrained(tmp_path)
     edit_config(tmp_path, pad_token_id=10**12, vocab_size=10**13)
-    edit_tensor(tmp_path, WORDS, words)
+    edit_tensors(tmp_path, {WORDS: words})
     with pytest.raises(CheckpointError, match=message):
         RobertaModel.from_hf(tmp_path)
 
@@ -186,7 +167,7 @@ def test_tensors_that_make_no_bert_are_refused(
     name: str, tensor: torch.Tensor | None, words: str, tmp_path: Path
 ) -> None:
     make_hf_bert("BertModel").save_pretrained(tmp_path)
-    edit_tensor(tmp_path, name, tensor)
+    edit_tensors(tmp_path, {name: tensor})
     with pytest.raises(CheckpointError, match=words) as caught:
         RobertaModel.from_hf(tmp_path)
     assert str(tmp_path) in str(caught.value)

@@ -23,8 +23,8 @@ from textclf_transformer.model.initialisation import initialise_beside_encoder
 from textclf_transformer.model.layout import unpack
 from textclf_transformer.model.linear_cross_entropy import linear_cross_entropy
 from textclf_transformer.model.loading import build_loaded
+from textclf_transformer.model.pretrained import POSITIONS
 from textclf_transformer.model.pretrained_bert import NEXT_SENTENCE
-from textclf_transformer.model.pretrained_deberta import ABSOLUTE_POSITIONS
 from textclf_transformer.utils import send
 
 IGNORE_INDEX = -100
@@ -173,7 +173,7 @@ class RobertaForMaskedLM(nn.Module):
         folder = local_folder(folder)
         config, state = read_hf_folder(folder)
         # Published encoders bring a pooler that MLM never used, a DeBERTa its table of absolute places.
-        surplus: tuple[str, ...] = ("pooler.", NEXT_SENTENCE, ABSOLUTE_POSITIONS)
+        surplus: tuple[str, ...] = ("pooler.", NEXT_SENTENCE, POSITIONS)
         if config.tie_word_embeddings:  # older files repeat the projection
             surplus = (*surplus, "head.decoder.")
         elif "head.decoder.bias" in state:  # transformers has two biases then, and adds this one

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from textclf_transformer.errors import CheckpointError
-from textclf_transformer.model.pretrained import ENCODER_PREFIX, POSITIONS
+from textclf_transformer.model.pretrained import ENCODER_PREFIX, POSITIONS, WORDS
 
 CONFIG_FILE = "config.json"
 
@@ -129,7 +129,7 @@ class HfConfig:
         config may declare more of them than anybody could list.
         """
         width = self.hidden_size
-        yield "embeddings.word_embeddings.weight", (self.vocab_size, width)
+        yield WORDS, (self.vocab_size, width)
         if self.max_relative_positions is None:
             yield POSITIONS, (self.max_position_embeddings, width)
         else:

@@ -17,6 +17,7 @@ from textclf_transformer.model.pretrained import (
     EMBEDDING_PARTS,
     ENCODER_PREFIX,
     LAYER_PARTS,
+    POSITIONS,
     Names,
     encoder_names,
     our_name,
@@ -49,8 +50,6 @@ _NAMES = Names(
         ("head.bias", "lm_predictions.lm_head.bias"),
     ),
 )
-# Published beside the encoder for its mask decoder; this encoder has no absolute positions in its input.
-ABSOLUTE_POSITIONS = "embeddings.position_embeddings.weight"
 
 
 def deberta_state_from_hf(state: Mapping[str, Tensor], *, num_attention_heads: int) -> dict[str, Tensor]:
@@ -72,7 +71,7 @@ def deberta_state_from_hf(state: Mapping[str, Tensor], *, num_attention_heads: i
         name = full_name.removeprefix("deberta.")
         if name == "embeddings.position_ids":
             continue
-        if name == ABSOLUTE_POSITIONS:  # under no encoder: it is left behind, and listed
+        if name == POSITIONS:  # for its mask decoder; under no encoder, so that it is left behind and listed
             mapped[name] = tensor
             continue
         layer = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", name)

@@ -28,7 +28,7 @@ from textclf_transformer.model.hf_hub import local_folder
 from textclf_transformer.model.initialisation import initialise_weights
 from textclf_transformer.model.layout import check_attention_mask
 from textclf_transformer.model.loading import build_loaded
-from textclf_transformer.model.pretrained_deberta import ABSOLUTE_POSITIONS
+from textclf_transformer.model.pretrained import POSITIONS
 from textclf_transformer.model.token_pooling import check_token_pooling, encode_sequences
 from textclf_transformer.utils import send
 
@@ -139,7 +139,7 @@ class RobertaForSequenceClassification(EncoderClassifier):
             ),
             state,
             source=str(folder),
-            leave_behind=("pooler.", ABSOLUTE_POSITIONS),
+            leave_behind=("pooler.", POSITIONS),
         )
         report.log()
         return model
