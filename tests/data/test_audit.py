@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from textclf_transformer.data.audit import Audit, Chunking, audit, length_edges, needed_chunks
+from textclf_transformer.data.audit_drifts import random_distances
 from textclf_transformer.data.audit_findings import findings
 from textclf_transformer.data.audit_input import AuditDocument
 from textclf_transformer.data.chunking import chunk_spans
@@ -159,7 +162,50 @@ def test_labels_of_splits_that_do_not_fit() -> None:
     only = Planted([document(3000 + n) for n in range(20)])
     result = audit({"train": train, "test": only}, CHUNKING)
     warned = "\n".join(lines(result, "warn"))
-    assert "test has no document of: b" in warned and "50% of test would have to change" in warned
+    assert "test has no document of: b" in warned
+    assert "50% of the labels of test would have to change" in warned
+
+
+def labelled(first: int, labels: Iterable[tuple[str, ...]]) -> Planted:
+    return Planted([replace(document(first + n, words=5), labels=own) for n, own in enumerate(labels)])
+
+
+def test_labels_that_chance_spreads_differently_are_not_accused() -> None:
+    drawn = np.random.default_rng(0).integers(0, 300, size=1_080)
+    names = [(f"label {number}",) for number in drawn]
+    result = audit({"train": labelled(0, names[80:]), "test": labelled(5000, names[:80])}, CHUNKING)
+    assert result.drifts[0].distance > 0.3
+    assert not any("spread" in line for line in lines(result, "warn"))
+
+    few = [(f"label {number // 4}",) for number in drawn[:80]]
+    result = audit({"train": labelled(0, names[80:]), "test": labelled(5000, few)}, CHUNKING)
+    assert any("none of 1,000 random cuts is as far apart" in line for line in lines(result, "warn"))
+
+
+def test_labels_of_one_document_are_cut_together() -> None:
+    bundles = [tuple(f"{kind}{n}" for n in range(20)) for kind in "ab"]
+    train, test = [bundles[n % 2] for n in range(100)], [bundles[n < 6] for n in range(8)]
+    result = audit({"train": labelled(0, train), "test": labelled(5000, test)}, CHUNKING)
+    assert result.drifts[0].distance == pytest.approx(0.25)
+    assert not any("spread" in line for line in lines(result, "warn"))
+
+
+@pytest.mark.parametrize("labels", [4, 200])  # few and many kinds of documents are drawn in two ways
+def test_random_cuts_are_those_of_shuffled_documents(labels: int) -> None:
+    def distance(splits: list[list[tuple[str, ...]]]) -> float:
+        one, two = (Counter(name for own in part for name in own) for part in splits)
+        shares = {name: one[name] / one.total() - two[name] / two.total() for name in one | two}
+        return sum(map(abs, shares.values())) / 2
+
+    drawn = np.random.default_rng(labels).integers(0, labels, size=(160, 3))
+    documents = [tuple(sorted({str(number) for number in row})) for row in drawn]
+    found, cuts = random_distances(documents[:120], documents[120:], 1_000)
+    assert found == pytest.approx(distance([documents[:120], documents[120:]]))
+    orders = (np.random.default_rng(seed).permutation(160) for seed in range(1_000))
+    shuffled = [
+        distance([[documents[n] for n in part] for part in np.split(order, [120])]) for order in orders
+    ]
+    assert stats.ks_2samp(list(cuts), shuffled).pvalue > 0.001
 
 
 def test_unlabelled_data_get_no_word_about_labels_or_chunks() -> None:

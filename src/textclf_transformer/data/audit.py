@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from textclf_transformer.data.audit_collecting import Collected, collect
+from textclf_transformer.data.audit_drifts import Drift, find_drifts
 from textclf_transformer.data.audit_input import AuditInput, Unit
 from textclf_transformer.data.audit_overlaps import Copies, Overlap, find_copies, find_overlaps
 from textclf_transformer.data.chunking import MOST_CHUNKS, chunk_counts, tokens_read
@@ -97,6 +98,7 @@ class Audit:
         unit: what lengths are counted in.
         splits: in the order given.
         overlaps: each pair of splits, the later one first.
+        drifts: each later split against the first, where both have labels.
         conflicting: documents whose very text stands somewhere with another label.
         edges: of the histogram, in units; rising.
         chunking: None where units are words.
@@ -106,6 +108,7 @@ class Audit:
     unit: Unit
     splits: list[SplitAudit]
     overlaps: list[Overlap]
+    drifts: list[Drift]
     conflicting: int
     edges: list[int]
     chunking: Chunking | None
@@ -138,6 +141,7 @@ def audit(parts: Mapping[str, AuditInput], chunking: Chunking) -> Audit:
             for name, part in collected.items()
         ],
         overlaps=find_overlaps(collected, near),
+        drifts=find_drifts(collected),
         conflicting=near.conflicting(collected),
         edges=edges.tolist(),
         chunking=chunking if unit == "tokens" else None,

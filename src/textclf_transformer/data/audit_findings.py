@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from textclf_transformer.data.audit import Audit, SplitAudit
+from textclf_transformer.data.audit import Audit
+from textclf_transformer.data.audit_drifts import CUTS
 from textclf_transformer.data.oddities import ODDITIES
 from textclf_transformer.errors import counted, listed
 
@@ -157,25 +158,14 @@ def _spelled(name: str) -> str:
 
 
 def _drift(audit: Audit) -> Iterator[Finding]:
-    first, *others = audit.splits
-    for split in others:
-        distance = _distance(first, split)
-        if distance > DRIFT:
+    for drift in audit.drifts:
+        if drift.distance > DRIFT and not drift.by_chance:
             yield Finding(
                 "warn",
-                f"the labels are spread differently: {distance:.0%} of {split.name} would have to change "
-                f"its label to match {first.name}",
+                f"the labels are spread differently: {drift.distance:.0%} of the labels of {drift.split} "
+                f"would have to change to match {drift.other}; none of {CUTS:,} random cuts is as far apart",
                 "cut all splits from one collection with textclf prepare --split, unless this is meant",
             )
-
-
-def _distance(first: SplitAudit, split: SplitAudit) -> float:
-    """Return the total variation distance of the two label distributions."""
-    one, two = first.labels or {}, split.labels or {}
-    if not one or not two:
-        return 0.0
-    sums = sum(one.values()), sum(two.values())
-    return 0.5 * sum(abs(one.get(k, 0) / sums[0] - two.get(k, 0) / sums[1]) for k in {*one, *two})
 
 
 def _copies(audit: Audit) -> Iterator[Finding]:
