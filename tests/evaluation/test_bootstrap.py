@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 
 from textclf_transformer.evaluation import bootstrap
@@ -10,6 +11,7 @@ from textclf_transformer.evaluation.bootstrap import (
     resample_weights,
     weighted_kappa,
     weighted_scores,
+    without_width,
 )
 from textclf_transformer.evaluation.full_evaluation import _score_row
 from textclf_transformer.evaluation.scores import SCORE_NAMES, label_scores, one_hot
@@ -108,3 +110,15 @@ def test_a_row_of_the_evaluation_names_each_score_that_the_report_shows():
     assert set(row["intervals_95"]) == set(SCORE_NAMES)
     assert row["intervals_95"]["f1_macro"] == row["intervals_95"]["f1_weighted"] == [None, None]
     assert row["intervals_95"]["accuracy"] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("documents", [1, 20, 3_000])
+def test_an_interval_without_width_comes_with_the_exact_bound(documents):
+    rows = [{"accuracy": accuracy} for accuracy in (1.0, 0.5, 1.0, 0.0)]
+    all_right, none_right = without_width({"scores": rows, "documents": documents})
+    bound = binomtest(0, documents, alternative="less").proportion_ci(0.95, method="exact").high
+    assert f"accuracy of 100 % on {documents:,} document" in all_right and " % wrong would" in all_right
+    assert f"accuracy of 0 % on {documents:,} document" in none_right and " % right would" in none_right
+    for line in (all_right, none_right):
+        assert f"; up to {100 * bound:.3g} % " in line
+    assert without_width({"scores": rows[1:2], "documents": documents}) == []

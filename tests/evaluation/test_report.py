@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from end_to_end.conftest import Checkout
 
+from textclf_transformer.commands import evaluation_tables
 from textclf_transformer.data.store import Store
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.evaluation import full_evaluation
@@ -153,6 +154,18 @@ def test_what_accuracy_means_and_kappa_stand_on_the_page(report: Report) -> None
     assert (
         "this model gets all labels of " in text and "A document counts as right where all its labels" in text
     )
+
+
+def test_an_interval_without_width_is_no_certainty(report: Report) -> None:
+    result = copy.deepcopy(report.result)
+    assert result is not None
+    told = "Mind that an accuracy of 100 % on "
+    for accuracy in (1.0, 0.9):
+        for row in result["scores"]:
+            row["accuracy"] = accuracy
+        text = Elements(dataclasses.replace(report, result=result).html()).text
+        title, _ = evaluation_tables._scores(result)
+        assert (told in text) == ("\nan accuracy of 100 % on " in title) == (accuracy == 1.0)
 
 
 def test_of_many_and_long_names_of_labels_the_page_shows_some(report: Report) -> None:

@@ -18,6 +18,7 @@ from textclf_transformer.commands.tables import (
     results_console,
 )
 from textclf_transformer.errors import counted, not_read, printable, short_name
+from textclf_transformer.evaluation.bootstrap import without_width
 from textclf_transformer.evaluation.breakdowns import most_frequent
 from textclf_transformer.evaluation.scores import KAPPA, SCORE_NAMES
 
@@ -80,7 +81,7 @@ def _scores(result: Mapping[str, Any]) -> tuple[str, Table]:
     title = "scores, in brackets the 95 % bootstrap interval"
     if result["multi_label"]:
         title += "; accuracy: all labels of a document right"
-    return title, table
+    return "\n".join([title, *without_width(result)]), table
 
 
 def _classes(result: Mapping[str, Any]) -> tuple[str, Table]:

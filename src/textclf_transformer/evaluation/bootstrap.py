@@ -8,11 +8,13 @@ N documents, L labels, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from textclf_transformer.errors import counted
 from textclf_transformer.evaluation.metrics import IntArray
 from textclf_transformer.evaluation.probabilities import Float64Array
 from textclf_transformer.evaluation.scores import KAPPA, one_hot
@@ -53,6 +55,24 @@ def bootstrap_intervals(
             low, high = np.nanpercentile(values, [2.5, 97.5])
             intervals[name] = (float(low), float(high))
     return intervals
+
+
+def without_width(result: Mapping[str, Any]) -> list[str]:
+    """Return a line for each interval without width in a result of ``evaluate_run``: that it is no certainty.
+
+    Where all documents are right, or all wrong, so are those of each resample. What is plausible all the same
+    is the exact bound of Clopper and Pearson (1934), one-sided: if more were of the other kind, none of N
+    documents would be so in less than one case of twenty.
+    """
+    documents = result["documents"]
+    plausible = f"{100 * (1 - 0.05 ** (1 / documents)):.3g} %"
+    accuracies = {row["accuracy"] for row in result["scores"]}
+    return [
+        f"an accuracy of {accuracy} % on {counted(documents, 'document')} has an interval without width; "
+        f"up to {plausible} {otherwise} would still be plausible (exact binomial, 95 %)"
+        for accuracy, otherwise in ((100, "wrong"), (0, "right"))
+        if accuracy / 100 in accuracies
+    ]
 
 
 def resamples(num_documents: int, generator: np.random.Generator) -> Iterator[Float64Array]:

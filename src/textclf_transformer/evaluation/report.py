@@ -20,6 +20,7 @@ from textclf_transformer.data.audit_findings import Finding
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.data.text_documents import has_text
 from textclf_transformer.errors import UserError
+from textclf_transformer.evaluation.bootstrap import without_width
 from textclf_transformer.evaluation.breakdowns import most_frequent
 from textclf_transformer.evaluation.full_evaluation import THIS_MODEL, evaluate_run
 from textclf_transformer.evaluation.loaded_run import FloatArray, LoadedRun, load_run
@@ -88,6 +89,7 @@ class Report:
             shown_labels=[] if self.result is None else most_frequent(self.result, MOST_LABELS_SHOWN),
             split=self.split,
             model_row=rows[0] if rows else None,
+            without_width=[] if self.result is None else without_width(self.result),
             best_rival=max(rivals, key=lambda row: row["accuracy"], default=None),
             curves=curves,
             charts=charts,
