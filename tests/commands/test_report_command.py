@@ -17,9 +17,13 @@ from textclf_transformer.training.checkpoint import load_checkpoint, save_checkp
 def test_page_and_pictures_go_where_asked(finetuned: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main(["ft", "--out", "here.html", "--png", "pictures", "--documents", "1"]) == 0
     shown = capsys.readouterr()
-    assert "here.html" in shown.out and not shown.err
+    told = ["classifying 13 documents of test", "judging the model beside baselines"]
+    told += ["looking for what decided 1 document", "auditing the data"]
+    assert "here.html" in shown.out and shown.err.splitlines() == [f"{line} …" for line in told]
     page = Path("here.html").read_text(encoding="utf-8")
     assert page.count('<details class="document"') == 1
+    assert report.main(["ft", "--out", "again.html", "--quiet"]) == 0
+    assert capsys.readouterr().err == "" and Path("again.html").exists()
     assert {path.name for path in Path("pictures").iterdir()} >= {"loss.png", "confusion.png", "rivals.png"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,12 @@ def _report(arguments: argparse.Namespace) -> None:
     run = find_run(arguments.run, ("finetuning", "pretraining"), first_wins=True)
     out = arguments.out or run.report
     check_output("--out", out, own=run.report)
-    report = make_report(run, documents=arguments.documents, trust_code=arguments.trust_code)
+    report = make_report(
+        run,
+        documents=arguments.documents,
+        trust_code=arguments.trust_code,
+        tell=lambda line: None if arguments.quiet else print(f"{line} …", file=sys.stderr),
+    )
     try:
         report.write(out)
     except StorageError as fault:

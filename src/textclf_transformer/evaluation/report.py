@@ -8,7 +8,7 @@ why.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from textclf_transformer.config import LoggingSection, flatten
 from textclf_transformer.data.audit_findings import Finding
 from textclf_transformer.data.documents import Documents
 from textclf_transformer.data.text_documents import has_text
-from textclf_transformer.errors import UserError
+from textclf_transformer.errors import UserError, counted
 from textclf_transformer.evaluation.bootstrap import without_width
 from textclf_transformer.evaluation.breakdowns import most_frequent
 from textclf_transformer.evaluation.full_evaluation import THIS_MODEL, evaluate_run
@@ -130,6 +130,7 @@ def make_report(
     trust_code: bool = False,
     test_logits: FloatArray | None = None,
     device: str = "auto",
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Judge a run as far as its folder and its data allow.
 
@@ -145,6 +146,7 @@ def make_report(
         test_logits: what the run's best weights give for its test documents, (documents, L), where it is
             known already.
         device: where to compute, see ``load_run``.
+        tell: gets a line before each step that may take long.
 
     Raises:
         ConfigError: the folder is not a run's, or its config cannot be read.
@@ -159,7 +161,8 @@ def make_report(
             loaded = load_run(run.root, trust_code=trust_code, device=device)
             report.tokenizer = _tokenizer_facts(loaded.tokenizer)
             shown = _report_documents(record) if documents is None else documents
-            _judge(report, loaded, documents=shown, test_logits=test_logits)
+            _judge(report, loaded, documents=shown, test_logits=test_logits, tell=tell)
+            tell("auditing the data")
             tokens = {part.split: part.tokens for part in record.facts.data}
             report.findings, reason = audit_findings(loaded, tokens)
             report.notes += [reason] if reason else []
@@ -181,17 +184,26 @@ def _report_documents(record: RunRecord) -> int:
     return LoggingSection().report_documents
 
 
-def _judge(report: Report, run: LoadedRun, *, documents: int, test_logits: FloatArray | None) -> None:
+def _judge(
+    report: Report,
+    run: LoadedRun,
+    *,
+    documents: int,
+    test_logits: FloatArray | None,
+    tell: Callable[[str], None],
+) -> None:
     """Add what the run's own judged documents say."""
     judged, split = _judged_documents(report, run)
     if judged is None:
         return
     logits = test_logits if split == "test" else None
     if logits is None or len(logits) != len(judged):
+        tell(f"classifying {counted(len(judged), 'document')} of {split}")
         logits = run.logits(run.batches(judged))
     train, _ = try_own_split(run, "train")
     too_much = None if train is None else _too_much_to_fit(int(train.lengths.sum()), len(run.label_names))
     report.split = split
+    tell("judging the model" + (" beside baselines" if too_much is None else ""))
     report.result = evaluate_run(run, judged, logits=logits, with_rivals=too_much is None)
     report.charts = charts(report.result)
     report.notes += report.result["notes"]
@@ -202,7 +214,9 @@ def _judge(report: Report, run: LoadedRun, *, documents: int, test_logits: Float
     if not has_text(judged):
         report.notes.append("no documents to look at: the data keep no text")
     elif documents:
-        report.documents = shown_documents(run, choose_documents(run, judged, logits, count=documents))
+        chosen = choose_documents(run, judged, logits, count=documents)
+        tell(f"looking for what decided {counted(len(chosen), 'document')}")
+        report.documents = shown_documents(run, chosen)
 
 
 def _too_much_to_fit(tokens: int, labels: int) -> str | None:
