@@ -58,15 +58,17 @@ def check_tokenizer(folder: Path, run: Path, *, texts: tuple[str, ...]) -> None:
 
 
 def run_card(folder: Path, monkeypatch: pytest.MonkeyPatch, *, text: str | None = None) -> dict[str, Any]:
-    """Execute the lines of the card, as they stand or with another ``text``, where the card lies."""
+    """Execute each block of the card by itself, as it stands or with another ``text``, where it lies."""
     card = (folder / "README.md").read_text(encoding="utf-8")
-    lines = "".join(re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL))
     if text is not None:
-        lines, count = re.subn(r'(?m)^text = ".*"$', f"text = {text!r}", lines)
+        card, count = re.subn(r'(?m)^text = ".*"$', f"text = {text!r}", card)
         assert count == 1
     monkeypatch.chdir(folder)
     names: dict[str, Any] = {}
-    exec(lines, names)
+    for lines in re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL):
+        own: dict[str, Any] = {}
+        exec(lines, own)
+        names |= own
     monkeypatch.undo()
     return names
 

@@ -69,6 +69,7 @@ with the package textclf_transformer:
 ENCODER_LINES = """\
 from transformers import AutoModel
 
+folder = "."  # where this file lies
 encoder = AutoModel.from_pretrained(folder{options}).eval()
 """
 
