@@ -10,7 +10,17 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
-from model_cases import HF_SHAPE, VOCAB, encoder_like, make_batch, relative_error, spread_weights
+from model_cases import (
+    HF_SHAPE,
+    PAD,
+    VOCAB,
+    encoder_like,
+    make_batch,
+    make_hf,
+    relative_error,
+    spread_weights,
+)
+from test_disentangled import make_hf_deberta
 from test_hf_folders import edit_tensors, run_theirs, theirs_of
 
 from textclf_transformer.errors import CheckpointError
@@ -171,3 +181,29 @@ def test_tensors_that_make_no_bert_are_refused(
     with pytest.raises(CheckpointError, match=words) as caught:
         RobertaModel.from_hf(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("family", ["roberta", "bert", "deberta"])
+@pytest.mark.parametrize("place", [0, -1])
+def test_of_two_different_tensors_for_one_neither_is_taken(family: str, place: int, tmp_path: Path) -> None:
+    """The last one would win in silence."""
+    maker = {"roberta": make_hf, "bert": make_hf_bert, "deberta": make_hf_deberta}[family]
+    maker(f"{family.capitalize()}ForMaskedLM", pad_token_id=PAD).save_pretrained(tmp_path)
+    single = RobertaModel.from_hf(tmp_path).state_dict()
+    weights = tmp_path / "model.safetensors"
+    tensors = safetensors.torch.load_file(weights)
+    parts = ("embeddings.", "encoder.layer.0.attention.self.")
+    inside = [name for name in tensors if name.startswith(tuple(f"{family}.{part}" for part in parts))]
+    for name in inside:
+        tensors[name.removeprefix(f"{family}.")] = tensors[name].clone()
+    safetensors.torch.save_file(tensors, weights, metadata={"format": "pt"})
+    doubled = RobertaModel.from_hf(tmp_path).state_dict()
+    assert all(torch.equal(doubled[name], tensor) for name, tensor in single.items())
+
+    name = sorted(inside)[place]
+    tensors[name.removeprefix(f"{family}.")] += 1
+    safetensors.torch.save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError) as caught:
+        RobertaModel.from_hf(tmp_path)
+    (line,) = caught.value.lines
+    assert f"found {name} and {name.removeprefix(f'{family}.')}; " in line and str(tmp_path) in line

@@ -112,11 +112,12 @@ def roberta_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> 
 
     Raises:
         CheckpointError: a part of a fused tensor is missing, or the row of the first token type, or that does
-            not fit the table of positions.
+            not fit the table of positions; two different tensors are one in the model.
     """
     mapped: dict[str, Tensor] = {}
     split: dict[str, dict[str, Tensor]] = {}
     token_types = None
+    state = without_doubles(state, prefix="roberta.")
     in_encoder = encoder_names(state, prefix="roberta.")
     for full_name, tensor in state.items():
         name = full_name.removeprefix("roberta.")
@@ -152,6 +153,24 @@ def encoder_names(names: Iterable[str], *, prefix: str) -> set[str]:
     with_prefix = {name for name in names if name.startswith(prefix)}
     encoder = with_prefix or set(names)
     return {name for name in encoder if not name.removeprefix(prefix).startswith("pooler.")}
+
+
+def without_doubles(state: Mapping[str, Tensor], *, prefix: str) -> dict[str, Tensor]:
+    """Return ``state`` without the names that stand there behind ``prefix`` as well.
+
+    Raises:
+        CheckpointError: the two tensors differ, and which one is meant nobody can know.
+    """
+    doubles = {name: state[prefix + name] for name in state if prefix + name in state}
+    for name, other in doubles.items():
+        one = state[name]
+        if one.dtype != other.dtype or not torch.equal(one, other):
+            raise CheckpointError(
+                "two tensors differ that are one in the model",
+                found=f"{prefix}{name} and {name}",
+                mend="save the weights again with the right one alone",
+            )
+    return {name: tensor for name, tensor in state.items() if name not in doubles}
 
 
 def our_name(name: str, names: Names) -> str | None:

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from textclf_transformer.errors import CheckpointError
-from textclf_transformer.model.pretrained import POSITIONS, TOKEN_TYPES, WORDS, rename, roberta_state_from_hf
+from textclf_transformer.model.pretrained import (
+    POSITIONS,
+    TOKEN_TYPES,
+    WORDS,
+    rename,
+    roberta_state_from_hf,
+    without_doubles,
+)
 
 # What BERT was pretrained with beside masked words: whether one sentence follows another.
 NEXT_SENTENCE = "cls.seq_relationship."
@@ -46,8 +53,10 @@ def bert_state_from_hf(state: Mapping[str, Tensor], *, pad_token_id: int) -> dic
 
     Raises:
         CheckpointError: a part of a fused tensor or the row of the first segment is missing, the tables of
-            words, positions and segments differ in width, or there are fewer words than the PAD id says.
+            words, positions and segments differ in width, there are fewer words than the PAD id says, or two
+            different tensors are one in the model.
     """
+    state = without_doubles(state, prefix=_ENCODER[0])
     parts = (*(_CLASSIFIER if "classifier.weight" in state else ()), _ENCODER, *_MLM_HEAD)
     as_roberta = {rename(name, parts) or name: tensor for name, tensor in state.items()}
     tables = {name.removeprefix(_ENCODER[1]): name for name in as_roberta}

@@ -24,6 +24,7 @@ from textclf_transformer.model.pretrained import (
     rename,
     swapped,
     their_name,
+    without_doubles,
 )
 
 _FUSED = ("attention.query_key_value.weight", "attention.self.in_proj.weight")
@@ -63,9 +64,11 @@ def deberta_state_from_hf(state: Mapping[str, Tensor], *, num_attention_heads: i
         Tensors by our names, the encoder's under ``encoder.``; unknown ones as in ``roberta_state_from_hf``.
 
     Raises:
-        CheckpointError: the matrix of queries, keys and values has a shape that has no such heads.
+        CheckpointError: the matrix of queries, keys and values has a shape that has no such heads, or two
+            different tensors are one in the model.
     """
     mapped: dict[str, Tensor] = {}
+    state = without_doubles(state, prefix="deberta.")
     in_encoder = encoder_names(state, prefix="deberta.")
     for full_name, tensor in state.items():
         name = full_name.removeprefix("deberta.")
