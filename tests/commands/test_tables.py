@@ -9,6 +9,8 @@ import pytest
 
 from textclf_transformer.commands import evaluation_tables, tables
 from textclf_transformer.commands.tables import add_row, new_table, results_console
+from textclf_transformer.evaluation.rivals import SVM_TRAIN, SVM_TRAIN_VAL
+from textclf_transformer.evaluation.scores import KAPPA, SCORE_NAMES
 
 
 class Terminal(io.StringIO):
@@ -41,6 +43,17 @@ def test_a_pipe_cuts_nothing_of_many_columns(monkeypatch: pytest.MonkeyPatch) ->
     add_row(table, [names[0], *map(str, range(1000, 1020))])
     results_console().print(table)
     assert set(names) | set(map(str, range(1000, 1020))) <= set(stream.getvalue().split())
+
+
+def test_in_a_pipe_each_row_of_scores_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(tables.sys, "stdout", stream)
+    scores = dict.fromkeys([*SCORE_NAMES, KAPPA], -0.0123)
+    intervals = {key: [-0.1234, 0.1234] for key in scores}
+    rows = [{"name": name, **scores, "intervals_95": intervals} for name in (SVM_TRAIN, SVM_TRAIN_VAL)]
+    result = {"scores": rows, "documents": 20, "ordered": True, "multi_label": False}
+    results_console().print(evaluation_tables._scores(result)[1])
+    assert [line.split("  ")[0] for line in stream.getvalue().splitlines()[1:]] == [SVM_TRAIN, SVM_TRAIN_VAL]
 
 
 def evaluated(names: list[str], *, multi_label: bool) -> dict[str, Any]:

@@ -14,8 +14,11 @@ from rich.text import Text
 from textclf_transformer.commands.streams import stdout_is_terminal
 from textclf_transformer.errors import printable
 
-WIDTH_ELSEWHERE = 160
-"""Columns of a file or a pipe, which have no width of their own; nothing should be cut off in them."""
+WIDTH_ELSEWHERE = 200
+"""Columns of a file or a pipe, which have no width of their own; nothing should be cut off in them.
+
+The widest table of fixed columns, the scores of ordered labels with their intervals, takes up to 188.
+"""
 
 MAX_LABELS_SHOWN = 50
 """Rows of a table of labels."""
