@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import tokenizers
@@ -29,19 +31,40 @@ def texts_of(corpus: Path) -> list[str]:
     return [json.loads(line)["text"] for line in corpus.read_text(encoding="utf-8").splitlines()]
 
 
+def unigram_vocabulary(
+    texts: list[str], *, first: tuple[str, ...] = ("<s>", "<pad>", "</s>", "<unk>")
+) -> list[tuple[str, float]]:
+    """Return pieces and log-probabilities: all letters of ``texts``, and their words with a space before
+    them; ``first`` and the mask score 0, as published.
+    """
+    counts = Counter(letter for text in texts for letter in text if not letter.isspace())
+    counts.update(f"▁{word}" for text in texts for word in text.split())
+    counts["▁"] += 1
+    pieces = sorted(
+        (piece for piece in counts if piece not in first), key=lambda piece: (-counts[piece], piece)
+    )
+    total = sum(counts.values())
+    scored = [(piece, math.log(counts[piece] / total)) for piece in pieces]
+    return [*((piece, 0.0) for piece in first), *scored, ("<mask>", 0.0)]
+
+
 def make_published(folder: Path, corpus: Path, *, family: str = "roberta", pickled: bool = False) -> Path:
     """Write a masked-LM model of 32 tokens a sequence, ``pickled`` as pytorch_model.bin.
 
-    Its tokenizer is WordPiece where ``family`` is "bert", else byte-level BPE.
+    Its tokenizer is WordPiece where ``family`` is "bert", Unigram where it is "xlm-roberta", else byte-level
+    BPE.
     """
     if family == "bert":
         tokenizer = train_wordpiece(texts_of(corpus), vocab_size=320, min_frequency=2, lowercase=True)
         transformers.BertTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    elif family == "xlm-roberta":
+        tokenizer = transformers.XLMRobertaTokenizer(vocab=unigram_vocabulary(texts_of(corpus)))
+        tokenizer.save_pretrained(folder)
     else:
         tokenizer = train_byte_level_bpe(texts_of(corpus), vocab_size=320, min_frequency=2)
         save_tokenizer(tokenizer, folder)
     shape = {
-        "vocab_size": tokenizer.get_vocab_size(),
+        "vocab_size": len(tokenizer.get_vocab()),
         "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
@@ -54,6 +77,9 @@ def make_published(folder: Path, corpus: Path, *, family: str = "roberta", pickl
     if family == "roberta":
         config = transformers.RobertaConfig(**shape, max_position_embeddings=34, type_vocab_size=1)
         model = transformers.RobertaForMaskedLM(config)
+    elif family == "xlm-roberta":
+        multilingual = transformers.XLMRobertaConfig(**shape, max_position_embeddings=34, type_vocab_size=1)
+        model = transformers.XLMRobertaForMaskedLM(multilingual)
     elif family == "bert":
         model = transformers.BertForPreTraining(transformers.BertConfig(**shape, max_position_embeddings=32))
     else:

@@ -183,9 +183,9 @@ def test_a_config_whose_tokenizer_is_no_section_is_a_note(
     pretrained: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = folder_of(pretrained, "pretraining", "pre")
-    (folder / "config.resolved.yaml").write_text("tokenizer: unigram\n", encoding="utf-8")
+    (folder / "config.resolved.yaml").write_text("tokenizer: letters\n", encoding="utf-8")
     assert report.main([f"{folder}/"]) == 0
-    assert "left out of the report: unknown tokenizer; found 'unigram'" in capsys.readouterr().err
+    assert "left out of the report: unknown tokenizer; found 'letters'" in capsys.readouterr().err
 
 
 def test_metrics_without_a_loss_are_no_results(

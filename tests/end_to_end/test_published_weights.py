@@ -36,7 +36,9 @@ def make_store(checkout: Checkout, tokenizer: Path) -> None:
     checkout.run(prepare.main, checkout.root / "corpus.jsonl", "--out", out, "--tokenizer", tokenizer, *split)
 
 
-@pytest.mark.parametrize(("family", "pickled"), [("roberta", False), ("deberta", True), ("bert", False)])
+@pytest.mark.parametrize(
+    ("family", "pickled"), [("roberta", False), ("deberta", True), ("bert", False), ("xlm-roberta", False)]
+)
 def test_from_published_weights_to_predictions(
     family: str, pickled: bool, checkout: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,7 +52,7 @@ def test_from_published_weights_to_predictions(
     said = capsys.readouterr().out
     assert "tensors matched, 0 missing, 0 unexpected; left behind: " in said and "head.bias" in said
     assert "longest sequence: 32 tokens" in said
-    assert ("34 positions" in said and "first 2" in said) == (family == "roberta")
+    assert ("34 positions" in said and "first 2" in said) == (family in {"roberta", "xlm-roberta"})
     assert f"--tokenizer {Path('experiments/finetuning/ft/tokenizer')}" in said
     make_store(checkout, run / "tokenizer")
     capsys.readouterr()
@@ -220,7 +222,11 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], int, str]] = {
         "neither model.safetensors nor pytorch_model.bin",
     ),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), 3, "tokenizer.json"),
-    "another model": (edit_config(model_type="gpt2"), 4, "'gpt2', expected 'roberta' or 'bert' or 'deberta'"),
+    "another model": (
+        edit_config(model_type="gpt2"),
+        4,
+        "'gpt2', expected 'bert' or 'camembert' or 'deberta' or 'roberta' or 'xlm-roberta'",
+    ),
     "another vocabulary": (another_tokenizer, 4, "disagree about the number of tokens"),
     "rows that no token has": (another_tokenizer, 4, "transformers' resize_token_embeddings("),
     "another PAD": (edit_config(pad_token_id=3), 4, "disagree about the id of the padding token"),

@@ -106,7 +106,7 @@ def test_the_guide_to_tokenizers(
     write_corpus(tmp_path / "my.jsonl", documents=90, seed=2)
     page = (DOCS / "tokenizers.md").read_text(encoding="utf-8")
     wrapper, training = python_of(page)
-    (tmp_path / "unigram.py").write_text(wrapper, encoding="utf-8")
+    (tmp_path / "whole_words.py").write_text(wrapper, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     run_python(training, "tokenizers.md")
     commands = commands_of(page)

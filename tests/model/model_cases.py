@@ -79,8 +79,12 @@ HF_SHAPE: dict[str, object] = {
 }
 
 
-def make_hf(kind: str, *, seed: int = 0, **changes: object) -> transformers.PreTrainedModel:
-    """``kind``: "RobertaModel", "RobertaForMaskedLM" … of transformers, in evaluation mode."""
+def make_hf(
+    kind: str, *, seed: int = 0, family: str = "Roberta", **changes: object
+) -> transformers.PreTrainedModel:
+    """``kind``: "RobertaModel", "RobertaForMaskedLM" … of transformers, in evaluation mode; ``family``: what
+    its name begins with.
+    """
     settings = HF_SHAPE | {
         "max_position_embeddings": 16 + PAD + 1,
         "pad_token_id": PAD,
@@ -88,7 +92,7 @@ def make_hf(kind: str, *, seed: int = 0, **changes: object) -> transformers.PreT
         "layer_norm_eps": 1e-5,
         "attn_implementation": "eager",
     }
-    config = transformers.RobertaConfig(**(settings | changes))
+    config = getattr(transformers, f"{family}Config")(**(settings | changes))
     model = getattr(transformers, kind)(config)
     return spread_weights(model, seed=seed).eval()
 

@@ -57,6 +57,27 @@ def test_encoder_out_and_in(tmp_path: Path) -> None:
     assert back.embeddings.dropout.p == 0.3
 
 
+@pytest.mark.parametrize("family", ["XLMRoberta", "Camembert"])
+@pytest.mark.parametrize("kind", ["Model", "ForMaskedLM", "ForSequenceClassification"])
+def test_robertas_that_have_another_name(kind: str, family: str, tmp_path: Path) -> None:
+    theirs = make_hf(family + kind, family=family)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours_of = {"Model": RobertaModel, "ForMaskedLM": RobertaForMaskedLM}.get(
+        kind, RobertaForSequenceClassification
+    )
+    ours = ours_of.from_hf(tmp_path / "theirs").eval()
+    ids, mask = make_batch("right")
+    rows = ... if kind == "ForSequenceClassification" else ~mask
+    expected = run_theirs(theirs, ids, mask)[rows]
+    out = ours(ids, mask)
+    assert relative_error(out[next(iter(out))][rows], expected) < 1e-5
+    ours.to_hf(tmp_path / "again")  # as a RoBERTa, which computes the same
+    again = theirs_of(
+        tmp_path / "again", "Roberta" + kind, **({"add_pooling_layer": False} if kind == "Model" else {})
+    )
+    assert relative_error(run_theirs(again, ids, mask)[rows], expected) < 1e-5
+
+
 def test_auto_model_misses_nothing_but_its_own_pooler(tmp_path: Path) -> None:
     make_encoder().to_hf(tmp_path)
     _, info = transformers.AutoModel.from_pretrained(tmp_path, output_loading_info=True)

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from textclf_transformer.config.section import KINDS_OF_TOKENIZER
 from textclf_transformer.errors import ConfigError, DataError, StorageError, UsageError
-from textclf_transformer.tokenizer.loading import get_tokenizer, load_tokenizer, tokenizer_kind
+from textclf_transformer.tokenizer.loading import WRAPPERS, get_tokenizer, load_tokenizer, tokenizer_kind
 from textclf_transformer.tokenizer.training import train_byte_level_bpe, train_wordpiece
 from textclf_transformer.tokenizer.wordpiece_tokenizer_wrapper import WordPieceTokenizerWrapper
 
@@ -97,8 +98,12 @@ def test_names_choose_the_class(folder: Path, tmp_path: Path) -> None:
     assert load_tokenizer("byte_bpe", tmp_path / "bpe").vocab_size == bpe.get_vocab_size()
 
 
+def test_configs_take_the_same_names() -> None:
+    assert tuple(WRAPPERS) == KINDS_OF_TOKENIZER
+
+
 def test_unknown_name_lists_the_known_ones(folder: Path) -> None:
-    with pytest.raises(UsageError, match="wordpiece, byte_bpe"):
+    with pytest.raises(UsageError, match="wordpiece, byte_bpe, unigram or"):
         load_tokenizer("sentencepiece", folder)
 
 
@@ -156,8 +161,8 @@ def test_foreign_class_that_fails_is_named(folder: Path, foreign: Path) -> None:
 
 
 def test_kind_without_a_wrapper_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}', encoding="utf-8")
-    with pytest.raises(DataError, match="Unigram"):
+    (tmp_path / "tokenizer.json").write_text('{"model": {"type": "WordLevel"}}', encoding="utf-8")
+    with pytest.raises(DataError, match="WordLevel model, expected WordPiece, BPE, Unigram"):
         tokenizer_kind(tmp_path)
 
 

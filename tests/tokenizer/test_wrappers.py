@@ -145,7 +145,7 @@ def test_unknown_words_are_written_as_the_unknown_token(tmp_path: Path) -> None:
     trained = train_wordpiece(TEXTS, vocab_size=300, min_frequency=2, lowercase=True)
     trained.save(str(tmp_path / "tokenizer.json"))
     change(tmp_path, lambda content: content["model"].update(unk_token="m"))
-    with pytest.raises(DataError, match=r'another token.*tokenizer\.json.*"unk_token": "m"'):
+    with pytest.raises(DataError, match=r"another token.*tokenizer\.json.*'m' in its model"):
         WordPieceTokenizerWrapper.load(tmp_path)
 
 

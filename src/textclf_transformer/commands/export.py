@@ -204,7 +204,7 @@ def _write_tokenizer(
         raise UsageError(
             "this run's tokenizer is code of its own, which transformers cannot load",
             found=type(tokenizer).__name__,
-            expected="wordpiece or byte_bpe",
+            expected="wordpiece, byte_bpe or unigram",
         )
     tokenizer.save(out)
     content = Tokenizer.from_file(str(out / TOKENIZER_FILE))

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--tokenizer-kind",
         metavar="KIND",
-        help="wordpiece, byte_bpe or FILE.py:CLASS (default: as its file says)",
+        help="wordpiece, byte_bpe, unigram or FILE.py:CLASS (default: as its file says)",
     )
     parser.add_argument(
         "--format",

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="the folder to write")
     parser.add_argument(
         "--kind",
-        choices=list(WRAPPERS),
+        choices=("wordpiece", "byte_bpe"),
         default="wordpiece",
         help="BERT's wordpiece or RoBERTa's byte_bpe (default: wordpiece)",
     )

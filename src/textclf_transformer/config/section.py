@@ -12,6 +12,8 @@ from pydantic_core import PydanticCustomError
 from textclf_transformer.errors import UsageError
 from textclf_transformer.experiment import RUN_NAMES, validate_run_name
 
+KINDS_OF_TOKENIZER = ("wordpiece", "byte_bpe", "unigram")
+
 
 class Section(BaseModel):
     """A section of the config: frozen, no unknown keys, no conversion of types, no NaN, no infinity."""
@@ -60,8 +62,8 @@ def _inside(text: str) -> str:
 
 
 def _wrapper(text: str) -> str:
-    if text not in {"wordpiece", "byte_bpe"} and re.fullmatch(r".+:[A-Za-z_]\w*", text) is None:
-        raise wrong_value("wordpiece, byte_bpe, FILE.py:CLASS or MODULE:CLASS")
+    if text not in KINDS_OF_TOKENIZER and re.fullmatch(r".+:[A-Za-z_]\w*", text) is None:
+        raise wrong_value(f"{', '.join(KINDS_OF_TOKENIZER)}, FILE.py:CLASS or MODULE:CLASS")
     return text
 
 

@@ -99,7 +99,7 @@ class TokenizerSection(Section):
 
     wrapper_path: Annotated[
         WrapperPath,
-        Field(description="Kind of tokenizer: wordpiece, byte_bpe, or FILE.py:CLASS (needs --trust-code)."),
+        Field(description="Its kind: wordpiece, byte_bpe, unigram, or FILE.py:CLASS (needs --trust-code)."),
     ] = "wordpiece"
     vocab_dir: Annotated[
         PathValue,

@@ -46,6 +46,8 @@ _DEFAULTS: dict[str, dict[str, object]] = {
         "max_relative_positions": -1,
     },
 }
+# Names of their own for the same model with another vocabulary.
+_ROBERTAS = ("roberta", "xlm-roberta", "camembert")
 _CLASSIFIER_DROPOUT = {
     "roberta": "classifier_dropout",
     "bert": "classifier_dropout",
@@ -146,8 +148,11 @@ def parse_hf_config(raw: Mapping[str, Any], *, where: str) -> HfConfig:
         CheckpointError: a value is missing or of a wrong type, or says that the model is another than ours.
     """
     family = raw.get("model_type")
+    if family in _ROBERTAS:
+        family = "roberta"
     if not isinstance(family, str) or family not in _DEFAULTS:
-        raise _unsupported("model_type", family, " or ".join(map(repr, _DEFAULTS)), where=where)
+        known = sorted({*_DEFAULTS, *_ROBERTAS})
+        raise _unsupported("model_type", family, " or ".join(map(repr, known)), where=where)
     raw = _DEFAULTS[family] | {key: value for key, value in raw.items() if value is not None}
     for key in (key for key in _SUPPORTED if key in _DEFAULTS[family]):  # a set's order changes by process
         found: object = raw[key]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tokenizers import Tokenizer
-from tokenizers.models import BPE
+from tokenizers.models import BPE, Unigram
 from tokenizers.pre_tokenizers import ByteLevel
 
 from textclf_transformer.errors import DataError
@@ -41,8 +41,15 @@ def check_unknown_token(tokenizer: Tokenizer, unknown: str, origin: str) -> None
     """
     if isinstance(tokenizer.model, BPE) and _writes_all_bytes(tokenizer):
         return  # nothing is unknown to it, whatever its model has for that
-    token = getattr(tokenizer.model, "unk_token", None)
+    token = _models_unknown(tokenizer)
     if token is None:
+        if isinstance(tokenizer.model, Unigram):
+            raise DataError(
+                "the tokenizer fails at the first text that its vocabulary cannot write",
+                where=origin,
+                found="a Unigram model without unk_id",
+                mend=f'set "unk_id" in its model to the id of {unknown}',
+            )
         if isinstance(tokenizer.model, BPE):
             raise DataError(
                 "the tokenizer leaves out, without a word, what its vocabulary cannot write",
@@ -61,9 +68,17 @@ def check_unknown_token(tokenizer: Tokenizer, unknown: str, origin: str) -> None
         raise DataError(
             "the model writes unknown words as another token than the unknown one",
             where=origin,
-            found=f'"unk_token": "{token}" in its model',
+            found=f"{token!r} in its model",
             expected=repr(unknown),
         )
+
+
+def _models_unknown(tokenizer: Tokenizer) -> str | None:
+    """Return the token that the model itself has for what it does not know."""
+    if isinstance(tokenizer.model, Unigram):
+        unk_id = json.loads(tokenizer.model.__getstate__())["unk_id"]
+        return None if unk_id is None else str(tokenizer.id_to_token(unk_id))
+    return getattr(tokenizer.model, "unk_token", None)
 
 
 def _writes_all_bytes(tokenizer: Tokenizer) -> bool:

@@ -14,11 +14,13 @@ from textclf_transformer.tokenizer.files import (
     model_type_of,
     read_tokenizer_text,
 )
+from textclf_transformer.tokenizer.unigram_tokenizer_wrapper import UnigramTokenizerWrapper
 from textclf_transformer.tokenizer.wordpiece_tokenizer_wrapper import WordPieceTokenizerWrapper
 from textclf_transformer.utils import check_path, load_class
 
 WRAPPERS: dict[str, type[TokenizerWrapper]] = {
-    wrapper.kind: wrapper for wrapper in (WordPieceTokenizerWrapper, ByteLevelBPETokenizerWrapper)
+    wrapper.kind: wrapper
+    for wrapper in (WordPieceTokenizerWrapper, ByteLevelBPETokenizerWrapper, UnigramTokenizerWrapper)
 }
 
 NUMBERS = ("vocab_size", *(f"{role}_token_id" for role in KNOWN_NAMES))
@@ -31,8 +33,8 @@ def load_tokenizer(wrapper_path: str, vocab_dir: Path, *, trust_code: bool = Fal
     """Load the tokenizer in the folder ``vocab_dir``.
 
     Args:
-        wrapper_path: ``wordpiece``, ``byte_bpe``, or ``FILE.py:CLASS`` for a class with the methods of
-            ``TokenizerWrapper`` (``METHODS``, ``ATTRIBUTES``).
+        wrapper_path: ``wordpiece``, ``byte_bpe``, ``unigram``, or ``FILE.py:CLASS`` for a class with the
+            methods of ``TokenizerWrapper`` (``METHODS``, ``ATTRIBUTES``).
         vocab_dir: the folder with ``tokenizer.json``.
         trust_code: whether code from outside this package may be run.
 
@@ -127,14 +129,14 @@ def _try(tokenizer: TokenizerWrapper, where: str) -> None:
 
 
 def get_tokenizer(folder: Path | str) -> TokenizerWrapper:
-    """Load a tokenizer for a notebook, whichever of the two kinds it is.
+    """Load a tokenizer for a notebook, whichever of the three kinds it is.
 
     Args:
         folder: with ``tokenizer.json``: what ``textclf train-tokenizer`` wrote, ``tokenizer/`` of a run, or
             a published model.
 
     Raises:
-        DataError: there is no tokenizer, or it is of neither kind.
+        DataError: there is no tokenizer, or it is of none of these kinds.
         ConfigError: ``folder`` is no path.
     """
     check_path(folder, "folder", expected="the path of a folder with tokenizer.json")
@@ -143,10 +145,10 @@ def get_tokenizer(folder: Path | str) -> TokenizerWrapper:
 
 
 def tokenizer_kind(vocab_dir: Path) -> str:
-    """Return the name (``wordpiece`` or ``byte_bpe``) of the tokenizer in ``vocab_dir``, read from its file.
+    """Return the name (one of ``WRAPPERS``) of the tokenizer in ``vocab_dir``, read from its file.
 
     Raises:
-        DataError: there is no tokenizer, or it is of neither kind.
+        DataError: there is no tokenizer, or it is of none of these kinds.
     """
     path = vocab_dir / TOKENIZER_FILE
     model_type = model_type_of(read_tokenizer_text(path), path)
