@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import threading
 import time
 import traceback
@@ -8,9 +9,29 @@ import pytest
 
 from textclf_transformer.data.prefetch import prefetch
 
+_SECONDS = 10
+
 
 @pytest.fixture(autouse=True)
-def no_thread_left_behind():
+def seconds_not_forever():
+    """Threads that go wrong wait for each other: then the test fails, instead of waiting with them."""
+
+    def give_up(signum, frame):
+        raise TimeoutError(f"still waiting after {_SECONDS} seconds")
+
+    if not hasattr(signal, "SIGALRM"):
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, give_up)
+    # again each second: the first one ends a wait for an item, and then the generator may wait for its thread
+    signal.setitimer(signal.ITIMER_REAL, _SECONDS, 1)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left_behind(seconds_not_forever):
     before = threading.active_count()
     yield
     assert threading.active_count() == before
