@@ -116,6 +116,20 @@ def test_a_failing_writer_changes_nothing(path: Path, previous: Path) -> None:
     assert sorted(path.parent.iterdir()) == [path, previous]
 
 
+def test_a_first_write_is_whole_or_not_there(path: Path) -> None:
+    seen = []
+
+    def fail(stream: BinaryIO) -> None:
+        stream.write(b"half")
+        stream.flush()
+        seen.append(path.exists())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        atomic_write(path, fail)
+    assert seen == [False] and list(path.parent.iterdir()) == []
+
+
 @pytest.mark.parametrize("last", range(12))
 def test_cut_off_anywhere_whole_files_remain(path: Path, previous: Path, last: int) -> None:
     path.write_bytes(b"old")

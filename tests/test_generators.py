@@ -236,6 +236,8 @@ def test_weights_of_before_the_output_dir_are_not_taken_for_those_to_come(
 ) -> None:
     results = checkout / "scratch" / "pre"
     assert pretraining(["pre", "--set", f"experiment.output_dir={results.parent}"]) == 0
+    assert finetuning(["before", "pre"]) == 0
+    assert "path: pre\n" in config_of(checkout, "finetuning", "before").read_text(encoding="utf-8")
     (config_of(checkout, "pretraining", "pre").parent / "model.ckpt").touch()
     assert finetuning(["ft", "pre"]) == 0
     assert f"warning: {results} has no checkpoint yet" in capsys.readouterr().err

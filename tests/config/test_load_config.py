@@ -322,6 +322,26 @@ def test_a_value_that_is_not_allowed_is_one_line(path: Path, override: str, expe
         assert expected in line.partition("expected")[2]
 
 
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [
+        ("architecture.attention.num_heads=3", "3 heads, embedding_dim 256"),
+        ("architecture.attention.max_relative_positions=32", "32"),
+        ("mlm_head.enhanced_mask_decoder=true", "true"),
+        ("training.early_stopping_patience=3", "3 without data.val"),
+    ],
+)
+def test_a_broken_rule_says_what_stands_there(path: Path, override: str, found: str) -> None:
+    (line,) = problems(path, PRETRAINING, override)
+    assert f"; found {found}" in line
+
+
+def test_what_is_still_to_be_filled_in_under_a_wrong_key_is_a_wrong_key(path: Path) -> None:
+    missing, unknown = problems(path, PRETRAINING.replace("vocab_dir: vocab", "vocabdir: <FILL IN>"))
+    assert unknown.startswith("unknown key; config.yaml:4, tokenizer.vocabdir;")
+    assert missing.startswith("this key is missing; config.yaml:3, tokenizer.vocab_dir;")
+
+
 def test_shares_that_add_up_to_one_are_allowed(path: Path) -> None:
     for shares in (("0.9", "0.1"), ("0.7", "0.3"), ("1", "0"), ("0", "1")):
         mask, random = shares

@@ -154,5 +154,5 @@ def test_text_that_yaml_1_1_misreads_is_quoted() -> None:
 def test_a_number_of_no_character_is_named_with_its_line(number: str) -> None:
     """PyYAML hands it to Python as it is."""
     with pytest.raises(YamlError, match=rf"\\U{number} is the number of no character") as caught:
-        read_mapping(f'a: C:\\Users\nb: "\\U{number}"\n')
-    assert caught.value.line == 2
+        read_mapping(f'a: C:\\Users\n# \\U0010FFFF is the last one\nb: "\\U{number}"\n')
+    assert caught.value.line == 3

@@ -65,6 +65,12 @@ def test_tensors_and_plain_python_only(tmp_path: Path, value: object) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_keys_are_plain_python_too(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"cannot hold a key of .*float64.* at /loop"):
+        save_checkpoint(tmp_path / "model.ckpt", {"loop": {np.float64(0.5): 1}})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_parameters_and_ordered_dicts_become_plain(tmp_path: Path) -> None:
     model = nn.Linear(2, 2)
     save_checkpoint(tmp_path / "model.ckpt", {"model": model.state_dict(), "raw": {"w": model.weight}})

@@ -147,11 +147,11 @@ def test_state_travels_by_name_and_leaves_hyperparameters_alone() -> None:
 def test_the_state_of_another_model_is_refused(fault: str) -> None:
     state = optimizer_state(trained()[1])
     entries = state["output.weight"]
-    if fault != "shape":
+    if fault == "missing":
         del state["output.weight"]
     if fault == "unknown":
         state["elsewhere"] = entries
     if fault == "shape":
         state["output.weight"] = {**entries, "exp_avg": torch.zeros(2, 2)}
-    with pytest.raises(CheckpointError, match=r"output\.weight|elsewhere"):
+    with pytest.raises(CheckpointError, match="elsewhere" if fault == "unknown" else r"output\.weight"):
         load_optimizer_state(build_adamw(toy_net(), learning_rate=0.2, weight_decay=0.0), state)
