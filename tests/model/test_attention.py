@@ -227,6 +227,15 @@ def test_an_old_gpu_has_the_dense_kernel(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "Ampere" in choice.reason
 
 
+@pytest.mark.parametrize(("capability", "name"), [((7, 5), "fused"), ((8, 0), "varlen"), ((9, 0), "varlen")])
+def test_ampere_begins_with_8_0(
+    capability: tuple[int, int], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(attention, "_has_flash_attention", lambda: True)
+    assert choose_attention_backend(torch.device("cuda"), **STANDARD).name == name
+
+
 def test_a_build_of_torch_without_flash_attention_has_the_dense_kernel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
