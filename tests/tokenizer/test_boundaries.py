@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from textclf_transformer.data import encoding
 from textclf_transformer.data.text_files import Document
@@ -15,13 +17,43 @@ from textclf_transformer.tokenizer.base import TokenizerWrapper
 from textclf_transformer.tokenizer.boundaries import words_end_at_spaces
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-TEXT = " ".join(["the garden rain and the harbour noon sail"] * 40)
+TEXT = " ".join(["the garden rain and the harbour noon ﬁr ﱞa sail"] * 40)
+# SentencePiece's map of characters, with ﬁ to fi, ½ to 1/2 and ﱞ, an Arabic letter, to a space and a mark.
+CHARACTERS = zlib.decompress(
+    base64.b64decode(
+        "eNod03XsF1QQAPC3H7IxGiQmXUqObpBGAWmRBulOpbsUkVS6QVAaJSSku7tbJKWU7vh8edtnd++P97bb3YUPQgixo4Wtz6LC"
+        "hughuA5YHKLCwDghxJDP+DREzgB5iEVM4kSeEI+4JCA+H5KQxCQiKUn4iGX+TC4mIyUpSE0q0pKG9KTjYzKQkU/ITCaykoX/"
+        "4keFbGIOspOLnOQhN/nISwHyU4iCFKEwkZKKUpxilKQEpSlFWcrwOZ9RnnJ8QQUqUZEqVKYaVfmS6nxFDWpRkzrUph51aUB9"
+        "vqYhjWlEU5rQnGa0pAWtaUVb2tCednSkA53pxLd8Q1e60J1u9KQHvelFX/rQn34MjDSYwQziO4YwlO8Zxg8M50dGMoLRjOIn"
+        "xjCWnxnPOCYygclMYipTmM40ZjKD2cxiDr/wK3OZx28sYD6LWMgSFvM7S9/PVgh/sILl/MlKVrOKtaxhHX+xgfVsYiNb2Mw2"
+        "trKD7exiJ3vYzT72coD9HOIgRzjMMY5yguOc4iRnOM05znKB81ziIpf5myv8wzWucoPr/MtNbnOLu9yJ7AH3uM//POQBj3nE"
+        "U57wnGe85AWvecVb3kR278yIkCtH7tCidXgHZlyJ5Q=="
+    )
+)
 
 WAYS: dict[str, tuple[Any, Any, bool]] = {
     "RoBERTa's": (None, pre_tokenizers.ByteLevel(add_prefix_space=False), True),
     "with a space before the text": (None, pre_tokenizers.ByteLevel(add_prefix_space=True), True),
     "BERT's": (normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer(), True),
     "SentencePiece's": (normalizers.NFKC(), pre_tokenizers.Metaspace(), True),
+    "XLM-RoBERTa's": (
+        normalizers.Sequence([normalizers.Precompiled(CHARACTERS), normalizers.Replace(Regex(" {2,}"), " ")]),
+        pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]),
+        True,
+    ),
+    "XLM-RoBERTa's, with a space at the beginning only": (
+        normalizers.Precompiled(CHARACTERS),
+        pre_tokenizers.Sequence(
+            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="first")]
+        ),
+        True,
+    ),
+    "spaces replaced": (normalizers.Replace(" ", "_"), pre_tokenizers.WhitespaceSplit(), False),
+    "digits first": (
+        None,
+        pre_tokenizers.Sequence([pre_tokenizers.Digits(), pre_tokenizers.WhitespaceSplit()]),
+        False,
+    ),
     "words joined": (None, None, False),
     "bytes joined": (None, pre_tokenizers.ByteLevel(use_regex=False), False),
     "SentencePiece's, joined": (None, pre_tokenizers.Metaspace(split=False), False),

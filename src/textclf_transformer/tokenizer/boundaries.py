@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from typing import Any
 
-# Character by character, wherever a text begins and ends.
-_NORMALIZERS = (
-    normalizers.BertNormalizer,
-    normalizers.Lowercase,
-    normalizers.NFC,
-    normalizers.NFD,
-    normalizers.NFKC,
-    normalizers.NFKD,
-    normalizers.StripAccents,
-    type(None),
+from tokenizers import Tokenizer
+
+from textclf_transformer.tokenizer.steps import steps_of
+
+# Character by character (``Precompiled``: with the marks upon it), wherever a text begins and ends.
+_LOCAL_NORMALIZERS = frozenset(
+    ("BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents", "Precompiled")
 )
-_WORDS = (pre_tokenizers.BertPreTokenizer, pre_tokenizers.Whitespace, pre_tokenizers.WhitespaceSplit)
+# SentencePiece's way to make one space of many: a cut is before a single one.
+_ONE_SPACE = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
+_WORDS = frozenset(("BertPreTokenizer", "Whitespace", "WhitespaceSplit"))
 
 
 def words_end_at_spaces(tokenizer: Tokenizer) -> bool:
     """Return whether the tokens of a text are those of its pieces, if it is cut between a letter and a single
     space before another letter.
 
-    True for BERT's and RoBERTa's way; False for what joins words to a token or puts something before a text,
-    for added tokens that reach over a space, and for what is not known here.
+    True for BERT's, RoBERTa's and XLM-RoBERTa's way; False for what joins words to a token or puts something
+    before a text, for added tokens that reach over a space, and for what is not known here.
     """
     added = tokenizer.get_added_tokens_decoder().values()
     if any(not token.special and (token.rstrip or " " in token.content) for token in added):
         return False
-    splitter = tokenizer.pre_tokenizer
-    divides = (
-        isinstance(splitter, _WORDS)
-        or (isinstance(splitter, pre_tokenizers.ByteLevel) and splitter.use_regex)
-        or (isinstance(splitter, pre_tokenizers.Metaspace) and splitter.split)
+    local = all(
+        step["type"] in _LOCAL_NORMALIZERS or step == _ONE_SPACE for step in steps_of(tokenizer.normalizer)
     )
-    return divides and isinstance(tokenizer.normalizer, _NORMALIZERS)
+    # what follows the first pre-tokenizer sees the words alone
+    first = next(steps_of(tokenizer.pre_tokenizer), None)
+    return local and first is not None and _divides_at_spaces(first)
+
+
+def _divides_at_spaces(splitter: dict[str, Any]) -> bool:
+    kind = splitter["type"]
+    return (
+        kind in _WORDS
+        or (kind == "ByteLevel" and splitter["use_regex"])
+        or (kind == "Metaspace" and splitter["split"])
+    )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
 from tokenizers import Tokenizer
 from tokenizers.models import BPE, Unigram
 from tokenizers.pre_tokenizers import ByteLevel
 
 from textclf_transformer.errors import DataError
+from textclf_transformer.tokenizer.steps import steps_of
 
 # The embedding, and tables beside it, are indexed by id: one huge id would take gigabytes. The largest
 # published vocabularies have about a million tokens.
@@ -85,15 +84,6 @@ def _writes_all_bytes(tokenizer: Tokenizer) -> bool:
     vocabulary = tokenizer.get_vocab(with_added_tokens=False)
     if tokenizer.model.byte_fallback:
         return all(f"<0x{byte:02X}>" in vocabulary for byte in range(256))
-    steps = (step for step in (tokenizer.normalizer, tokenizer.pre_tokenizer) if step is not None)
-    # what pickling would keep of a step; the whole tokenizer as text has the vocabulary in it
-    kinds = {kind for step in steps for kind in _kinds(json.loads(step.__getstate__()))}
+    parts = (tokenizer.normalizer, tokenizer.pre_tokenizer)
+    kinds = {step["type"] for part in parts for step in steps_of(part)}
     return "ByteLevel" in kinds and all(byte in vocabulary for byte in ByteLevel.alphabet())
-
-
-def _kinds(step: Any) -> Iterator[str]:
-    """Yield the types of a normalizer or pre-tokenizer, and of those in a sequence."""
-    if isinstance(step, dict):
-        yield str(step.get("type"))
-        for inner in step.get("normalizers") or step.get("pretokenizers") or ():
-            yield from _kinds(inner)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 from tokenizers import Regex, Tokenizer
 from tokenizers.pre_tokenizers import Sequence, Split
 
 from textclf_transformer.tokenizer.base import TokenizerWrapper
+from textclf_transformer.tokenizer.steps import steps_of
 
 
 class UnigramTokenizerWrapper(TokenizerWrapper):
@@ -38,14 +38,7 @@ def _take_apart(tokenizer: Tokenizer, tokens: set[str]) -> None:
     )
     pattern = "|".join(places)
     earlier = tokenizer.pre_tokenizer
-    if earlier is not None and _has_split(json.loads(earlier.__getstate__()), pattern):
+    if any(step.get("pattern") == {"Regex": pattern} for step in steps_of(earlier)):
         return  # the file was written by us
     cut = Split(Regex(pattern), "isolated")
     tokenizer.pre_tokenizer = cut if earlier is None else Sequence([earlier, cut])
-
-
-def _has_split(step: dict[str, object], pattern: str) -> bool:
-    inner = step.get("pretokenizers")
-    if isinstance(inner, list):
-        return any(_has_split(each, pattern) for each in inner)
-    return step.get("pattern") == {"Regex": pattern}
