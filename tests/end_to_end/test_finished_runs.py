@@ -146,9 +146,10 @@ def test_a_key_that_an_older_version_did_not_know_is_at_its_default(
 def test_a_longer_plan_is_not_finished_yet(pretrained: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = pretrained.finetuning("ft", "pre", *SHORT)
     pretrained.run(finetune.main, "ft", "--quiet")
+    steps = report(folder)["step"]
     longer = ("--set", "training.epochs=2", "--allow-changed", "training.epochs", "--quiet")
     pretrained.run(finetune.main, "ft", *longer)
-    assert report(folder)["step"] == int(max(int(row["step"]) for row in rows(folder)))
+    assert report(folder)["step"] == 2 * steps == int(max(int(row["step"]) for row in rows(folder)))
     assert_complete(folder)
 
 

@@ -14,7 +14,7 @@ from end_to_end.conftest import Checkout
 
 import finetune
 from textclf_transformer.commands import finetuning_task
-from textclf_transformer.training.checkpoint import load_checkpoint
+from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -95,6 +95,21 @@ def test_it_needs_a_checkpoint_and_no_wish_to_begin_anew(
         path.unlink()
     assert finetune.main(["ft"]) == 2
     assert capsys.readouterr().err.count("error: there is no such pretraining run") == 2
+
+
+def test_the_code_of_its_tokenizer_runs_only_with_consent(
+    pretrained: Checkout, interrupted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, mark = pretrained.root / "mine.py", pretrained.root / "mark"
+    code.write_text(f"open({str(mark)!r}, 'w').close()\nclass Mine: pass\n", encoding="utf-8")
+    shutil.rmtree(pretrained.root / "experiments/pretraining/pre")
+    content = load_checkpoint(interrupted / "model.ckpt")
+    content["tokenizer"]["wrapper_path"] = f"{code}:Mine"
+    save_checkpoint(interrupted / "model.ckpt", content)
+    assert finetune.main(["ft"]) == 2
+    assert "--trust-code" in capsys.readouterr().err and not mark.exists()
+    finetune.main(["ft", "--trust-code"])
+    assert mark.exists()
 
 
 def test_dropouts_that_are_allowed_to_change_do(

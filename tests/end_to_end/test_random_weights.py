@@ -44,6 +44,20 @@ def test_the_pretraining_need_not_be_trained(
         assert torch.equal(weights(again)[name], tensor), name
 
 
+def test_the_code_of_the_tokenizer_runs_only_with_consent(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, mark = checkout.root / "mine.py", checkout.root / "mark"
+    code.write_text(f"open({str(mark)!r}, 'w').close()\nclass Mine: pass\n", encoding="utf-8")
+    checkout.pretraining("shape", "--set", f"tokenizer.wrapper_path={code}:Mine")
+    checkout.finetuning("ft", "shape", *ONE_EPOCH, *RANDOM)
+    capsys.readouterr()
+    assert finetune.main(["ft"]) == 2
+    assert "--trust-code" in capsys.readouterr().err and not mark.exists()
+    finetune.main(["ft", "--trust-code"])
+    assert mark.exists()
+
+
 def test_who_wants_its_weights_is_told_of_the_other_way(
     checkout: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:

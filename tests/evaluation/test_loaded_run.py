@@ -241,6 +241,21 @@ def test_a_run_without_checkpoint(finetuned: Checkout) -> None:
         load_run("ft")
 
 
+def test_the_code_of_its_tokenizer_runs_only_with_consent(finetuned: Checkout) -> None:
+    code, mark = finetuned.root / "mine.py", finetuned.root / "mark"
+    code.write_text(f"open({str(mark)!r}, 'w').close()\nclass Mine: pass\n", encoding="utf-8")
+    best = run_folder(finetuned) / "best.ckpt"
+    content = load_checkpoint(best)
+    content["tokenizer"]["wrapper_path"] = f"{code}:Mine"
+    save_checkpoint(best, content)
+    with pytest.raises(UsageError, match="--trust-code"):
+        load_run("ft")
+    assert not mark.exists()
+    with pytest.raises(UsageError, match="lacks methods"):
+        load_run("ft", trust_code=True)
+    assert mark.exists()
+
+
 def test_another_tokenizer_is_refused(finetuned: Checkout) -> None:
     path = run_folder(finetuned) / "tokenizer" / "tokenizer.json"
     content = json.loads(path.read_text(encoding="utf-8"))

@@ -278,6 +278,17 @@ def test_what_is_left_without_a_chunk_is_of_all_labels_together() -> None:
     assert shown.together == pytest.approx(0.9 * 0.8)  # what a reader compares it with
 
 
+@pytest.mark.parametrize(
+    ("drops", "decides"),
+    [([None], False), ([0.05, -0.09], False), ([0.02, 0.1], True), ([-0.3, 0.02], True)],
+)
+def test_a_chunk_decides_by_a_drop_either_way(drops: list[float | None], decides: bool) -> None:
+    passages = [passage(place, 0.5, drop, place, place + 1) for place, drop in enumerate(drops)]
+    prediction = Prediction("x", "a", 0.8, {"a": 0.8, "b": 0.2}, len(drops), 2, False, passages)
+    shown = _shown(Document("ab", None, "x", None, "memory"), prediction, multi_label=False)
+    assert shown.one_decides == decides
+
+
 def test_the_whole_text_that_was_read_is_shown(folder: RunFolder) -> None:
     text = " ".join(f"soil {n} seed" for n in range(300))
     run = load_run(folder.root)
