@@ -26,9 +26,10 @@ from textclf_transformer.data.store import Store
 from textclf_transformer.data.text_documents import TextDocuments
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import StorageError
+from textclf_transformer.evaluation import full_evaluation
 from textclf_transformer.evaluation.baselines import LabelledTexts, tfidf_svm_predictions
 from textclf_transformer.evaluation.calibration import expected_calibration_error, reliability
-from textclf_transformer.evaluation.full_evaluation import _are_among
+from textclf_transformer.evaluation.full_evaluation import _are_among, evaluate_run
 from textclf_transformer.evaluation.loaded_run import load_run
 from textclf_transformer.evaluation.paired import judge
 from textclf_transformer.evaluation.report import make_report
@@ -285,6 +286,24 @@ def test_val_without_text_is_no_training_data_of_the_svm(finetuned: Checkout) ->
     assert prepare.main(["corpus.jsonl", "--tokenizer", "tokenizer", "--out", "bare", "--no-text"]) == 0
     rivals = fitted_baselines(load_run("ft"), train, Store.open(Path("bare")), store)
     assert set(rivals) == {MAJORITY, SVM_TRAIN}
+
+
+def test_data_without_text_have_no_svm_and_a_note_that_says_why(
+    finetuned: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert prepare.main(["corpus.jsonl", "--tokenizer", "tokenizer", "--out", "bare", "--no-text"]) == 0
+    run, bare = load_run("ft"), Store.open(Path("bare"))
+    whole = {name: Store.open(finetuned.root / "store" / name) for name in ("train", "test")}
+    for train, documents, said in (
+        (whole["train"], whole["test"], 0),
+        (whole["train"], bare, 1),
+        (bare, whole["test"], 1),
+    ):
+        own = {"train": (train, None), "val": (None, "")}
+        monkeypatch.setattr(full_evaluation, "try_own_split", lambda run, split, own=own: own[split])
+        result = evaluate_run(run, documents)
+        assert sum(note.startswith("no TF-IDF + linear SVM") for note in result["notes"]) == said
+        assert any("SVM" in row["name"] for row in result["scores"]) != bool(said)
 
 
 def test_documents_of_the_training_data_are_a_note(finetuned: Checkout, noisy: str) -> None:

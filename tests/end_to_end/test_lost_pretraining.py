@@ -78,6 +78,7 @@ def test_it_goes_on_to_the_same_bits(
     (line,) = {
         line for line in lines if line.startswith("warning: what the run was finetuned from cannot be read")
     }
+    assert not any("best.ckpt" in line for line in lines)  # it was stopped before there was one
     gone = pretrained.root / "experiments/pretraining/pre"
     found = f"(there is no such pretraining run; pretrained_experiment.path: {gone})"
     assert line.endswith(f"model.ckpt is used {found}")
