@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shlex
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 from end_to_end.conftest import Checkout, write_corpus
 
-from textclf_transformer.commands import audit, prepare
+from textclf_transformer.commands import audit, prepare, train_tokenizer
 from textclf_transformer.commands.streams import lead_nowhere
 from textclf_transformer.data.store import Store
 
@@ -49,6 +50,25 @@ def test_text_in_words_and_in_tokens(checkout: Checkout, capsys: pytest.CaptureF
     assert "lengths in words" in printed.out and "--tokenizer FOLDER" in printed.out and not printed.err
     audit.main([*inputs, "--tokenizer", "tokenizer"])
     assert "lengths in tokens" in capsys.readouterr().out
+
+
+def test_text_in_a_script_without_spaces(checkout: Checkout) -> None:
+    """Its characters are counted, so it is not very short, and copies with a few other ones are found."""
+    random_ = random.Random(8)
+    characters = [chr(0x4E00 + place) for place in range(800)]
+    rows = ["".join(random_.choices(characters, k=120)) for _ in range(60)]
+    rows.append(f"{rows[0][:60]}们{rows[0][61:]}")
+    lines = [json.dumps({"text": row, "label": "ab"[number % 2]}) for number, row in enumerate(rows)]
+    (checkout.root / "unspaced.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    tokenizer = ["--tokenizer", "words"]
+    checkout.run(train_tokenizer.main, "unspaced.jsonl", "--out", "words", "--vocab-size", 4000)
+    for more in ([], tokenizer):
+        audit.main(["unspaced.jsonl", *more, "--json", "out.json", "--quiet"])
+        result = json.loads(Path("out.json").read_text(encoding="utf-8"))
+        (split,) = result["splits"]
+        assert split["words"] == 61 * 120 and split["oddities"] == {}
+        assert split["copies"]["exact"] == 0 and split["copies"]["near"] == 1
+        assert "does not know" not in str(result["findings"])
 
 
 def test_splits_that_are_not_called_so_are_noticed(

@@ -285,6 +285,7 @@ def test_oddities(text: str, name: str) -> None:
     "text",
     [
         "an ordinary sentence with nothing to see in it, at all!",
+        "ကျွန်ုပ်တို့သည် မြန်မာနိုင်ငံ၏ ရွှေတိဂုံစေတီတော်ကို လေ့လာခဲ့ကြသည်",
         "SÃO PAULO é uma cidade do Brasil, com muita gente",
         "a < b and b > c, R&D, <so> he said; 100 % of it",
         "これは日本語の文章です。長い文章でも問題ありません。文字はすべて文字として数えられます。",

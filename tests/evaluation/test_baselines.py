@@ -15,6 +15,7 @@ from textclf_transformer.evaluation.baselines import (
     LabelledTexts,
     baseline_metrics,
     majority_predictions,
+    terms_of,
     tfidf_svm_predictions,
 )
 
@@ -61,6 +62,34 @@ def test_baselines_equal_scikit_learn():
     both = svm_by_hand([*TRAIN.texts, *VAL.texts], np.concatenate((TRAIN.labels, VAL.labels)))
     assert result["tfidf_svm_train_val"] == scores(both)
     assert result["tfidf_svm_train"] != result["tfidf_svm_train_val"]
+
+
+@pytest.mark.parametrize(
+    "text", [*TRAIN.texts[:3], "Größe, naïve — “Zitat” a I 42", "Слова 한국어 كلمات", ""]
+)
+def test_words_are_scikit_learns(text: str) -> None:
+    assert terms_of(text) == TfidfVectorizer().build_analyzer()(text)
+
+
+def test_scripts_without_spaces_are_read_in_pairs() -> None:
+    assert terms_of("这个酒店很好。AI模型 好 OK") == [
+        "这个",
+        "个酒",
+        "酒店",
+        "店很",
+        "很好",
+        "模型",
+        "好",
+        "ai",
+        "ok",
+    ]
+    rng = np.random.default_rng(4)
+    letters = [chr(0x4E00 + place) for place in range(50)]
+    labels = rng.integers(2, size=120)
+    signs = [("好", "很"), ("很", "好")]  # the same characters: their order tells
+    texts = ["".join([*rng.choice(letters, 20), *signs[label], *rng.choice(letters, 20)]) for label in labels]
+    train, test = LabelledTexts(texts[:80], labels[:80]), LabelledTexts(texts[80:], labels[80:])
+    assert baseline_metrics(train, None, test, num_labels=2)["tfidf_svm_train"]["accuracy"] > 0.9
 
 
 def test_without_val_there_is_no_score_with_val():

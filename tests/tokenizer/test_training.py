@@ -70,6 +70,21 @@ def test_rare_characters_do_not_fill_the_vocabulary() -> None:
     assert tokenizer.encode("cat", add_special_tokens=False).tokens == ["cat"]
 
 
+def test_a_script_of_many_characters_is_known() -> None:
+    """2,500 characters as frequent as Zipf has it; each is a word of its own and has no piece within one."""
+    random_ = random.Random(3)
+    characters = [chr(0x4E00 + place) for place in range(2500)]
+    weights = [1 / rank for rank in range(1, 2501)]
+    texts = ["".join(random_.choices(characters, weights, k=200)) for _ in range(400)]
+    tokenizer = wordpiece(texts, vocab_size=8000)
+    encoded = [tokenizer.encode(text, add_special_tokens=False).tokens for text in texts]
+    unknown = sum(tokens.count("[UNK]") for tokens in encoded)
+    assert 0 < unknown <= 0.0005 * 200 * 400
+    assert not [token for token in tokenizer.get_vocab() if token.startswith("##")]
+    # half of a small vocabulary is for other things
+    assert 400 <= wordpiece(texts, vocab_size=1000).get_vocab_size() <= 505
+
+
 def test_bpe_writes_what_it_never_saw() -> None:
     tokenizer = bpe(generated_texts())
     text = "naïve 中文 🙂\x00"

@@ -13,6 +13,7 @@ from textclf_transformer.data.audit_input import AuditInput
 from textclf_transformer.data.documents import Int64Array
 from textclf_transformer.data.near_duplicates import signatures
 from textclf_transformer.data.oddities import ODDITIES, REPETITIVE, oddities, repetitive
+from textclf_transformer.data.words import words_of
 from textclf_transformer.errors import DataError
 
 
@@ -85,7 +86,7 @@ def _units(
         collected.ids.append(document.id)
         collected.groups.append(document.group)
         collected.labels.append(document.labels)
-        words = len(units) if document.text is None else len(document.text.split())
+        words = len(units) if document.text is None else len(words_of(document.text))
         for name in oddities(document.text, words=words):
             collected.oddities[name].append(document.id)
         if document.text is None or collected.words is None or collected.characters is None:

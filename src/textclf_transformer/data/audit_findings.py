@@ -22,7 +22,7 @@ MANY_NEAR = 0.01
 LEAST_READ = 0.95
 MANY_UNKNOWN, FAR_TOO_MANY_UNKNOWN = 0.001, 0.02
 MANY_TOKENS_A_WORD = 2.0
-_CHARACTERS_OF_A_WORD = 15  # more on average: a script without spaces, where words cannot be counted
+_CHARACTERS_OF_A_WORD = 15  # more on average: these are no words, whatever they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,8 @@ def _tokenizer(audit: Audit) -> Iterator[Finding]:
     mend = "train a tokenizer on this text: textclf train-tokenizer"
     if share > MANY_UNKNOWN:
         level: Level = "fail" if share > FAR_TOO_MANY_UNKNOWN else "warn"
-        yield Finding(level, f"the tokenizer does not know {share:.2%} of the tokens", mend)
+        unknown = f"the tokenizer does not know {share:.2%} of the tokens"
+        yield Finding(level, unknown, f"{mend}; with --kind byte_bpe nothing is unknown")
     else:
         yield Finding("good", f"the tokenizer knows the text: {share:.3%} unknown")
     words = [split.words for split in audit.splits if split.words]

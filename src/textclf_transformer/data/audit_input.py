@@ -17,6 +17,7 @@ from textclf_transformer.data.opening import open_documents
 from textclf_transformer.data.store import Store
 from textclf_transformer.data.store_labels import labels_of
 from textclf_transformer.data.text_files import Document
+from textclf_transformer.data.words import words_of
 from textclf_transformer.tokenizer.base import TokenizerWrapper
 
 Unit = Literal["tokens", "words"]
@@ -170,7 +171,7 @@ class TextInput:
         if self._tokenizer is None:
             for document in self._corpus:
                 numbers = self._word_numbers
-                words = [numbers.setdefault(word, len(numbers)) for word in document.text.split()]
+                words = [numbers.setdefault(word, len(numbers)) for word in words_of(document.text)]
                 yield self._document(document, np.array(words, dtype=np.int64))
             return
         dtype = np.dtype(np.uint32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import islice
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,8 @@ _MARKUP = re.compile(
 )
 _MARKUP_MARKS = 3
 
-_IS_LETTER = np.array([chr(code).isalpha() for code in range(1 << 16)])
+# with the marks upon letters, which are vowels in many scripts
+_IS_LETTER = np.array([category(chr(code))[0] in "LM" for code in range(1 << 16)])
 _IS_SPACE = np.array([chr(code).isspace() for code in range(1 << 16)])
 
 

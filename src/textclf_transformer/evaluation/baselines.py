@@ -12,7 +12,10 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
+from textclf_transformer.data.words import UNSPACED
 from textclf_transformer.evaluation.metrics import IntArray, label_metrics
+
+_WORDS = TfidfVectorizer().build_analyzer()
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,11 @@ def tfidf_svm_predictions(train: LabelledTexts, texts: Sequence[str]) -> IntArra
     """Return labels of ``texts`` from a linear SVM over TF-IDF of single words, fitted on ``train``.
 
     Term frequencies are damped (1 + ln tf), which suits long documents; all else is scikit-learn's default.
+    Scripts that have no spaces between words are read in pairs of characters, see ``terms_of``.
     Where training has no word or only one label there is nothing to fit, and the majority is predicted.
     """
-    vectorizer = TfidfVectorizer(sublinear_tf=True)
-    has_words = any(map(vectorizer.build_analyzer(), train.texts))
+    vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=terms_of)
+    has_words = any(map(terms_of, train.texts))
     if not has_words or len(np.unique(train.labels, axis=0)) == 1:
         return majority_predictions(train.labels, count=len(texts))
     # a fixed seed, whatever the run's: the baseline is one number
@@ -85,3 +89,18 @@ def tfidf_svm_predictions(train: LabelledTexts, texts: Sequence[str]) -> IntArra
         pipeline.fit(train.texts, train.labels)
     predictions: IntArray = pipeline.predict(texts)
     return predictions
+
+
+def terms_of(text: str) -> list[str]:
+    """Return the terms of a text: scikit-learn's words, and of a script without spaces between words each two
+    neighbouring characters, which tell nearly as much as words do (for Chinese Nie et al., IRAL
+    2000).
+    """
+    if text.isascii():
+        return _WORDS(text)
+    pairs = [
+        stretch[place : place + 2]
+        for stretch in UNSPACED.findall(text)
+        for place in range(max(len(stretch) - 1, 1))
+    ]
+    return pairs + _WORDS(UNSPACED.sub(" ", text))

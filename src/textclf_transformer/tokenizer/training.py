@@ -23,9 +23,10 @@ BPE_SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")  # RoBERTa's ids 0 to 3; 
 BPE_MASK_TOKEN = "<mask>"
 CONTINUATION = "##"
 
-# As in BERT's own training: rarer characters (one document in Chinese, say) become [UNK] instead of filling
-# the table.
-ALPHABET_LIMIT = 1000
+# Rarer characters (one document in Chinese, say) become [UNK] instead of filling the table: after 1,000 as in
+# BERT's own training, for scripts of many characters after the share that SentencePiece covers.
+ALPHABET = 1000
+COVERAGE = 0.9995
 SMALLEST_WORDPIECE_VOCABULARY = 100
 SMALLEST_BPE_VOCABULARY = 262  # 256 bytes, 5 special tokens and one merge
 LARGEST_VOCABULARY = 10_000_000
@@ -57,11 +58,11 @@ def train_wordpiece(
     tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
 
-    alphabet = _alphabet(texts, normalizer, limit=min(ALPHABET_LIMIT, vocab_size // 4))
+    alphabet = _alphabet(texts, normalizer, most_pieces=vocab_size // 2)
     # The library numbers the pieces ##a, ##b … in the order of a hash map, which differs from run to run, and
     # ties between merges go by these numbers. Handing the pieces over beforehand, among the special tokens,
     # settles both.
-    pieces = [CONTINUATION + char for char in alphabet if _stays_in_word(char)]
+    pieces = [CONTINUATION + char for char in alphabet if _stays_in_word(char, normalizer)]
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
@@ -138,8 +139,12 @@ def _with_id(tokenizer: Tokenizer, token: str) -> tuple[str, int]:
     return token, tokenizer.get_vocab(with_added_tokens=True)[token]
 
 
-def _alphabet(texts: Iterable[str], normalizer: normalizers.Normalizer, *, limit: int) -> list[str]:
-    """Return the ``limit`` most frequent characters of the normalised texts, sorted."""
+def _alphabet(texts: Iterable[str], normalizer: normalizers.Normalizer, *, most_pieces: int) -> list[str]:
+    """Return the most frequent characters of the normalised texts, sorted.
+
+    They are ``ALPHABET``, or as many as make ``COVERAGE`` of the text; fewer where they would become more
+    than ``most_pieces`` pieces: two each, one of those that do not stay in a word.
+    """
     raw: Counter[str] = Counter()
     for text in texts:
         raw.update(text)
@@ -148,9 +153,18 @@ def _alphabet(texts: Iterable[str], normalizer: normalizers.Normalizer, *, limit
         for normal in normalizer.normalize_str(char):
             counts[normal] += count
     ranked = sorted((char for char in counts if not char.isspace()), key=lambda char: (-counts[char], char))
-    return sorted(ranked[:limit])
+    wanted = COVERAGE * sum(counts[char] for char in ranked)
+    alphabet: list[str] = []
+    for char in ranked:
+        most_pieces -= 2 if _stays_in_word(char, normalizer) else 1
+        if most_pieces < 0 or (len(alphabet) >= ALPHABET and wanted <= 0):
+            break
+        alphabet.append(char)
+        wanted -= counts[char]
+    return sorted(alphabet)
 
 
-def _stays_in_word(char: str) -> bool:
+def _stays_in_word(char: str, normalizer: normalizers.Normalizer) -> bool:
     """Whether ``char`` can stand inside a word: punctuation and Chinese characters are words of their own."""
-    return len(pre_tokenizers.BertPreTokenizer().pre_tokenize_str("a" + char)) == 1
+    normal = normalizer.normalize_str("a" + char)  # which puts spaces around Chinese characters
+    return len(pre_tokenizers.BertPreTokenizer().pre_tokenize_str(normal)) == 1
