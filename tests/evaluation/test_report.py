@@ -94,8 +94,11 @@ def test_the_page_says_what_the_evaluation_says(report: Report, folder: RunFolde
     assert f"On {len(store)} test documents this model gets {100 * model['accuracy']:.1f} % right" in text
     for row in expected["scores"]:
         assert f"{row['name']} {100 * row['accuracy']:.1f} %" in text
+        low, high = row["intervals_95"]["mcc"]
+        assert f" {row['mcc']:.3f} {low:.3f} –\N{WORD JOINER} {high:.3f}" in text.replace("−", "-")
     for row in expected["classes"]:
         assert f"{row['label']} {100 * row['precision']:.1f} % {100 * row['recall']:.1f} %" in text
+        assert f"{100 * row['f1']:.1f} % {row['auc']:.3f} {row['documents']}" in text
     assert not report.notes
     assert report.findings
     for finding in report.findings:
@@ -142,8 +145,10 @@ def test_what_accuracy_means_and_kappa_stand_on_the_page(report: Report) -> None
     result = copy.deepcopy(dict(report.result))
     for place, row in enumerate(result["scores"]):
         row["quadratic_kappa"] = None if place else -0.4321
+        row["intervals_95"]["quadratic_kappa"] = (None, None) if place else (-0.5004, -0.1)
     ordered = Elements(dataclasses.replace(report, result={**result, "ordered": True}).html()).text
     assert "Quadratic kappa −0.432" in ordered and "MCC kappa this model" in ordered
+    assert "−0.432 −0.500 –\N{WORD JOINER} −0.100" in ordered
     several = {
         **result,
         "multi_label": True,

@@ -85,14 +85,16 @@ def percent(share: float | None, digits: int = 1) -> str:
     )
 
 
-def interval(bounds: Sequence[float | None]) -> str:
-    """Return an interval of shares in per cent: ``82.0 – 90.2``; a dash where there is none."""
+def interval(bounds: Sequence[float | None], digits: int | None = None) -> str:
+    """Return an interval of shares in per cent: ``82.0 – 90.2``; a dash where there is none.
+
+    With ``digits`` they are no shares, but numbers with so many decimals: ``−0.062 – 0.315``.
+    """
     low, high = bounds
-    return (
-        DASH
-        if low is None or high is None
-        else f"{100 * low:.1f}\N{NO-BREAK SPACE}–\N{WORD JOINER}\N{NO-BREAK SPACE}{100 * high:.1f}"
-    )
+    if low is None or high is None:
+        return DASH
+    ends = [f"{100 * end:.1f}" if digits is None else fixed(end, digits) for end in (low, high)]
+    return "\N{NO-BREAK SPACE}–\N{WORD JOINER}\N{NO-BREAK SPACE}".join(ends)
 
 
 def tidy(text: str) -> str:
