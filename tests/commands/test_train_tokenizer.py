@@ -55,6 +55,20 @@ def test_flags_reach_the_training(source: Path, tmp_path: Path) -> None:
     assert "dog" not in tokens  # its pairs of pieces occur once
 
 
+@pytest.mark.parametrize(
+    ("text", "flags", "said"),
+    [("học tiếng Việt", [], True), ("học tiếng Việt", ["--cased"], False), ("learn English", [], False)],
+)
+def test_accents_that_stay_are_told_of(
+    text: str, flags: list[str], said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.txt").write_text(text, encoding="utf-8")
+    assert (
+        main([str(tmp_path / "in.txt"), "--out", str(tmp_path / "tok"), "--vocab-size", "300", *flags]) == 0
+    )
+    assert ("accents     kept" in capsys.readouterr().out) == said
+
+
 def test_same_input_gives_the_same_files(source: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         assert main([str(source), "--out", str(tmp_path / name), "--vocab-size", "200"]) == 0

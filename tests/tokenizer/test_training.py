@@ -85,6 +85,20 @@ def test_a_script_of_many_characters_is_known() -> None:
     assert 400 <= wordpiece(texts, vocab_size=1000).get_vocab_size() <= 505
 
 
+@pytest.mark.parametrize(
+    ("text", "word", "kept"),
+    [
+        ("im garten steht noch eine schöne alte bank aus holz, und daneben ein baum", "SCHÖNE", "schone"),
+        ("Tôi muốn học tiếng Việt để nói chuyện với bạn bè ở Hà Nội", "Việt", "việt"),
+        ("मैं हिन्दी में लिखना सीख रहा हूँ और यह बहुत अच्छा है", "हिन्दी", "हिन्दी"),
+        ("나는 한국어를 공부하고 있습니다", "한국어를", "한국어를"),
+    ],
+)
+def test_accents_go_with_the_case_where_few_characters_have_one(text: str, word: str, kept: str) -> None:
+    tokenizer = wordpiece([text] * 50)
+    assert tokenizer.encode(word, add_special_tokens=False).tokens == [kept]
+
+
 def test_bpe_writes_what_it_never_saw() -> None:
     tokenizer = bpe(generated_texts())
     text = "naïve 中文 🙂\x00"

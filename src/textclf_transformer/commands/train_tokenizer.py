@@ -57,11 +57,14 @@ def _train(arguments: argparse.Namespace) -> None:
     with building_folder(arguments.out, overwrite=arguments.overwrite, is_ours=is_tokenizer_folder) as folder:
         if not arguments.quiet:
             print(f"learning a {arguments.kind} vocabulary …", file=sys.stderr)
-        wrapper = WRAPPERS[arguments.kind].from_tokenizer(_learn(arguments, corpus))
+        tokenizer = _learn(arguments, corpus)
+        wrapper = WRAPPERS[arguments.kind].from_tokenizer(tokenizer)
         wrapper.save(folder)
     print(f"documents   {corpus.documents}")
     print(f"characters  {corpus.characters}")
     print(f"vocabulary  {wrapper.vocab_size} tokens, {arguments.kind}")
+    if arguments.kind == "wordpiece" and tokenizer.normalizer.strip_accents is False:
+        print("accents     kept: in this text they tell words apart")
     print(f"written to  {arguments.out}")
     inputs = " ".join(shlex.quote(str(path)) for path in arguments.inputs)
     out = shlex.quote(str(arguments.out))
