@@ -82,11 +82,19 @@ def test_pieces_have_the_tokens_of_the_whole(monkeypatch: pytest.MonkeyPatch, wa
     assert found.spans is not None and [tuple(span) for span in found.spans] == whole.offsets
 
 
-@pytest.mark.parametrize("token", [AddedToken("harbour noon"), AddedToken("and", rstrip=True)])
+@pytest.mark.parametrize(
+    "token",
+    [
+        AddedToken("harbour noon"),
+        AddedToken("and", rstrip=True),
+        AddedToken("rain\N{NO-BREAK SPACE}and", normalized=True),
+    ],
+)
 def test_an_added_token_that_reaches_over_a_space_keeps_texts_whole(
     monkeypatch: pytest.MonkeyPatch, token: AddedToken
 ) -> None:
     tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(

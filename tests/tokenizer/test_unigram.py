@@ -8,9 +8,10 @@ import pytest
 import transformers
 from end_to_end.published import unigram_vocabulary
 from test_wrappers import ROLES, change
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from textclf_transformer.errors import DataError
+from textclf_transformer.tokenizer.files import KNOWN_NAMES
 from textclf_transformer.tokenizer.loading import get_tokenizer, load_tokenizer
 from textclf_transformer.tokenizer.unigram_tokenizer_wrapper import UnigramTokenizerWrapper
 
@@ -76,6 +77,17 @@ def test_without_a_pre_tokenizer_of_its_own() -> None:
     tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
     ours = UnigramTokenizerWrapper.from_tokenizer(tokenizer)
     assert 0 not in ours.encode_batch(["the<s>words"])[0].ids
+
+
+def test_special_tokens_of_one_letter_cut_no_word() -> None:
+    """Which no text has, since all of it is lowercased."""
+    first = ("C", "P", "S", "U", "M")
+    tokenizer = Tokenizer(models.Unigram(unigram_vocabulary(["the words"], first=first), unk_id=3))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    expected = tokenizer.encode("The words").tokens
+    ours = UnigramTokenizerWrapper(tokenizer, dict(zip(KNOWN_NAMES, "PUCSM", strict=True)))
+    assert ours.encode_batch(["The words"])[0].tokens == expected == ["▁the", "▁words"]
 
 
 def test_the_same_text_gets_the_same_ids_though_the_model_samples() -> None:

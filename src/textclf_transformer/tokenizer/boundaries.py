@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from textclf_transformer.tokenizer.steps import steps_of
 
@@ -25,7 +25,7 @@ def words_end_at_spaces(tokenizer: Tokenizer) -> bool:
     before a text, for added tokens that reach over a space, and for what is not known here.
     """
     added = tokenizer.get_added_tokens_decoder().values()
-    if any(not token.special and (token.rstrip or " " in token.content) for token in added):
+    if any(not token.special and _reaches_over_spaces(token, tokenizer) for token in added):
         return False
     local = all(
         step["type"] in _LOCAL_NORMALIZERS or step == _ONE_SPACE for step in steps_of(tokenizer.normalizer)
@@ -33,6 +33,13 @@ def words_end_at_spaces(tokenizer: Tokenizer) -> bool:
     # what follows the first pre-tokenizer sees the words alone
     first = next(steps_of(tokenizer.pre_tokenizer), None)
     return local and first is not None and _divides_at_spaces(first)
+
+
+def _reaches_over_spaces(token: AddedToken, tokenizer: Tokenizer) -> bool:
+    content = token.content
+    if token.normalized and tokenizer.normalizer is not None:  # as such it is looked for in the text
+        content = tokenizer.normalizer.normalize_str(content)
+    return token.rstrip or " " in content
 
 
 def _divides_at_spaces(splitter: dict[str, Any]) -> bool:

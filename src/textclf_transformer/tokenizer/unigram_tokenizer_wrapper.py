@@ -33,9 +33,11 @@ class UnigramTokenizerWrapper(TokenizerWrapper):
 
 def _take_apart(tokenizer: Tokenizer, tokens: set[str]) -> None:
     """Let the pre-tokenizer cut behind the first character wherever a text spells one of ``tokens``."""
-    places = (
+    places = [
         f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in sorted(tokens) if len(token) > 1
-    )
+    ]
+    if not places:
+        return  # an empty pattern would cut everywhere
     pattern = "|".join(places)
     earlier = tokenizer.pre_tokenizer
     if any(step.get("pattern") == {"Regex": pattern} for step in steps_of(earlier)):
