@@ -12,13 +12,14 @@ import pytest
 import torch
 import transformers
 from end_to_end.conftest import Checkout
-from end_to_end.published import make_published
+from end_to_end.published import make_published, texts_of, unigram_vocabulary
 
 import finetune
 from experiments import generate_finetuning_experiment
 from textclf_transformer.commands import cli
 from textclf_transformer.commands.pretrained import read_published
 from textclf_transformer.errors import CheckpointError
+from textclf_transformer.model.encoder import RobertaModel
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "hugging_face.md"
 COMMANDS = {
@@ -68,3 +69,29 @@ def test_how_an_old_folder_is_mended(checkout: Checkout) -> None:
     assert (
         theirs.pad_token_id == json.loads((old / "config.json").read_text(encoding="utf-8"))["pad_token_id"]
     )
+
+
+def test_how_a_multilingual_bert_is_mended(checkout: Checkout) -> None:
+    folder = checkout.root / "multilingual"
+    tokenizer = transformers.XLMRobertaTokenizer(
+        vocab=unigram_vocabulary(texts_of(checkout.root / "corpus.jsonl"))
+    )
+    tokenizer.save_pretrained(folder)
+    size = len(tokenizer.get_vocab())
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = transformers.BertConfig(**shape, vocab_size=size, max_position_embeddings=16, pad_token_id=0)
+    theirs = transformers.BertModel(config).eval()
+    theirs.save_pretrained(folder)
+    with pytest.raises(CheckpointError, match=r'or set "pad_token_id": 1 in config\.json'):
+        read_published(str(folder))
+    path = folder / "config.json"
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"pad_token_id": 0', '"pad_token_id": 1'), encoding="utf-8"
+    )
+    read_published(str(folder)).check_weights()
+    ids = torch.tensor([[0, 7, 8, 0, 9, 2], [0, 9, 2, 1, 1, 1]])
+    mask = ids == 1
+    with torch.inference_mode():
+        expected = theirs(input_ids=ids, attention_mask=(~mask).long()).last_hidden_state[~mask]
+        found = RobertaModel.from_hf(folder).eval()(ids, mask)["last_hidden_state"][~mask]
+    assert float((found - expected).abs().max()) < 1e-5

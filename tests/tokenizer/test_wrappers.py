@@ -290,3 +290,13 @@ def test_other_kind_and_missing_folder_are_data_errors(wrapper: TokenizerWrapper
         other.load(tmp_path)
     with pytest.raises(DataError, match="no tokenizer here"):
         other.load(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("file", ["sentencepiece.bpe.model", "vocab.json"])
+def test_a_published_model_without_the_file_says_how_to_write_it(file: str, tmp_path: Path) -> None:
+    """For SentencePiece's own file transformers wants two packages, and names another."""
+    for name in ("config.json", file):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match="AutoTokenizer") as caught:
+        WordPieceTokenizerWrapper.load(tmp_path)
+    assert ("pip install sentencepiece protobuf" in str(caught.value)) == file.endswith(".model")

@@ -145,9 +145,12 @@ def read_published(name: str) -> PretrainedEncoder:
     tokenizer = load_tokenizer(wrapper_path, folder)
     size = tokenizer.vocab_size
     cut = f", or cut the rows that no token has with transformers' resize_token_embeddings({size})"
+    pad = tokenizer.pad_token_id
+    # multilingual BERTs may have XLM-RoBERTa's tokenizer, with BERT's PAD id in config.json nevertheless
+    same = f', or set "pad_token_id": {pad} in {CONFIG_FILE} if it is: a BERT computes the same with any'
     for what, found, expected, or_else in (
         ("number of tokens", size, hf_config.vocab_size, cut if size < hf_config.vocab_size else ""),
-        ("id of the padding token", tokenizer.pad_token_id, hf_config.pad_token_id, ""),
+        ("id of the padding token", pad, hf_config.pad_token_id, same * (hf_config.model_type == "bert")),
     ):
         if found != expected:
             raise CheckpointError(

@@ -58,8 +58,10 @@ def read_tokenizer_text(path: Path) -> str:
 
 def _way_to_a_tokenizer(path: Path) -> str:
     if path.with_name("config.json").is_file():  # a published model: another vocabulary would be no use to it
+        # without these two, transformers says nothing but that tiktoken is missing
+        first = "pip install sentencepiece protobuf, then " if any(path.parent.glob("*.model")) else ""
         return (
-            "write the model's own with transformers: "
+            f"{first}write the model's own with transformers: "
             "AutoTokenizer.from_pretrained(OLD).save_pretrained(NEW); see docs/hugging_face.md"
         )
     return "make one with `textclf train-tokenizer`, or name a folder that has a tokenizer.json"
