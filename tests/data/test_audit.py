@@ -190,6 +190,25 @@ def test_labels_of_one_document_are_cut_together() -> None:
     assert not any("spread" in line for line in lines(result, "warn"))
 
 
+@pytest.mark.parametrize("grouped", [True, False])
+def test_documents_of_one_group_are_cut_together(grouped: bool) -> None:
+    """Each author writes about one thing, so few authors differ by chance, however much each wrote."""
+
+    def by_authors(first: int, labels: str) -> Planted:
+        written = labelled(first, [(label,) for label in labels for _ in range(20)]).documents
+        return Planted(
+            [
+                replace(one, group=f"{first} {place // 20}" if grouped else None)
+                for place, one in enumerate(written)
+            ]
+        )
+
+    parts = {"train": by_authors(0, "a" * 10 + "b" * 8), "test": by_authors(5000, "aabbbb")}
+    result = audit(parts, CHUNKING)
+    assert result.drifts[0].distance == pytest.approx(10 / 18 - 2 / 6)
+    assert any("would have to change" in line for line in lines(result, "warn")) != grouped
+
+
 @pytest.mark.parametrize("labels", [4, 200])  # few and many kinds of documents are drawn in two ways
 def test_random_cuts_are_those_of_shuffled_documents(labels: int) -> None:
     def distance(splits: list[list[tuple[str, ...]]]) -> float:

@@ -43,10 +43,18 @@ def find_drifts(collected: Mapping[str, Collected]) -> list[Drift]:
     drifts = []
     for split in others:
         if any(first.labels) and any(split.labels):
-            distance, cuts = random_distances(first.labels, split.labels, CUTS)
+            distance, cuts = random_distances(_dealt_out(first), _dealt_out(split), CUTS)
             # the first cut as far ends it; equal distances may be rounded apart
             drifts.append(Drift(split.name, first.name, distance, any(cut > distance - 1e-9 for cut in cuts)))
     return drifts
+
+
+def _dealt_out(split: Collected) -> Labels:
+    """Return the labels of what a cut leaves together: of each group, and of each document without one."""
+    together: dict[str | int, list[str]] = {}
+    for place, (labels, group) in enumerate(zip(split.labels, split.groups, strict=True)):
+        together.setdefault(place if group is None else group, []).extend(labels or ())
+    return [tuple(labels) for labels in together.values()]
 
 
 def random_distances(first: Labels, second: Labels, cuts: int) -> tuple[float, Iterator[float]]:
@@ -56,7 +64,8 @@ def random_distances(first: Labels, second: Labels, cuts: int) -> tuple[float, I
     test of the two splits compares them; it holds for few documents and many labels, too.
 
     Args:
-        first: labels of each document; documents without any do not count. One must have some.
+        first: labels of each document (or group of documents); those without any do not count. One must
+            have some.
         second: those of the other split, alike.
         cuts: how many random cuts there are; always the same ones.
     """
