@@ -71,17 +71,16 @@ class TokenizerWrapper:
         added_special = {
             index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special
         }
-        check_vocabulary(tokenizer, added_special | set(self._role_ids.values()), origin)
-        self.special_token_ids: tuple[int, ...] = tuple(sorted(added_special | set(self._role_ids.values())))
+        special = added_special | set(self._role_ids.values())
+        ids = set(tokenizer.get_vocab(with_added_tokens=True).values())
+        check_vocabulary(ids, special, origin)
+        self.special_token_ids: tuple[int, ...] = tuple(sorted(special))
         # The highest id, not the number of tokens: a vocabulary may have holes, and an embedding is indexed
         # by id.
-        self.vocab_size: int = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        self.vocab_size: int = max(ids) + 1
         self._is_special = torch.zeros(self.vocab_size, dtype=torch.bool, device="cpu")
         self._is_special[list(self.special_token_ids)] = True
-        regular = sorted(
-            set(tokenizer.get_vocab(with_added_tokens=True).values()) - set(self.special_token_ids)
-        )
-        self._regular_ids = torch.tensor(regular, dtype=torch.int64, device="cpu")
+        self._regular_ids = torch.tensor(sorted(ids - special), dtype=torch.int64, device="cpu")
 
     @classmethod
     def load(cls, vocab_dir: Path | str) -> Self:

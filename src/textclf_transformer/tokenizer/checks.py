@@ -16,9 +16,8 @@ from textclf_transformer.tokenizer.steps import steps_of
 HIGHEST_ID = 1 << 24
 
 
-def check_vocabulary(tokenizer: Tokenizer, special_ids: set[int], origin: str) -> None:
+def check_vocabulary(ids: set[int], special_ids: set[int], origin: str) -> None:
     """Raise DataError where there is no token but special ones, or an id is absurdly high."""
-    ids = set(tokenizer.get_vocab(with_added_tokens=True).values())
     if not ids - special_ids:
         raise DataError("the vocabulary has special tokens only", where=origin)
     if max(ids) > HIGHEST_ID:
