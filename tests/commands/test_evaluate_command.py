@@ -2,89 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import random
 import re
 import shutil
 from dataclasses import replace
-from functools import partialmethod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from data.in_memory import InMemoryDocuments
-from end_to_end.conftest import TOPICS, Checkout, write_corpus
+from end_to_end.conftest import TOPICS, Checkout
+from evaluate_cases import NAMES, ROWS, predictions_on, result_of
 from sklearn.metrics import confusion_matrix, f1_score, matthews_corrcoef, roc_auc_score
 
 import finetune
 from textclf_transformer.commands import evaluate, evaluation_tables, predict, prepare
-from textclf_transformer.data.corpus import Corpus
-from textclf_transformer.data.store import Store
-from textclf_transformer.data.text_documents import TextDocuments
 from textclf_transformer.data.text_files import Document
 from textclf_transformer.errors import StorageError
-from textclf_transformer.evaluation import full_evaluation
-from textclf_transformer.evaluation.baselines import LabelledTexts, tfidf_svm_predictions
 from textclf_transformer.evaluation.calibration import expected_calibration_error, reliability
-from textclf_transformer.evaluation.full_evaluation import _are_among, evaluate_run
 from textclf_transformer.evaluation.loaded_run import load_run
 from textclf_transformer.evaluation.paired import judge
 from textclf_transformer.evaluation.report import make_report
 from textclf_transformer.evaluation.report_documents import shown_documents
-from textclf_transformer.evaluation.rivals import (
-    FIRST_AND_LAST,
-    FIRST_CHUNK,
-    MAJORITY,
-    SVM_TRAIN,
-    fitted_baselines,
-    partial_readings,
-)
 from textclf_transformer.experiment import RunFolder
-from textclf_transformer.training.checkpoint import load_checkpoint, save_checkpoint
-
-NAMES = ["garden", "harbour", "kitchen"]
-ROWS = {
-    "this model",
-    "majority",
-    "TF-IDF + linear SVM",
-    "TF-IDF + linear SVM, train + val",
-    "this model, first chunk only",
-    "this model, first + last chunk",
-}
-
-
-def result_of(*arguments: str) -> dict[str, Any]:
-    assert evaluate.main([*arguments, "--json", "out.json", "--quiet"]) == 0
-    result: dict[str, Any] = json.loads(Path("out.json").read_text(encoding="utf-8"))
-    return result
-
-
-@pytest.fixture
-def noisy(finetuned: Checkout) -> str:
-    """Documents a fifth of which carry a wrong label, so that there are mistakes of every kind."""
-    write_corpus(finetuned.root / "clean.jsonl", documents=60, seed=9)
-    lines = (finetuned.root / "clean.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
-    for place, record in enumerate(records):
-        if place % 5 == 0:
-            record["label"] = NAMES[(place + 1) % 3]
-    text = "".join(json.dumps(record) + "\n" for record in records)
-    (finetuned.root / "noisy.jsonl").write_text(text, encoding="utf-8")
-    return "noisy.jsonl"
-
-
-def predictions_on(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True and predicted labels and probabilities of a file, as ``textclf predict`` gives them."""
-    assert predict.main(["ft", path, "--out", "predictions.csv"]) == 0
-    with Path("predictions.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    probs = np.array([[float(row[f"prob_{name}"]) for name in NAMES] for row in rows])
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    labels = np.array([NAMES.index(json.loads(line)["label"]) for line in lines])
-    return labels, np.array([NAMES.index(row["label"]) for row in rows]), probs
 
 
 def test_numbers_are_scikit_learns_of_what_predict_says(noisy: str) -> None:
@@ -161,46 +101,6 @@ def test_mistakes_come_with_the_passages_that_predict_explains(
     assert all(not line or line.startswith("  ") or ", taken for " in line for line in after)
 
 
-def test_the_rivals_are_what_they_are_called(finetuned: Checkout, noisy: str) -> None:
-    scores = {row["name"]: row for row in result_of("ft", "--data", noisy)["scores"]}
-    labels, _, _ = predictions_on(noisy)
-    train = Store.open(finetuned.root / "store" / "train")
-    val = Store.open(finetuned.root / "store" / "val")
-    assert train.labels is not None and val.labels is not None
-    assert scores["majority"]["accuracy"] == (labels == np.bincount(train.labels).argmax()).mean()
-    texts = [json.loads(line)["text"] for line in Path(noisy).read_text(encoding="utf-8").splitlines()]
-    fitted = LabelledTexts([train.text(i) for i in range(len(train))], train.labels)
-    more = fitted + LabelledTexts([val.text(i) for i in range(len(val))], val.labels)
-    for name, part in (("TF-IDF + linear SVM", fitted), ("TF-IDF + linear SVM, train + val", more)):
-        assert scores[name]["accuracy"] == (tfidf_svm_predictions(part, texts) == labels).mean()
-
-
-def test_reading_the_first_chunk_only_is_reading_its_text(finetuned: Checkout, noisy: str) -> None:
-    run = load_run("ft")
-    documents = TextDocuments.read(Corpus([Path(noisy)]), run.tokenizer, multi_label=False, path=noisy)
-    readings = partial_readings(run, documents)
-    capacity, stride = run.chunk_size - 2, run.stride
-    for name in ("this model, first chunk only", "this model, first + last chunk"):
-        expected = []
-        for index in range(len(documents)):
-            content = torch.from_numpy(documents.tokens(index))
-            last = max(0, -(-(len(content) - capacity) // stride)) * stride
-            parts = [content[:capacity]]
-            if "last" in name and last:
-                parts.append(content[last:])
-            special = [torch.tensor([run.tokenizer.cls_token_id]), torch.tensor([run.tokenizer.sep_token_id])]
-            rows = [torch.cat([special[0], part, special[1]]) for part in parts]
-            width = max(map(len, rows))
-            ids = torch.full((1, len(rows), width), run.tokenizer.pad_token_id)
-            mask = torch.ones(1, len(rows), width, dtype=torch.bool)
-            for place, row in enumerate(rows):
-                ids[0, place, : len(row)], mask[0, place, : len(row)] = row, False
-            with torch.inference_mode():
-                logits = run.model(ids, mask)["logits"]
-            expected.append(int(logits.argmax()))
-        assert readings[name].tolist() == expected
-
-
 def test_tables_on_stdout(noisy: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main(["ft", "--data", noisy]) == 0
     out, err = capsys.readouterr()
@@ -236,154 +136,6 @@ def test_the_same_twice_and_on_val(finetuned: Checkout) -> None:
     assert {row["name"] for row in val["scores"]} == ROWS - {"TF-IDF + linear SVM, train + val"}
 
 
-@pytest.mark.parametrize("split", ["test", "val"])
-def test_data_that_the_user_names(finetuned: Checkout, split: str) -> None:
-    """The run's own documents in another form are known again: val fits nothing that is judged on val."""
-    own = result_of("ft", "--split", split)
-    store = Store.open(finetuned.root / "store" / split)
-    lines = [
-        {"id": store.document_id(i), "text": store.text(i), "label": NAMES[store.labels[i]]}  # type: ignore[index]
-        for i in range(len(store))
-    ]
-    Path("t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    for named, more in ((f"store/{split}", []), ("store", ["--split", split]), ("t.jsonl", [])):
-        again = result_of("ft", "--data", named, *more)
-        assert {**again, "data": ""} == {**own, "data": ""}, named
-    assert result_of("ft", "--data", "store")["data"] == "store/test"
-    Path("store/test").rename("held_out")
-    assert result_of("ft", "--data", "store")["data"] == "store/val"
-
-
-def test_a_part_of_val_is_all_that_the_temperature_is_fitted_on(finetuned: Checkout) -> None:
-    store = Store.open(finetuned.root / "store" / "val")
-    lines = [{"text": store.text(i), "label": NAMES[store.labels[i]]} for i in range(4)]  # type: ignore[index]
-    Path("part.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    result = result_of("ft", "--data", "part.jsonl")
-    assert "fitted on these very documents" in " ".join(result["notes"]) and len(store) > 4
-    assert result["calibration"]["temperature_fitted_on"] == 4
-
-
-def test_documents_are_those_of_val_if_most_of_them_are() -> None:
-    def documents(*tokens: int) -> InMemoryDocuments:
-        return InMemoryDocuments([np.array([token]) for token in tokens])
-
-    val = documents(1, 2, 3, 4)
-    assert _are_among(documents(2, 3, 9), val)
-    assert not _are_among(documents(2, 9), val)  # a half is not most of them
-    assert not _are_among(documents(1, 7, 8, 9), val)
-
-
-def test_a_model_that_reads_one_chunk_has_no_rival_that_reads_two(finetuned: Checkout) -> None:
-    store = Store.open(finetuned.root / "store" / "test")
-    run = load_run("ft")
-    assert set(partial_readings(run, store)) == {FIRST_CHUNK, FIRST_AND_LAST}
-    assert set(partial_readings(replace(run, max_chunks=1), store)) == {FIRST_CHUNK}
-
-
-def test_val_without_text_is_no_training_data_of_the_svm(finetuned: Checkout) -> None:
-    store = Store.open(finetuned.root / "store" / "test")
-    train = Store.open(finetuned.root / "store" / "train")
-    assert prepare.main(["corpus.jsonl", "--tokenizer", "tokenizer", "--out", "bare", "--no-text"]) == 0
-    rivals = fitted_baselines(load_run("ft"), train, Store.open(Path("bare")), store)
-    assert set(rivals) == {MAJORITY, SVM_TRAIN}
-
-
-def test_data_without_text_have_no_svm_and_a_note_that_says_why(
-    finetuned: Checkout, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert prepare.main(["corpus.jsonl", "--tokenizer", "tokenizer", "--out", "bare", "--no-text"]) == 0
-    run, bare = load_run("ft"), Store.open(Path("bare"))
-    whole = {name: Store.open(finetuned.root / "store" / name) for name in ("train", "test")}
-    for train, documents, said in (
-        (whole["train"], whole["test"], 0),
-        (whole["train"], bare, 1),
-        (bare, whole["test"], 1),
-    ):
-        own = {"train": (train, None), "val": (None, "")}
-        monkeypatch.setattr(full_evaluation, "try_own_split", lambda run, split, own=own: own[split])
-        result = evaluate_run(run, documents)
-        assert sum(note.startswith("no TF-IDF + linear SVM") for note in result["notes"]) == said
-        assert any("SVM" in row["name"] for row in result["scores"]) != bool(said)
-
-
-def test_documents_of_the_training_data_are_a_note(finetuned: Checkout, noisy: str) -> None:
-    store = Store.open(finetuned.root / "store" / "train")
-    with Path(noisy).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"text": store.text(0), "label": NAMES[0]}) + "\n")
-    notes = result_of("ft", "--data", noisy)["notes"]
-    assert "1 of the 61 documents stands in the run's training data as well" in notes
-
-
-def test_other_documents_in_the_place_of_the_runs_own_are_refused(
-    finetuned: Checkout, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A store split anew has trained documents in its test: the scores would be too good, without a word."""
-    finetuned.finetuning("own", "pre", "--set", "training.epochs=1")
-    finetuned.run(finetune.main, "own", "--quiet")
-    anew = ["--split", "0.7/0.15/0.15", "--seed", "2", "--overwrite"]
-    finetuned.run(prepare.main, "corpus.jsonl", "--out", "store", "--tokenizer", "tokenizer", *anew)
-    capsys.readouterr()
-    assert evaluate.main(["own"]) == 3
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert "the test data were changed since the run was trained" in line and "--data" in line
-    report = make_report(RunFolder.locate("finetuning", "own"), documents=1)
-    assert report.result is None and any("test data were changed" in note for note in report.notes)
-    result = result_of("own", "--data", "store/test")  # asked for, and with nothing that was fitted on others
-    assert {row["name"] for row in result["scores"]}.isdisjoint({"majority", "TF-IDF + linear SVM"})
-    assert any("train data were changed" in note for note in result["notes"])
-    # a run that was told to take them has results on them
-    allowed = ["--allow-changed", "fingerprints.data.test"]
-    anew = ["--split", "0.7/0.15/0.15", "--seed", "1", "--overwrite"]
-    finetuned.run(prepare.main, "corpus.jsonl", "--out", "store", "--tokenizer", "tokenizer", *anew)
-    shutil.rmtree("store/test")
-    shutil.copytree("store/val", "store/test")
-    finetuned.run(finetune.main, "own", "--quiet", *allowed)
-    assert result_of("own")["documents"] == len(Store.open(Path("store/val")))
-
-
-def test_a_moved_run_says_what_it_cannot_compare(
-    finetuned: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    shutil.move(finetuned.root / "experiments/finetuning/ft", tmp_path / "moved")
-    shutil.move(finetuned.root / "store/test", tmp_path / "test")
-    best = tmp_path / "moved" / "best.ckpt"
-    content = load_checkpoint(best)
-    for part in content["config"]["data"].values():
-        part["dataset_path"] = "/on/another/machine"
-    save_checkpoint(best, content)
-    result = result_of("./moved", "--data", "test")
-    assert {row["name"] for row in result["scores"]} == {
-        "this model",
-        "this model, first chunk only",
-        "this model, first + last chunk",
-    }
-    assert result["calibration"]["temperature"] is None
-    assert any("not here any more" in note for note in result["notes"])
-
-
-@pytest.mark.parametrize("hidden", ["store", "header.json"])
-def test_a_shared_run_whose_data_others_may_not_read(
-    finetuned: Checkout, noisy: str, monkeypatch: pytest.MonkeyPatch, hidden: str
-) -> None:
-    """A colleague judges the run on documents of their own; the run's lie in somebody's home."""
-    names = {"stat": Path.stat, "open": Path.open}
-
-    def refuse(self: Path, *args: Any, of: str, **more: Any) -> Any:
-        if "store" in self.parts and (hidden == "store" or self.name == hidden):
-            raise PermissionError(13, "Permission denied", str(self))
-        return names[of](self, *args, **more)
-
-    for name in names if hidden == "store" else ["open"]:
-        monkeypatch.setattr(Path, name, partialmethod(refuse, of=name))
-    notes = result_of("ft", "--data", noisy)["notes"]
-    assert any("no temperature: " in note and "Permission denied" in note for note in notes)
-    assert any("no majority" in note and "Permission denied" in note for note in notes)
-    report = make_report(RunFolder.locate("finetuning", "ft"), documents=1)
-    assert any("nothing to judge" in note and "Permission denied" in note for note in report.notes)
-    assert report.findings == [] and len(report.notes) == 2
-
-
 def test_a_disk_that_refuses_the_json_costs_no_numbers(
     finetuned: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,15 +145,6 @@ def test_a_disk_that_refuses_the_json_costs_no_numbers(
     monkeypatch.setattr(evaluate, "atomic_write_json", refuse)
     assert evaluate.main(["ft", "--json", "out.json", "--quiet"]) == 6
     assert "this model" in capsys.readouterr().out
-
-
-def test_without_text_there_is_no_svm(finetuned: Checkout) -> None:
-    prepare_arguments = ["corpus.jsonl", "--tokenizer", "tokenizer", "--out", "bare", "--no-text"]
-    assert prepare.main(prepare_arguments) == 0
-    result = result_of("ft", "--data", "bare")
-    assert "majority" in {row["name"] for row in result["scores"]}
-    assert not any("SVM" in row["name"] for row in result["scores"])
-    assert any("no text" in note for note in result["notes"])
 
 
 @pytest.mark.parametrize(
