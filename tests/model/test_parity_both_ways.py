@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from deberta_cases import make_hf_deberta
 from model_cases import (
     PAD,
     assert_same_gradients,
@@ -16,7 +17,6 @@ from model_cases import (
     relative_error,
     spread_weights,
 )
-from test_disentangled import in_float64, make_hf_deberta  # noqa: F401 (a fixture)
 from torch import Tensor, nn
 from torch.nn import functional as F
 

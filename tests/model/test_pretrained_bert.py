@@ -10,6 +10,8 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
+from deberta_cases import make_hf_deberta
+from folder_cases import edit_tensors, run_theirs, theirs_of
 from model_cases import (
     HF_SHAPE,
     PAD,
@@ -20,8 +22,6 @@ from model_cases import (
     relative_error,
     spread_weights,
 )
-from test_disentangled import make_hf_deberta
-from test_hf_folders import edit_tensors, run_theirs, theirs_of
 
 from textclf_transformer.errors import CheckpointError
 from textclf_transformer.model.encoder import RobertaModel
