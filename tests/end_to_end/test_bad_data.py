@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from end_to_end.conftest import Checkout
-from end_to_end.test_mistakes import fails, snapshot
+from end_to_end.failing import fails, snapshot
 from torch import Tensor
 
 import finetune

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from end_to_end.conftest import Checkout
-from end_to_end.test_mistakes import fails
+from end_to_end.failing import fails
 
 import finetune
 import textclf_transformer.commands.pretrained
