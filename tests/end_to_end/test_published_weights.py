@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 import safetensors.torch
+import tokenizers
 import torch
 import transformers
 from end_to_end.conftest import Checkout
@@ -271,6 +273,18 @@ def test_a_folder_that_does_not_fit_is_refused_in_one_line_and_nothing_is_writte
     assert words in lines[0]
     assert str(folder) in lines[0]
     assert not (checkout.root / "experiments").exists()
+
+
+def test_a_larger_tokenizer_is_not_helped_by_cutting_rows(
+    published: Path, checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(published, checkout.root / "larger"))
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_tokens(["extra"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    assert generate_finetuning_experiment.main(["ft", "--from-hf", str(folder)]) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("use the tokenizer that the weights were trained with")
 
 
 def test_the_encoder_comes_from_one_place(
