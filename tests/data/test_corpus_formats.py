@@ -188,6 +188,17 @@ def test_utf16_without_its_mark_is_refused(tmp_path: Path, name: str, encoding: 
         read(path.parent if "/" in name else path)
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl", "folder/a"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", ["text,label\ngrün,a\n", "好书"])
+def test_utf16_with_its_mark_is_called_so(tmp_path: Path, name: str, encoding: str, text: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(f"\ufeff{text}".encode(encoding))
+    with pytest.raises(DataError, match=rf"not UTF-8 but UTF-16.*{name}.*iconv -f UTF-16 -t UTF-8"):
+        read(path.parent if "/" in name else path)
+
+
 def test_unknown_format_and_missing_file_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"unknown format.*\.jsonl, \.csv"):
         read(write(tmp_path / "a.docx", "x"))

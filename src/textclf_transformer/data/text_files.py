@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -192,6 +193,12 @@ def packed_kind(begin: bytes) -> Packed | None:
 
 def decode(raw: bytes, where: str) -> str:
     """Return ``raw`` as text; DataError with the byte's place where it is not UTF-8, or is packed."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(
+            "not UTF-8 but UTF-16, as spreadsheets write Unicode text",
+            where=where,
+            mend="convert the file with `iconv -f UTF-16 -t UTF-8`",
+        )
     if b"\0" in raw and _looks_like_utf16(raw) and packed_kind(raw) is None:
         raise DataError(
             "not UTF-8 but UTF-16, without the mark that says so",
@@ -211,7 +218,8 @@ def decode(raw: bytes, where: str) -> str:
             "not UTF-8",
             where=f"{where}, byte {error.start + 1}",
             found=f"0x{raw[error.start]:02x}",
-            mend="convert the file, e.g. with `iconv -t UTF-8`",
+            mend="convert the file from the encoding that it has: `iconv -f WINDOWS-1252 -t UTF-8` "
+            "(or GB18030, SHIFT_JIS, KOI8-R …)",
         ) from error
 
 
