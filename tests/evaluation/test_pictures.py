@@ -132,7 +132,7 @@ def test_numbers_on_shades_can_be_read_in_files_and_in_light_dark_and_print() ->
         assert contrast("#" + "".join(f"{part:02x}" for part in mixed), text) >= 4.5, (paper, share)
 
 
-def test_one_evaluation_has_whole_steps_and_nothing_is_right_less_often_than_never(tmp_path: Path) -> None:
+def test_one_evaluation_has_whole_steps(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("experiment: {name: one}\n", encoding="utf-8")
     folder = tmp_path / "metrics" / "eval"
     folder.mkdir(parents=True)
@@ -144,12 +144,21 @@ def test_one_evaluation_has_whole_steps_and_nothing_is_right_less_often_than_nev
         picture.draw(figure, FILE_COLOURS)
         ticks = figure.axes[0].get_xticks()
         assert len(ticks) and np.array_equal(ticks, np.round(ticks)), picture.name
-    level = result(NAMES)
-    level["coverage_curve"] = [{"coverage": share, "accuracy": 0.0} for share in (1.0, 0.5)]
+
+
+@pytest.mark.parametrize("accuracies", [(0.0, 0.0), (0.93, 1.0), (1.0, 1.0), (0.4, 0.8)])
+def test_nothing_is_right_less_often_than_never_or_more_than_always(accuracies: tuple[float, float]) -> None:
+    some = result(NAMES)
+    some["coverage_curve"] = [
+        {"coverage": share, "accuracy": accuracy}
+        for share, accuracy in zip((1.0, 0.5), accuracies, strict=True)
+    ]
     figure = Figure()
-    charts(level)["coverage"].draw(figure, FILE_COLOURS)
+    charts(some)["coverage"].draw(figure, FILE_COLOURS)
     low, high = figure.axes[0].get_ylim()
-    assert -0.02 < low < 0 < high
+    assert -0.02 < low < min(accuracies) and max(accuracies) < high < 1.02
+    ticks = figure.axes[0].get_yticks()
+    assert len(ticks) and ticks.min() >= max(0, low) and ticks.max() <= min(1, high)
 
 
 def test_placeholders_differ() -> None:

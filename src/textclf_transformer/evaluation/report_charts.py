@@ -156,7 +156,10 @@ def _coverage(rows: Sequence[Mapping[str, Any]]) -> Picture:
         axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
         axes.invert_xaxis()
         lowest = max(-0.01, axes.get_ylim()[0])  # a level line is given room below it
-        axes.set_ylim(lowest, min(1.01, max(accuracy) + 0.02))
+        highest = min(1.01, max(accuracy) + 0.02)
+        axes.set_ylim(lowest, highest)
+        shares = [tick for tick in axes.get_yticks() if max(0, lowest) <= tick <= min(1, highest)]
+        axes.set_yticks(shares)
 
     words = "; ".join(f"{a:.0%} decided, {b:.1%} right" for a, b in zip(coverage, accuracy, strict=True))
     return Picture("coverage", "the least certain go to a person", words, draw, height=3.2)
