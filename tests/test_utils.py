@@ -14,6 +14,7 @@ from textclf_transformer.config import ArchitectureSection
 from textclf_transformer.errors import ConfigError, UsageError
 from textclf_transformer.utils import (
     architecture_arguments,
+    check_share,
     cpu_is_intels,
     cpu_name,
     derive_seed,
@@ -59,6 +60,22 @@ def test_numpy_integers_count_as_integers_and_floats_are_refused() -> None:
 
 def draw() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+
+@pytest.mark.parametrize(
+    ("value", "below_one"), [(0, True), (np.float32(0.5), True), (1, False), (0.5, False)]
+)
+def test_a_share_is_given_back_as_pythons_number(value: float, below_one: bool) -> None:
+    share = check_share(value, "dropout", below_one=below_one)
+    assert share == value and type(share) is float
+
+
+@pytest.mark.parametrize(
+    ("value", "below_one"), [(1, True), (1.5, False), (-0.1, False), (True, False), ("0", False)]
+)
+def test_what_is_no_share_is_refused(value: object, below_one: bool) -> None:
+    with pytest.raises(ConfigError, match=rf"not a share; dropout; .*{value!r}"):
+        check_share(value, "dropout", below_one=below_one)
 
 
 def test_seed_everything_rules_all_three_streams() -> None:

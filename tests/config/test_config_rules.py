@@ -95,6 +95,11 @@ def test_a_broken_rule_says_what_stands_there(path: Path, override: str, found: 
     assert f"; found {found}" in line
 
 
+def test_with_validation_data_a_run_may_stop_early(path: Path) -> None:
+    overrides = ("data.val.dataset_path=val", "training.early_stopping_patience=3")
+    assert load(path, PRETRAINING, *overrides).training.early_stopping_patience == 3
+
+
 def test_shares_that_add_up_to_one_are_allowed(path: Path) -> None:
     for shares in (("0.9", "0.1"), ("0.7", "0.3"), ("1", "0"), ("0", "1")):
         mask, random = shares
