@@ -99,7 +99,7 @@ def test_libraries_are_settled_except_where_the_user_did() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_products_of_ever_new_sizes_keep_memory_flat() -> None:
     # 840 MB more in place of up to 50, where bf16 products are native and nothing limits the caches
-    # (beside other work it was over 100 once, with the caches limited)
+    # (with a bound of 100 the test failed once, beside other work)
     script = (
         "import torch\n"
         "from textclf_transformer.model.linear import Linear\n"
