@@ -86,7 +86,9 @@ def _units(
         collected.ids.append(document.id)
         collected.groups.append(document.group)
         collected.labels.append(document.labels)
-        words = len(units) if document.text is None else len(words_of(document.text))
+        words = len(units)
+        if document.text is not None and part.unit != "words":
+            words = len(words_of(document.text))
         for name in oddities(document.text, words=words):
             collected.oddities[name].append(document.id)
         if document.text is None or collected.words is None or collected.characters is None:

@@ -193,13 +193,7 @@ def packed_kind(begin: bytes) -> Packed | None:
 
 def decode(raw: bytes, where: str) -> str:
     """Return ``raw`` as text; DataError with the byte's place where it is not UTF-8, or is packed."""
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(
-            "not UTF-8 but UTF-16, as spreadsheets write Unicode text",
-            where=where,
-            mend="convert the file with `iconv -f UTF-16 -t UTF-8`",
-        )
-    if b"\0" in raw and _looks_like_utf16(raw) and packed_kind(raw) is None:
+    if b"\0" in raw and _looks_like_utf16(raw) and packed_kind(raw) is None and not _has_utf16_mark(raw):
         raise DataError(
             "not UTF-8 but UTF-16, without the mark that says so",
             where=where,
@@ -209,6 +203,12 @@ def decode(raw: bytes, where: str) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
+        if _has_utf16_mark(raw):
+            raise DataError(
+                "not UTF-8 but UTF-16, as spreadsheets write Unicode text",
+                where=where,
+                mend="convert the file with `iconv -f UTF-16 -t UTF-8`",
+            ) from error
         packed = packed_kind(raw)
         if packed is not None:
             raise DataError(
@@ -221,6 +221,10 @@ def decode(raw: bytes, where: str) -> str:
             mend="convert the file from the encoding that it has: `iconv -f WINDOWS-1252 -t UTF-8` "
             "(or GB18030, SHIFT_JIS, KOI8-R …)",
         ) from error
+
+
+def _has_utf16_mark(raw: bytes) -> bool:
+    return raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
 
 
 def _looks_like_utf16(raw: bytes) -> bool:

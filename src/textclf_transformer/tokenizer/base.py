@@ -37,7 +37,7 @@ class TokenizerWrapper:
     The special tokens come from the file: ``tokenizer_config.json`` names them (``pad_token`` …) or, where it
     does not, they are found by the names that BERT and RoBERTa use. Text that spells a special token
     (``[MASK]`` in a document) is text; it never becomes the special token. Truncation, padding and
-    dropout of merges kept in the file are switched off.
+    dropout of merges kept in the file are switched off, and so is the sampling of pieces.
 
     Args:
         tokenizer: the tokenizer; changed in place.
@@ -59,8 +59,11 @@ class TokenizerWrapper:
         tokenizer.no_padding()
         # Otherwise the library looks for special tokens in the text itself.
         tokenizer.encode_special_tokens = True
+        # The same text must always get the same ids.
         if isinstance(tokenizer.model, BPE):
-            tokenizer.model.dropout = None  # the same text must always get the same ids
+            tokenizer.model.dropout = None
+        elif hasattr(tokenizer.model, "alpha"):  # Unigram's sampling, in newer libraries
+            tokenizer.model.alpha = None
         check_unknown_token(tokenizer, special_tokens["unk"], origin)
         self._tokenizer = tokenizer
         self._special_tokens = dict(special_tokens)

@@ -25,8 +25,6 @@ class UnigramTokenizerWrapper(TokenizerWrapper):
         self, tokenizer: Tokenizer, special_tokens: dict[str, str], *, origin: str = "tokenizer"
     ) -> None:
         added = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
-        if hasattr(tokenizer.model, "alpha"):  # of newer libraries: a text would get other ids each time
-            tokenizer.model.alpha = None
         _take_apart(tokenizer, added | set(special_tokens.values()))
         super().__init__(tokenizer, special_tokens, origin=origin)
 
